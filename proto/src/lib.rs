@@ -1,0 +1,1 @@
+//! The wire: fedmerge.v1 over gRPC.

@@ -1,0 +1,1 @@
+//! The round protocol as a pure state machine.
