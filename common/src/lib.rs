@@ -1,1 +1,23 @@
-//! What both ends of a federation must agree on.
+//! What both ends of a federation must agree on: names, units, digests, tensors, checkpoints,
+//! task vectors, reasons, identities and the shape of TLS.
+//!
+//! Everything here is synchronous and deterministic: plain values, and files read and written by
+//! position. It must never contain an async runtime, the wire, or a decision about a round.
+//!
+//! Read it in this order: [`ids`], [`units`], [`digest`], then [`schema`] and
+//! [`task_vector`], then [`update`] and [`reason`], and last [`identity`] and [`join`].
+
+pub mod clock;
+pub mod digest;
+pub mod dtype;
+pub mod failure;
+pub mod hex;
+pub mod identity;
+pub mod ids;
+pub mod join;
+pub mod output;
+pub mod reason;
+pub mod schema;
+pub mod task_vector;
+pub mod units;
+pub mod update;

@@ -1,0 +1,387 @@
+//! Why something does not count: rejections, declines and abandoned rounds.
+//!
+//! Each is a closed set of codes for programs with one line of detail for people. A rejection is
+//! made by the constructor of its code, so that the same fault always reads the same.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::ids::RoundNumber;
+use crate::schema::SchemaDifference;
+use crate::task_vector::Encoding;
+use crate::units::ByteSize;
+
+/// Longest detail that is kept, bytes.
+pub const MAX_DETAIL_BYTES: usize = 2000;
+
+/// Cuts text to at most `limit_bytes` without splitting a character.
+fn cut(mut text: String, limit_bytes: usize) -> String {
+    if text.len() > limit_bytes {
+        text.truncate(text.floor_char_boundary(limit_bytes));
+    }
+    text
+}
+
+macro_rules! codes {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum $name { $($(#[$variant_doc])* $variant),* }
+
+        impl $name {
+            /// Every code.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The code's stable name.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),* }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.pad(self.as_str())
+            }
+        }
+    };
+}
+
+codes! {
+    /// Why an update does not count.
+    RejectionCode {
+        /// The round is over or has not begun.
+        RoundClosed = "round-closed",
+        /// The client was not invited to the round.
+        NotInvited = "not-invited",
+        /// The client's update for the round was accepted before.
+        Duplicate = "duplicate",
+        /// Trained from another base.
+        BaseMismatch = "base-mismatch",
+        /// The bytes are not those announced.
+        DigestMismatch = "digest-mismatch",
+        /// Not readable as the announced encoding.
+        Malformed = "malformed",
+        /// Tensor names or shapes differ from the base.
+        SchemaMismatch = "schema-mismatch",
+        /// A value is NaN or infinite.
+        NonFinite = "non-finite",
+        /// A value's magnitude is over the limit.
+        Magnitude = "magnitude",
+        /// The payload is larger than the plan allows.
+        TooLarge = "too-large",
+        /// The plan does not allow the encoding.
+        EncodingNotAllowed = "encoding-not-allowed",
+        /// The number of examples is 0 or over the limit.
+        Examples = "examples",
+    }
+}
+
+codes! {
+    /// Kinds of reasons to give an invitation back.
+    DeclineKind {
+        /// The trainer ended with an error.
+        TrainerFailed = "trainer-failed",
+        /// The trainer ran past its limit.
+        TrainerTimedOut = "trainer-timed-out",
+        /// The trainer wrote no checkpoint or an unusable one.
+        BadCheckpoint = "bad-checkpoint",
+        /// The site's policy forbids the submission.
+        Policy = "policy",
+        /// A person stopped the client.
+        Interrupted = "interrupted",
+        /// The client could not store or read what it needed.
+        Storage = "storage",
+    }
+}
+
+/// An update that does not count, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejection {
+    /// The reason for programs.
+    pub code: RejectionCode,
+    /// The reason for people: tensor, index, limits.
+    pub detail: String,
+}
+
+impl Rejection {
+    /// A rejection as it came over the wire; the detail is cut to [`MAX_DETAIL_BYTES`].
+    #[must_use]
+    pub fn new(code: RejectionCode, detail: impl Into<String>) -> Self {
+        Self {
+            code,
+            detail: cut(detail.into(), MAX_DETAIL_BYTES),
+        }
+    }
+
+    /// The round is over or has not begun.
+    #[must_use]
+    pub fn round_closed(round: RoundNumber) -> Self {
+        Self::new(
+            RejectionCode::RoundClosed,
+            format!("round {round} does not take updates now"),
+        )
+    }
+
+    /// The client was not invited to the round.
+    #[must_use]
+    pub fn not_invited(round: RoundNumber) -> Self {
+        Self::new(
+            RejectionCode::NotInvited,
+            format!("the client is not invited to round {round}"),
+        )
+    }
+
+    /// Another update of the client counts in the round already.
+    #[must_use]
+    pub fn duplicate(round: RoundNumber) -> Self {
+        Self::new(
+            RejectionCode::Duplicate,
+            format!("another update for round {round} was accepted before"),
+        )
+    }
+
+    /// Trained from another base.
+    #[must_use]
+    pub fn base_mismatch(expected: &Digest, found: &Digest) -> Self {
+        Self::new(
+            RejectionCode::BaseMismatch,
+            format!(
+                "trained from base {}, the round's base is {}",
+                found.short(),
+                expected.short()
+            ),
+        )
+    }
+
+    /// The bytes that arrived are not those announced.
+    #[must_use]
+    pub fn digest_mismatch(expected: &Digest, found: &Digest) -> Self {
+        Self::new(
+            RejectionCode::DigestMismatch,
+            format!("the payload's digest is {found}, announced was {expected}"),
+        )
+    }
+
+    /// Not readable as the announced encoding.
+    #[must_use]
+    pub fn malformed(problem: impl fmt::Display) -> Self {
+        Self::new(RejectionCode::Malformed, problem.to_string())
+    }
+
+    /// Tensor names or shapes differ from the base.
+    #[must_use]
+    pub fn schema_mismatch(difference: &SchemaDifference) -> Self {
+        Self::new(RejectionCode::SchemaMismatch, difference.to_string())
+    }
+
+    /// A value is NaN or infinite.
+    #[must_use]
+    pub fn non_finite(tensor: &str, index: usize, value: f32) -> Self {
+        Self::new(
+            RejectionCode::NonFinite,
+            format!("tensor `{tensor}` has {value} at index {index}"),
+        )
+    }
+
+    /// A value's magnitude is over the limit.
+    #[must_use]
+    pub fn magnitude(tensor: &str, index: usize, value: f32, limit: f32) -> Self {
+        Self::new(
+            RejectionCode::Magnitude,
+            format!("tensor `{tensor}` has {value} at index {index}, the limit is ±{limit}"),
+        )
+    }
+
+    /// The payload is larger than the plan allows.
+    #[must_use]
+    pub fn too_large(payload_bytes: u64, limit_bytes: u64) -> Self {
+        Self::new(
+            RejectionCode::TooLarge,
+            format!(
+                "the payload has {payload_bytes} bytes, the limit is {limit_bytes} bytes ({})",
+                ByteSize::new(limit_bytes)
+            ),
+        )
+    }
+
+    /// The plan does not allow the encoding.
+    #[must_use]
+    pub fn encoding_not_allowed(encoding: Encoding, allowed: &[Encoding]) -> Self {
+        let allowed: Vec<_> = allowed.iter().map(ToString::to_string).collect();
+        Self::new(
+            RejectionCode::EncodingNotAllowed,
+            format!(
+                "the plan does not allow {encoding}, only {}",
+                allowed.join(", ")
+            ),
+        )
+    }
+
+    /// The number of examples is 0 or over the limit.
+    #[must_use]
+    pub fn examples(num_examples: u64, limit: u64) -> Self {
+        Self::new(
+            RejectionCode::Examples,
+            format!("the update claims {num_examples} examples, allowed are 1 to {limit}"),
+        )
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.code, self.detail)
+    }
+}
+
+/// An invitation that was given back, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decline {
+    /// The reason for programs.
+    pub kind: DeclineKind,
+    /// The reason for people, at most [`MAX_DETAIL_BYTES`].
+    pub detail: String,
+}
+
+impl Decline {
+    /// Gives a reason; the detail is cut to [`MAX_DETAIL_BYTES`].
+    #[must_use]
+    pub fn new(kind: DeclineKind, detail: impl Into<String>) -> Self {
+        Self {
+            kind,
+            detail: cut(detail.into(), MAX_DETAIL_BYTES),
+        }
+    }
+}
+
+impl fmt::Display for Decline {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.kind, self.detail)
+    }
+}
+
+/// Why a round ended without a new base.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "kebab-case")]
+pub enum AbandonReason {
+    /// Too few updates were accepted.
+    QuorumNotReached {
+        /// Updates accepted.
+        accepted: usize,
+        /// Updates needed.
+        quorum: usize,
+        /// Invited clients whose update was rejected.
+        rejected: usize,
+        /// Invited clients that declined.
+        declined: usize,
+        /// Invited clients that neither submitted nor declined.
+        silent: usize,
+    },
+    /// The merge did not succeed.
+    MergeFailed {
+        /// What happened.
+        detail: String,
+    },
+    /// The merged model could not be made the base.
+    PublishFailed {
+        /// What happened.
+        detail: String,
+    },
+    /// The merged model is worse than the plan accepts.
+    Regression {
+        /// By how much.
+        detail: String,
+    },
+    /// A person stopped the server.
+    Interrupted,
+}
+
+impl fmt::Display for AbandonReason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::QuorumNotReached {
+                accepted,
+                quorum,
+                rejected,
+                declined,
+                silent,
+            } => write!(
+                formatter,
+                "quorum not reached: {accepted} of {quorum} updates accepted ({rejected} rejected, {declined} declined, {silent} silent)"
+            ),
+            Self::MergeFailed { detail } => write!(formatter, "merge failed: {detail}"),
+            Self::PublishFailed { detail } => write!(formatter, "publish failed: {detail}"),
+            Self::Regression { detail } => write!(formatter, "regression: {detail}"),
+            Self::Interrupted => formatter.write_str("interrupted"),
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed test should panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_serialised_by_its_name() {
+        for code in RejectionCode::ALL {
+            assert_eq!(serde_json::to_string(code).unwrap(), format!("\"{code}\""));
+        }
+        for kind in DeclineKind::ALL {
+            assert_eq!(serde_json::to_string(kind).unwrap(), format!("\"{kind}\""));
+        }
+    }
+
+    #[test]
+    fn a_rejection_names_what_is_wrong_and_where() {
+        let rejection = Rejection::non_finite("fc1.weight", 17, f32::NAN);
+        assert_eq!(
+            rejection.to_string(),
+            "non-finite: tensor `fc1.weight` has NaN at index 17"
+        );
+        let rejection = Rejection::too_large(3 << 30, 2 << 30);
+        assert!(
+            rejection
+                .detail
+                .ends_with("the limit is 2147483648 bytes (2 GiB)"),
+            "{rejection}"
+        );
+        let rejection = Rejection::encoding_not_allowed(Encoding::F32, &[Encoding::Bf16]);
+        assert_eq!(rejection.detail, "the plan does not allow f32, only bf16");
+    }
+
+    #[test]
+    fn a_long_detail_is_cut_between_characters() {
+        let decline = Decline::new(DeclineKind::TrainerFailed, "é".repeat(2000));
+        assert_eq!(decline.detail.len(), MAX_DETAIL_BYTES);
+        let decline = Decline::new(DeclineKind::TrainerFailed, format!("a{}", "é".repeat(2000)));
+        assert_eq!(decline.detail.len(), MAX_DETAIL_BYTES - 1);
+    }
+
+    #[test]
+    fn an_abandoned_round_tells_the_arithmetic() {
+        let reason = AbandonReason::QuorumNotReached {
+            accepted: 3,
+            quorum: 6,
+            rejected: 2,
+            declined: 1,
+            silent: 4,
+        };
+        assert_eq!(
+            reason.to_string(),
+            "quorum not reached: 3 of 6 updates accepted (2 rejected, 1 declined, 4 silent)"
+        );
+        let json = serde_json::to_string(&reason).unwrap();
+        assert!(
+            json.starts_with("{\"reason\":\"quorum-not-reached\""),
+            "{json}"
+        );
+        assert_eq!(
+            serde_json::from_str::<AbandonReason>(&json).unwrap(),
+            reason
+        );
+    }
+}

@@ -1,0 +1,439 @@
+//! What tensors a checkpoint has: names, element types and shapes.
+//!
+//! A [`Schema`] is sorted by name and its sizes cannot overflow, whatever the element type; both are
+//! checked when it is made.
+//! Tensors are addressed everywhere by their position in it.
+
+use std::fmt;
+
+use crate::dtype::Dtype;
+
+/// Size of the largest element type: sizes must fit with it, so that a change of type always fits.
+const LARGEST_ELEMENT_BYTES: usize = 8;
+
+/// A set of tensors that no checkpoint can have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SchemaError {
+    /// Elements × element size does not fit.
+    #[error("tensor `{tensor}`: shape {shape:?} of {dtype} is too large to address")]
+    TooLarge {
+        /// The tensor.
+        tensor: String,
+        /// Its element type.
+        dtype: Dtype,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// Two tensors have one name.
+    #[error("tensor `{tensor}` is there twice")]
+    Duplicate {
+        /// The name.
+        tensor: String,
+    },
+    /// All tensors together do not fit.
+    #[error("the tensors are together too large to address")]
+    TotalTooLarge,
+}
+
+/// Name, element type and shape of one tensor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorSpec {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    elements: usize,
+}
+
+impl TensorSpec {
+    /// Describes a tensor. A shape without dimensions is a single number; a dimension may be 0.
+    ///
+    /// # Errors
+    /// When the tensor's size in bytes does not fit.
+    pub fn new(
+        name: impl Into<String>,
+        dtype: Dtype,
+        shape: Vec<usize>,
+    ) -> Result<Self, SchemaError> {
+        let name = name.into();
+        // Zeros count as ones here, so that no order of dimensions hides an overflow.
+        let bytes = shape
+            .iter()
+            .try_fold(LARGEST_ELEMENT_BYTES, |bytes, &size| {
+                bytes.checked_mul(size.max(1))
+            });
+        if bytes.is_none_or(|bytes| bytes > isize::MAX.unsigned_abs()) {
+            return Err(SchemaError::TooLarge {
+                tensor: name,
+                dtype,
+                shape,
+            });
+        }
+        let elements = shape.iter().product();
+        Ok(Self {
+            name,
+            dtype,
+            shape,
+            elements,
+        })
+    }
+
+    /// The tensor's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The type of its elements.
+    #[must_use]
+    pub const fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Its shape, the slowest dimension first.
+    #[must_use]
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Number of its elements.
+    #[must_use]
+    pub const fn elements(&self) -> usize {
+        self.elements
+    }
+
+    /// Its size, bytes.
+    #[must_use]
+    pub const fn byte_len(&self) -> u64 {
+        (self.elements * self.dtype.bytes()) as u64
+    }
+
+    /// Whether merges touch it.
+    #[must_use]
+    pub const fn is_mergeable(&self) -> bool {
+        self.dtype.is_mergeable()
+    }
+
+    /// The same tensor with elements of another type.
+    #[must_use]
+    pub fn with_dtype(&self, dtype: Dtype) -> Self {
+        Self {
+            dtype,
+            ..self.clone()
+        }
+    }
+}
+
+/// How strictly element types are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DtypeRule {
+    /// They must be equal.
+    Exact,
+    /// Mergeable types (F32, F16, BF16) may stand for one another; others must be equal.
+    AnyFloat,
+}
+
+impl DtypeRule {
+    fn accepts(self, expected: Dtype, found: Dtype) -> bool {
+        let both_mergeable = expected.is_mergeable() && found.is_mergeable();
+        expected == found || self == Self::AnyFloat && both_mergeable
+    }
+}
+
+/// The first thing in which two schemas differ, in the order of names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SchemaDifference {
+    /// A tensor is not there.
+    Missing {
+        /// Its name.
+        tensor: String,
+    },
+    /// A tensor should not be there.
+    Unexpected {
+        /// Its name.
+        tensor: String,
+    },
+    /// A tensor has another shape.
+    Shape {
+        /// Its name.
+        tensor: String,
+        /// The shape it should have.
+        expected: Vec<usize>,
+        /// The shape it has.
+        found: Vec<usize>,
+    },
+    /// A tensor's elements have another type.
+    Dtype {
+        /// Its name.
+        tensor: String,
+        /// The type they should have.
+        expected: Dtype,
+        /// The type they have.
+        found: Dtype,
+    },
+}
+
+impl fmt::Display for SchemaDifference {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing { tensor } => write!(formatter, "tensor `{tensor}` is missing"),
+            Self::Unexpected { tensor } => write!(formatter, "tensor `{tensor}` is unexpected"),
+            Self::Shape {
+                tensor,
+                expected,
+                found,
+            } => {
+                write!(
+                    formatter,
+                    "tensor `{tensor}` has shape {found:?}, expected {expected:?}"
+                )
+            }
+            Self::Dtype {
+                tensor,
+                expected,
+                found,
+            } => {
+                write!(
+                    formatter,
+                    "tensor `{tensor}` is {found}, expected {expected}"
+                )
+            }
+        }
+    }
+}
+
+/// The tensors of a checkpoint, sorted by name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Schema {
+    tensors: Vec<TensorSpec>,
+}
+
+impl Schema {
+    /// Sorts the tensors and checks that their names differ and their sizes add up.
+    ///
+    /// # Errors
+    /// When two tensors have one name, or all are together too large.
+    pub fn new(mut tensors: Vec<TensorSpec>) -> Result<Self, SchemaError> {
+        tensors.sort_by(|left, right| left.name.cmp(&right.name));
+        if let Some(pair) = tensors.windows(2).find(|pair| pair[0].name == pair[1].name) {
+            return Err(SchemaError::Duplicate {
+                tensor: pair[0].name.clone(),
+            });
+        }
+        let total = tensors
+            .iter()
+            .try_fold(0_usize, |total, tensor| total.checked_add(tensor.elements));
+        if total.is_none_or(|elements| elements > isize::MAX.unsigned_abs() / LARGEST_ELEMENT_BYTES)
+        {
+            return Err(SchemaError::TotalTooLarge);
+        }
+        Ok(Self { tensors })
+    }
+
+    /// The tensors in the order of their names.
+    pub fn iter(&self) -> std::slice::Iter<'_, TensorSpec> {
+        self.tensors.iter()
+    }
+
+    /// The tensors in the order of their names.
+    #[must_use]
+    pub fn tensors(&self) -> &[TensorSpec] {
+        &self.tensors
+    }
+
+    /// The tensor with this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&TensorSpec> {
+        self.index_of(name).map(|index| &self.tensors[index])
+    }
+
+    /// Position of the tensor with this name.
+    #[must_use]
+    pub fn index_of(&self, name: &str) -> Option<usize> {
+        self.tensors
+            .binary_search_by(|tensor| tensor.name.as_str().cmp(name))
+            .ok()
+    }
+
+    /// Number of tensors.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// Whether there is no tensor.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tensors.is_empty()
+    }
+
+    /// Size of all tensors, bytes.
+    #[must_use]
+    pub fn byte_len(&self) -> u64 {
+        self.iter().map(TensorSpec::byte_len).sum()
+    }
+
+    /// The first thing in which `found` differs from `self`, in the order of names.
+    #[must_use]
+    pub fn first_difference(&self, found: &Self, rule: DtypeRule) -> Option<SchemaDifference> {
+        let missing = |tensor: &TensorSpec| SchemaDifference::Missing {
+            tensor: tensor.name.clone(),
+        };
+        let unexpected = |tensor: &TensorSpec| SchemaDifference::Unexpected {
+            tensor: tensor.name.clone(),
+        };
+        let (mut wanted, mut given) = (self.iter(), found.iter());
+        loop {
+            match (wanted.next(), given.next()) {
+                (None, None) => return None,
+                (Some(tensor), None) => return Some(missing(tensor)),
+                (None, Some(tensor)) => return Some(unexpected(tensor)),
+                (Some(left), Some(right)) if left.name < right.name => return Some(missing(left)),
+                (Some(left), Some(right)) if left.name > right.name => {
+                    return Some(unexpected(right));
+                }
+                (Some(left), Some(right)) => {
+                    if let Some(difference) = tensor_difference(left, right, rule) {
+                        return Some(difference);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn tensor_difference(
+    expected: &TensorSpec,
+    found: &TensorSpec,
+    rule: DtypeRule,
+) -> Option<SchemaDifference> {
+    let tensor = expected.name.clone();
+    if expected.shape != found.shape {
+        let (expected, found) = (expected.shape.clone(), found.shape.clone());
+        return Some(SchemaDifference::Shape {
+            tensor,
+            expected,
+            found,
+        });
+    }
+    if !rule.accepts(expected.dtype, found.dtype) {
+        return Some(SchemaDifference::Dtype {
+            tensor,
+            expected: expected.dtype,
+            found: found.dtype,
+        });
+    }
+    None
+}
+
+impl<'a> IntoIterator for &'a Schema {
+    type Item = &'a TensorSpec;
+    type IntoIter = std::slice::Iter<'a, TensorSpec>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed test should panic")]
+mod tests {
+    use super::*;
+
+    fn spec(name: &str, dtype: Dtype, shape: &[usize]) -> TensorSpec {
+        TensorSpec::new(name, dtype, shape.to_vec()).unwrap()
+    }
+
+    fn schema(tensors: &[(&str, Dtype, &[usize])]) -> Schema {
+        Schema::new(
+            tensors
+                .iter()
+                .map(|(name, dtype, shape)| spec(name, *dtype, shape))
+                .collect(),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn a_tensor_without_dimensions_is_one_number_and_a_zero_dimension_none() {
+        assert_eq!(spec("a", Dtype::F32, &[]).elements(), 1);
+        assert_eq!(spec("a", Dtype::F32, &[3, 0]).elements(), 0);
+        assert_eq!(spec("a", Dtype::Bf16, &[3, 4]).byte_len(), 24);
+    }
+
+    #[test]
+    fn a_shape_that_overflows_is_refused_even_beside_a_zero() {
+        for shape in [
+            vec![usize::MAX, 2],
+            vec![1 << 61, 4],
+            vec![0, usize::MAX, usize::MAX],
+            vec![usize::MAX / 2],
+        ] {
+            assert!(TensorSpec::new("a", Dtype::F32, shape).is_err());
+        }
+    }
+
+    #[test]
+    fn tensors_are_found_by_name_whatever_their_order() {
+        let schema = schema(&[("b", Dtype::F32, &[2]), ("a", Dtype::I64, &[])]);
+        assert_eq!(schema.index_of("a"), Some(0));
+        assert_eq!(schema.get("b").unwrap().shape(), [2]);
+        assert_eq!(schema.get("c"), None);
+        assert_eq!(schema.byte_len(), 16);
+    }
+
+    #[test]
+    fn one_name_twice_is_refused() {
+        let tensors = vec![spec("a", Dtype::F32, &[1]), spec("a", Dtype::F32, &[2])];
+        assert_eq!(
+            Schema::new(tensors),
+            Err(SchemaError::Duplicate { tensor: "a".into() })
+        );
+    }
+
+    #[test]
+    fn the_first_difference_is_told() {
+        let base = schema(&[("a", Dtype::F32, &[2]), ("b", Dtype::I64, &[3])]);
+        let cases: [(&[(&str, Dtype, &[usize])], &str); 6] = [
+            (&[("a", Dtype::F32, &[2])], "tensor `b` is missing"),
+            (&[("b", Dtype::I64, &[3])], "tensor `a` is missing"),
+            (
+                &[("0", Dtype::F32, &[2]), ("a", Dtype::F32, &[2])],
+                "tensor `0` is unexpected",
+            ),
+            (
+                &[
+                    ("a", Dtype::F32, &[2]),
+                    ("b", Dtype::I64, &[3]),
+                    ("c", Dtype::F32, &[]),
+                ],
+                "tensor `c` is unexpected",
+            ),
+            (
+                &[("a", Dtype::F32, &[2, 1]), ("b", Dtype::I64, &[3])],
+                "tensor `a` has shape [2, 1], expected [2]",
+            ),
+            (
+                &[("a", Dtype::F32, &[2]), ("b", Dtype::I32, &[3])],
+                "tensor `b` is I32, expected I64",
+            ),
+        ];
+        for (found, message) in cases {
+            let difference = base.first_difference(&schema(found), DtypeRule::AnyFloat);
+            assert_eq!(difference.unwrap().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn mergeable_types_stand_for_one_another_only_under_any_float() {
+        let single = schema(&[("a", Dtype::F32, &[2])]);
+        let half = schema(&[("a", Dtype::Bf16, &[2])]);
+        assert_eq!(single.first_difference(&half, DtypeRule::AnyFloat), None);
+        assert!(single.first_difference(&half, DtypeRule::Exact).is_some());
+        let double = schema(&[("a", Dtype::F64, &[2])]);
+        assert!(
+            single
+                .first_difference(&double, DtypeRule::AnyFloat)
+                .is_some()
+        );
+    }
+}
