@@ -1,1 +1,29 @@
-//! The round protocol as a pure state machine.
+//! The round protocol as a pure state machine: how a federation goes from one base to the next.
+//!
+//! [`Coordinator::step`] takes an event (something that happened, with the time) and answers with effects (what the shell must do).
+//! It owns every decision about rounds: when one opens, who is invited, when it closes, whether it counts.
+//!
+//! **Architecture Invariant:** no I/O, no clock, no randomness, no async, no logging: the same events give the same effects, always.
+//! Effects are idempotent, and the state is a value ([`Record`]): the shell stores it before it performs the effects, and after a
+//! crash [`Coordinator::restore`] and [`Coordinator::resume`] go on where it ended.
+
+pub mod cohort;
+pub mod coordinator;
+pub mod effect;
+pub mod event;
+pub mod invariant;
+mod phase;
+pub mod plan;
+pub mod quorum;
+pub mod record;
+mod round;
+pub mod summary;
+pub mod view;
+
+pub use coordinator::Coordinator;
+pub use effect::{Effect, EndReason, EvaluationTask, Task, WithdrawReason};
+pub use event::{Event, UpdateRef};
+pub use plan::{Cohort, EvaluationRule, PlanError, RoundPlan};
+pub use record::{Record, RestoreError};
+pub use summary::{ClientOutcome, RoundOutcome, RoundSummary};
+pub use view::{Assignment, View};

@@ -1,0 +1,311 @@
+//! The coordinator: takes one event at a time and says what to do.
+//!
+//! It owns the line of bases and the count of rounds; the phases own the rest. Invariants: a round that opened is closed exactly
+//! once; a decision that was announced is never taken back; after a step nothing that is due is left undone, so the only wait is
+//! for an event or for [`Coordinator::wake_at`].
+
+use std::collections::BTreeSet;
+use std::mem;
+
+use fedmerge_common::ids::{ClientId, RoundNumber};
+use fedmerge_common::reason::{AbandonReason, Rejection};
+use fedmerge_common::units::Timestamp;
+use fedmerge_common::update::ModelRef;
+
+use crate::effect::{Effect, EndReason, WithdrawReason};
+use crate::event::{Event, UpdateRef};
+use crate::phase::gathering::Gathering;
+use crate::phase::{Phase, Surroundings, Turn};
+use crate::plan::RoundPlan;
+use crate::record::{Record, RestoreError, State};
+use crate::round::{OpenRound, Standing, answer};
+use crate::summary::{ClientOutcome, RoundOutcome};
+
+/// The round protocol of one federation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Coordinator {
+    pub(crate) plan: RoundPlan,
+    pub(crate) state: State,
+    /// Clients connected now: not recorded, because a restart cuts every connection.
+    pub(crate) attending: BTreeSet<ClientId>,
+}
+
+impl Coordinator {
+    /// A federation before its first round.
+    pub fn new(plan: RoundPlan, base: ModelRef) -> Self {
+        Self {
+            plan,
+            state: State {
+                base,
+                phase: Phase::Gathering(Gathering::default()),
+                rounds_opened: 0,
+                failures_in_a_row: 0,
+                last_round: None,
+            },
+            attending: BTreeSet::new(),
+        }
+    }
+
+    /// The federation as it was when `record` was taken, with nobody connected. Follow with [`Coordinator::resume`].
+    ///
+    /// A plan that differs from the one before takes effect at the next round.
+    ///
+    /// # Errors
+    /// When the record was written by a newer version of this program.
+    pub fn restore(plan: RoundPlan, record: Record) -> Result<Self, RestoreError> {
+        Ok(Self {
+            plan,
+            state: record.into_state()?,
+            attending: BTreeSet::new(),
+        })
+    }
+
+    /// The state to store: before the effects of a step are performed.
+    pub fn record(&self) -> Record {
+        Record::of(self.state.clone())
+    }
+
+    /// After [`Coordinator::restore`]: what may have been left undone, to be done again.
+    ///
+    /// Invitations are repeated when their clients arrive. Whoever is waited for gets the grace time to come back.
+    pub fn resume(&mut self, now: Timestamp) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if let Some(summary) = self.state.last_round.clone() {
+            effects.push(Effect::CloseRound { summary });
+        }
+        match &mut self.state.phase {
+            Phase::Gathering(_) => {}
+            Phase::Collecting(collecting) => collecting.resume(now),
+            Phase::Merging(merging) => merging.resume(&mut effects),
+            Phase::Evaluating(evaluating) => evaluating.resume(now, &mut effects),
+            Phase::Publishing(publishing) => publishing.resume(&mut effects),
+            Phase::Ended(reason) => {
+                let reason = *reason;
+                effects.push(self.end_effect(reason));
+            }
+        }
+        self.settle(now, &mut effects);
+        effects
+    }
+
+    /// Takes in what happened and answers with what to do, in order.
+    pub fn step(&mut self, now: Timestamp, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.note_attendance(&event);
+        if let Event::Stopped = event {
+            self.stop(now, &mut effects);
+        } else {
+            self.answer_latecomer(&event, &mut effects);
+            self.turn(now, &mut effects, |phase, around, effects| {
+                phase.on(&event, around, effects)
+            });
+        }
+        self.settle(now, &mut effects);
+        effects
+    }
+
+    /// When to call [`Coordinator::step`] with [`Event::TimePassed`] if nothing else happens; none when nothing depends on time.
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        self.state.phase.wake_at(&self.plan)
+    }
+
+    /// Why the federation is over, once it is.
+    pub fn ended(&self) -> Option<EndReason> {
+        match self.state.phase {
+            Phase::Ended(reason) => Some(reason),
+            Phase::Gathering(_)
+            | Phase::Collecting(_)
+            | Phase::Merging(_)
+            | Phase::Evaluating(_)
+            | Phase::Publishing(_) => None,
+        }
+    }
+
+    /// The present base.
+    pub fn base(&self) -> &ModelRef {
+        &self.state.base
+    }
+
+    fn note_attendance(&mut self, event: &Event) {
+        if let Event::ClientArrived { client } = event {
+            self.attending.insert(client.clone());
+        }
+        if let Event::ClientLeft { client } = event {
+            self.attending.remove(client);
+        }
+    }
+
+    fn settle(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        while self.turn(now, effects, Phase::settle) {}
+    }
+
+    /// Lets the phase act once; true if another phase began.
+    fn turn(
+        &mut self,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+        act: impl FnOnce(Phase, &Surroundings<'_>, &mut Vec<Effect>) -> Turn,
+    ) -> bool {
+        let idle = Phase::Gathering(Gathering::default());
+        let phase = mem::replace(&mut self.state.phase, idle);
+        let was_open = phase.round().is_some();
+        let stopping = matches!(&phase, Phase::Publishing(publishing) if publishing.stop_requested);
+        let around = Surroundings {
+            now,
+            plan: &self.plan,
+            attending: &self.attending,
+            base: &self.state.base,
+            next_round: RoundNumber::new(self.state.rounds_opened.saturating_add(1)),
+        };
+        match act(phase, &around, effects) {
+            Turn::Stay(phase) => {
+                self.state.phase = phase;
+                false
+            }
+            Turn::Go(phase) => {
+                if !was_open {
+                    self.state.rounds_opened = self.state.rounds_opened.saturating_add(1);
+                }
+                self.state.phase = phase;
+                true
+            }
+            Turn::Close(round, outcome) => {
+                let number = round.number;
+                self.close(round, outcome, now, effects);
+                if stopping {
+                    self.end(EndReason::Stopped, effects);
+                } else {
+                    self.go_on(number, now, effects);
+                }
+                true
+            }
+        }
+    }
+
+    /// Ends a round and tells its story.
+    fn close(
+        &mut self,
+        round: OpenRound,
+        outcome: RoundOutcome,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        match &outcome {
+            RoundOutcome::Published(model) => {
+                self.state.base = *model;
+                self.state.failures_in_a_row = 0;
+            }
+            RoundOutcome::Abandoned(_) => {
+                self.state.failures_in_a_row = self.state.failures_in_a_row.saturating_add(1);
+            }
+        }
+        let summary = round.summary(outcome, now);
+        self.state.last_round = Some(summary.clone());
+        effects.push(Effect::CloseRound { summary });
+    }
+
+    /// After round `number`: the next one, or the end.
+    fn go_on(&mut self, number: RoundNumber, now: Timestamp, effects: &mut Vec<Effect>) {
+        let rounds = number.get();
+        if self.plan.rounds > 0 && rounds >= self.plan.rounds {
+            self.end(EndReason::RoundsCompleted { rounds }, effects);
+        } else {
+            let gathering = Gathering::after(self.state.failures_in_a_row, now);
+            self.state.phase = Phase::Gathering(gathering);
+        }
+    }
+
+    fn end(&mut self, reason: EndReason, effects: &mut Vec<Effect>) {
+        self.state.phase = Phase::Ended(reason);
+        effects.push(self.end_effect(reason));
+    }
+
+    fn end_effect(&self, reason: EndReason) -> Effect {
+        Effect::EndFederation {
+            reason,
+            last: self.state.base,
+        }
+    }
+
+    /// Ends the federation: the round that is open is abandoned, but for one whose model may be a fact already.
+    fn stop(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let idle = Phase::Gathering(Gathering::default());
+        let mut round = match mem::replace(&mut self.state.phase, idle) {
+            Phase::Gathering(_) => return self.end(EndReason::Stopped, effects),
+            Phase::Publishing(mut publishing) => {
+                publishing.stop_requested = true;
+                self.state.phase = Phase::Publishing(publishing);
+                return;
+            }
+            Phase::Ended(reason) => {
+                self.state.phase = Phase::Ended(reason);
+                return;
+            }
+            Phase::Collecting(collecting) => collecting.round,
+            Phase::Merging(merging) => merging.round,
+            Phase::Evaluating(evaluating) => evaluating.round,
+        };
+        round.withdraw(WithdrawReason::Stopped, effects, |_| true);
+        let outcome = RoundOutcome::Abandoned(AbandonReason::Interrupted);
+        self.close(round, outcome, now, effects);
+        self.end(EndReason::Stopped, effects);
+    }
+
+    /// Answers an update that the collecting phase does not see: its round is over, never was, or collects no longer.
+    fn answer_latecomer(&self, event: &Event, effects: &mut Vec<Effect>) {
+        let collecting = match &self.state.phase {
+            Phase::Collecting(collecting) => Some(collecting.number()),
+            Phase::Gathering(_)
+            | Phase::Merging(_)
+            | Phase::Evaluating(_)
+            | Phase::Publishing(_)
+            | Phase::Ended(_) => None,
+        };
+        if let Event::UpdateValidated {
+            client,
+            round,
+            update,
+        } = event
+            && collecting != Some(*round)
+        {
+            effects.push(self.late_answer(client, *round, update));
+        }
+        if let Event::UpdateRejected {
+            client,
+            round,
+            rejection,
+        } = event
+            && collecting != Some(*round)
+        {
+            effects.push(Effect::RejectUpdate {
+                client: client.clone(),
+                round: *round,
+                rejection: rejection.clone(),
+            });
+        }
+    }
+
+    /// An answer that was lost is given again; anything else is too late.
+    fn late_answer(&self, client: &ClientId, round: RoundNumber, update: &UpdateRef) -> Effect {
+        match self.outcome(client, round) {
+            Some(outcome) => answer(round, client, update, Some(outcome)),
+            None => Effect::RejectUpdate {
+                client: client.clone(),
+                round,
+                rejection: Rejection::round_closed(round),
+            },
+        }
+    }
+
+    /// What became of a client's invitation to the open or the last round.
+    fn outcome(&self, client: &ClientId, round: RoundNumber) -> Option<&ClientOutcome> {
+        if let Some(open) = self.state.phase.round().filter(|open| open.number == round) {
+            return match open.clients.get(client)? {
+                Standing::Settled(outcome) => Some(outcome),
+                Standing::Pending { .. } => None,
+            };
+        }
+        let last = self.state.last_round.as_ref();
+        last.filter(|last| last.round == round)?.clients.get(client)
+    }
+}

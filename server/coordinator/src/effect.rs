@@ -1,0 +1,165 @@
+//! What the shell must do, in the imperative.
+//!
+//! Every effect is idempotent: performed twice it changes nothing more, so it can be repeated after a crash.
+//! The shell stores the coordinator's record before it performs the effects of a step, in their order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use fedmerge_common::ids::{ClientId, RoundNumber};
+use fedmerge_common::reason::Rejection;
+use fedmerge_common::units::Timestamp;
+use fedmerge_common::update::ModelRef;
+use serde::{Deserialize, Serialize};
+
+use crate::event::UpdateRef;
+use crate::summary::RoundSummary;
+
+/// What an invited client is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// The round the update is for.
+    pub round: RoundNumber,
+    /// The model to start from.
+    pub base: ModelRef,
+    /// When the round stops waiting for a client that shows no progress.
+    pub deadline: Timestamp,
+}
+
+/// What an evaluating client is to do: measure both models on its own held-out data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvaluationTask {
+    /// The round that produced the candidate.
+    pub round: RoundNumber,
+    /// The present base.
+    pub base: ModelRef,
+    /// The model that may become the next base.
+    pub candidate: ModelRef,
+    /// When reports are no longer waited for.
+    pub deadline: Timestamp,
+}
+
+/// Why an invitation ended without an update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WithdrawReason {
+    /// The deadline passed and the client showed no recent progress.
+    DeadlinePassed,
+    /// The client lost its connection and did not come back in time.
+    Absent,
+    /// Other clients' updates were enough.
+    EnoughUpdates,
+    /// So many clients failed that the quorum could not be reached any more.
+    QuorumOutOfReach,
+    /// The federation was stopped.
+    Stopped,
+}
+
+impl fmt::Display for WithdrawReason {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::DeadlinePassed => "no update before the deadline",
+            Self::Absent => "connection lost and not back in time",
+            Self::EnoughUpdates => "the round had enough updates without it",
+            Self::QuorumOutOfReach => "the quorum could not be reached any more",
+            Self::Stopped => "the federation was stopped",
+        })
+    }
+}
+
+/// Why a federation is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum EndReason {
+    /// The plan's number of rounds has been held.
+    RoundsCompleted {
+        /// That number, abandoned rounds included.
+        rounds: u64,
+    },
+    /// A person stopped it.
+    Stopped,
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RoundsCompleted { rounds: 1 } => out.write_str("the planned round is completed"),
+            Self::RoundsCompleted { rounds } => {
+                write!(out, "all {rounds} planned rounds are completed")
+            }
+            Self::Stopped => out.write_str("the federation was stopped"),
+        }
+    }
+}
+
+/// Something the shell must do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Tell a client its task.
+    Invite {
+        /// Who.
+        client: ClientId,
+        /// What to do.
+        task: Task,
+    },
+    /// Tell a client that its task is over.
+    Withdraw {
+        /// Who.
+        client: ClientId,
+        /// The round of the task.
+        round: RoundNumber,
+        /// Why.
+        reason: WithdrawReason,
+    },
+    /// Answer an upload: the update counts.
+    AcceptUpdate {
+        /// Who sent it.
+        client: ClientId,
+        /// The round it is for.
+        round: RoundNumber,
+    },
+    /// Answer an upload: the update does not count.
+    RejectUpdate {
+        /// Who sent it.
+        client: ClientId,
+        /// The round it is for.
+        round: RoundNumber,
+        /// Why.
+        rejection: Rejection,
+    },
+    /// Merge these updates into a candidate; answered by `MergeFinished` or `MergeFailed`.
+    StartMerge {
+        /// The round.
+        round: RoundNumber,
+        /// The model the updates start from.
+        base: ModelRef,
+        /// The accepted updates by client.
+        updates: BTreeMap<ClientId, UpdateRef>,
+    },
+    /// Ask clients to compare base and candidate; each answers with `EvaluationReported`.
+    RequestEvaluations {
+        /// What to do.
+        task: EvaluationTask,
+        /// Who: those that have not reported yet.
+        clients: BTreeSet<ClientId>,
+    },
+    /// Make the candidate the base, durably; answered by `ModelPublished` or `PublishFailed`.
+    Publish {
+        /// The round.
+        round: RoundNumber,
+        /// The new base.
+        candidate: ModelRef,
+    },
+    /// Keep the story of a round that is over.
+    CloseRound {
+        /// The story.
+        summary: RoundSummary,
+    },
+    /// The federation is over: tell everyone.
+    EndFederation {
+        /// Why.
+        reason: EndReason,
+        /// The last base.
+        last: ModelRef,
+    },
+}

@@ -1,0 +1,205 @@
+//! The plan of a federation's rounds: sizes, times and tolerances.
+//!
+//! [`RoundPlan::check`] refuses a plan that could never work and shows the arithmetic. A plan is not checked again later:
+//! the coordinator clamps what it must and never fails.
+
+use fedmerge_common::units::Millis;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Most clients a round may aim for: a limit on memory, far above a single server's reach.
+pub const MAX_TARGET: usize = 100_000;
+
+/// Largest factor of over-selection: more would waste most of the invited clients' work.
+pub const MAX_OVER_SELECT: f64 = 10.0;
+
+/// How many clients a round wants.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cohort {
+    /// Updates wanted, at least 1: the round closes when it has them.
+    pub target: usize,
+    /// Share of the attending clients to invite, over 0 up to 1; never fewer than `target`.
+    pub fraction: f64,
+    /// Invitations for each wanted update, 1 to 10: the spare ones replace clients that drop out.
+    pub over_select: f64,
+}
+
+/// When a candidate is good enough to be published.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvaluationRule {
+    /// Least gain of the metric, after − before; negative allows a small loss.
+    pub min_gain: f64,
+    /// The quantile of the clients' gains that must reach it, 0 to 1; 0.5 is the (lower) median.
+    pub quantile: f64,
+}
+
+/// How rounds are held.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RoundPlan {
+    /// Rounds to hold, abandoned ones included; 0 means until stopped.
+    pub rounds: u64,
+    /// How many clients a round wants.
+    pub cohort: Cohort,
+    /// Accepted updates needed to merge.
+    pub quorum: usize,
+    /// How long a round waits for updates; an evaluation for reports.
+    pub deadline: Millis,
+    /// How long a round waits for a client that was lost, for one that still makes progress at the deadline,
+    /// and for more clients than the quorum before it opens.
+    pub grace: Millis,
+    /// Hostile clients the merge withstands.
+    pub tolerate: usize,
+    /// Seed of the choice of cohorts.
+    pub seed: u64,
+    /// The gate before publishing; none publishes every merge.
+    pub evaluate: Option<EvaluationRule>,
+}
+
+/// Why a plan can not work.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum PlanError {
+    /// A number that counts clients or time is zero.
+    #[error("`{key}` is 0, it must be at least 1")]
+    Zero {
+        /// The key.
+        key: &'static str,
+    },
+    /// A number is outside its range.
+    #[error("`{key}` is {found}, it must be {expected}")]
+    OutOfRange {
+        /// The key.
+        key: &'static str,
+        /// What the plan says.
+        found: f64,
+        /// What is possible.
+        expected: &'static str,
+    },
+    /// Rounds close before the quorum is reached.
+    #[error(
+        "`quorum` is {quorum}, but a round closes at its cohort's target of {target} updates: {quorum} > {target}"
+    )]
+    QuorumOverTarget {
+        /// The quorum.
+        quorum: usize,
+        /// The target.
+        target: usize,
+    },
+    /// Half of the cohort may be hostile.
+    #[error(
+        "`tolerate` is {tolerate}, but half of the cohort's {target} would be hostile: 2 × {tolerate} = {} >= {target}",
+        .tolerate.saturating_mul(2)
+    )]
+    ToleranceOverCohort {
+        /// Hostile clients.
+        tolerate: usize,
+        /// The cohort's target.
+        target: usize,
+    },
+    /// A merge at quorum would not withstand as many hostile clients as promised.
+    #[error(
+        "`quorum` is {quorum}, but withstanding {tolerate} hostile clients needs 2 × {tolerate} + 1 = {} updates",
+        .tolerate.saturating_mul(2).saturating_add(1)
+    )]
+    QuorumUnderTolerance {
+        /// The quorum.
+        quorum: usize,
+        /// Hostile clients.
+        tolerate: usize,
+    },
+}
+
+impl RoundPlan {
+    /// Refuses a plan that can not work.
+    ///
+    /// # Errors
+    /// The first contradiction, with its arithmetic.
+    pub fn check(&self) -> Result<(), PlanError> {
+        self.check_ranges()?;
+        let target = self.cohort.target;
+        if self.quorum > target {
+            return Err(PlanError::QuorumOverTarget {
+                quorum: self.quorum,
+                target,
+            });
+        }
+        let hostile = self.tolerate.saturating_mul(2);
+        if hostile >= target && self.tolerate > 0 {
+            return Err(PlanError::ToleranceOverCohort {
+                tolerate: self.tolerate,
+                target,
+            });
+        }
+        if self.quorum <= hostile {
+            return Err(PlanError::QuorumUnderTolerance {
+                quorum: self.quorum,
+                tolerate: self.tolerate,
+            });
+        }
+        Ok(())
+    }
+
+    fn check_ranges(&self) -> Result<(), PlanError> {
+        for (key, zero) in [
+            ("cohort.target", self.cohort.target == 0),
+            ("quorum", self.quorum == 0),
+            ("deadline", self.deadline.get() == 0),
+            ("grace", self.grace.get() == 0),
+        ] {
+            if zero {
+                return Err(PlanError::Zero { key });
+            }
+        }
+        range(
+            self.cohort.target <= MAX_TARGET,
+            "cohort.target",
+            self.cohort.target as f64,
+            "at most 100000",
+        )?;
+        let fraction = self.cohort.fraction;
+        range(
+            fraction > 0.0 && fraction <= 1.0,
+            "cohort.fraction",
+            fraction,
+            "over 0 and at most 1",
+        )?;
+        let over_select = self.cohort.over_select;
+        range(
+            (1.0..=MAX_OVER_SELECT).contains(&over_select),
+            "cohort.over_select",
+            over_select,
+            "from 1 to 10",
+        )?;
+        if let Some(rule) = &self.evaluate {
+            range(
+                (0.0..=1.0).contains(&rule.quantile),
+                "evaluate.accept.quantile",
+                rule.quantile,
+                "from 0 to 1",
+            )?;
+            range(
+                rule.min_gain.is_finite(),
+                "evaluate.accept.min_gain",
+                rule.min_gain,
+                "a finite number",
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn range(
+    holds: bool,
+    key: &'static str,
+    found: f64,
+    expected: &'static str,
+) -> Result<(), PlanError> {
+    if holds {
+        Ok(())
+    } else {
+        Err(PlanError::OutOfRange {
+            key,
+            found,
+            expected,
+        })
+    }
+}

@@ -1,0 +1,245 @@
+//! How things stand, for people and for clients: status, sentences, assignments.
+//!
+//! Every wait says what it waits for. A sentence for an administrator names clients; one for a client never does,
+//! because no client is to learn about another.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use fedmerge_common::ids::{ClientId, RoundNumber};
+use fedmerge_common::reason::AbandonReason;
+use fedmerge_common::units::Timestamp;
+use fedmerge_common::update::ModelRef;
+
+use crate::cohort;
+use crate::coordinator::Coordinator;
+use crate::effect::{EndReason, EvaluationTask, Task};
+use crate::phase::Phase;
+use crate::phase::collecting::Collecting;
+use crate::phase::evaluating::Evaluating;
+use crate::phase::gathering::Gathering;
+use crate::quorum::Tally;
+use crate::round::Standing;
+use crate::summary::{ClientOutcome, RoundOutcome, RoundSummary};
+
+/// Most clients a sentence names; it counts the others.
+const NAMED: usize = 2;
+
+/// What is expected of one client now.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Assignment {
+    /// Nothing yet.
+    Standby {
+        /// What the federation waits for, one line that names no client.
+        waiting_for: String,
+        /// What became of the last round, one line; empty before the first.
+        last_round: String,
+    },
+    /// A task is open.
+    Invited(Task),
+    /// The federation is over.
+    Ended {
+        /// Why.
+        reason: EndReason,
+        /// The last base.
+        last: ModelRef,
+    },
+}
+
+/// A federation at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct View {
+    /// The open round, or the last one; none before the first.
+    pub round: Option<RoundNumber>,
+    /// `gathering`, `collecting`, `merging`, `evaluating`, `publishing` or `ended`.
+    pub phase: &'static str,
+    /// What is waited for, by whom and until when, one line.
+    pub waiting_for: String,
+    /// The current base.
+    pub base: ModelRef,
+    /// Clients that attend.
+    pub attending: BTreeSet<ClientId>,
+    /// The open round's invitations in numbers; all 0 between rounds.
+    pub tally: Tally,
+    /// The open round's invited clients and how each stands; none while it is pending.
+    pub clients: BTreeMap<ClientId, Option<ClientOutcome>>,
+    /// When the open round stops waiting for clients that show no progress.
+    pub deadline: Option<Timestamp>,
+    /// Rounds that are over.
+    pub rounds_ended: u64,
+    /// The last of them.
+    pub last_round: Option<RoundSummary>,
+    /// Why the federation is over, once it is.
+    pub ended: Option<EndReason>,
+}
+
+/// Whether a sentence may name clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Audience {
+    Administrator,
+    Client,
+}
+
+impl Coordinator {
+    /// How things stand.
+    pub fn view(&self) -> View {
+        let open = self.state.phase.round();
+        let opened = self.state.rounds_opened;
+        let clients = open.into_iter().flat_map(|round| &round.clients);
+        let clients = clients.map(|(client, standing)| {
+            let outcome = match standing {
+                Standing::Pending { .. } => None,
+                Standing::Settled(outcome) => Some(outcome.clone()),
+            };
+            (client.clone(), outcome)
+        });
+        View {
+            round: (opened > 0).then(|| RoundNumber::new(opened)),
+            phase: self.state.phase.name(),
+            waiting_for: self.sentence(Audience::Administrator),
+            base: self.state.base,
+            attending: self.attending.clone(),
+            tally: open.map(|round| round.tally()).unwrap_or_default(),
+            clients: clients.collect(),
+            deadline: open.map(|round| round.deadline),
+            rounds_ended: opened.saturating_sub(u64::from(open.is_some())),
+            last_round: self.state.last_round.clone(),
+            ended: self.ended(),
+        }
+    }
+
+    /// What is expected of `client` now.
+    pub fn assignment(&self, client: &ClientId) -> Assignment {
+        if let Phase::Ended(reason) = self.state.phase {
+            let last = self.state.base;
+            return Assignment::Ended { reason, last };
+        }
+        if let Phase::Collecting(collecting) = &self.state.phase
+            && collecting.round.is_pending(client)
+        {
+            return Assignment::Invited(collecting.round.task());
+        }
+        let last_round = self.state.last_round.as_ref();
+        Assignment::Standby {
+            waiting_for: self.sentence(Audience::Client),
+            last_round: last_round.map(story_for_clients).unwrap_or_default(),
+        }
+    }
+
+    /// What `client` is asked to evaluate now, if anything.
+    pub fn evaluation(&self, client: &ClientId) -> Option<EvaluationTask> {
+        if let Phase::Evaluating(evaluating) = &self.state.phase
+            && evaluating.waiting.contains_key(client)
+        {
+            return Some(evaluating.task());
+        }
+        None
+    }
+
+    fn sentence(&self, audience: Audience) -> String {
+        match &self.state.phase {
+            Phase::Gathering(gathering) => self.gathering_sentence(gathering),
+            Phase::Collecting(collecting) => collecting_sentence(collecting, audience),
+            Phase::Merging(merging) => {
+                format!(
+                    "the merge of {}",
+                    count(merging.round.tally().accepted, "update")
+                )
+            }
+            Phase::Evaluating(evaluating) => evaluating_sentence(evaluating, audience),
+            Phase::Publishing(publishing) => {
+                format!("the publication of model {}", publishing.candidate.version)
+            }
+            Phase::Ended(reason) => format!("nothing: {reason}"),
+        }
+    }
+
+    fn gathering_sentence(&self, gathering: &Gathering) -> String {
+        let attending = self.attending.len();
+        let wanted = cohort::invitation_size(&self.plan.cohort, attending);
+        let quorum = self.plan.quorum;
+        if attending < quorum {
+            return format!("{attending} of {wanted} clients (at least {quorum} to open a round)");
+        }
+        let opens = self.wake_at().map(clock).unwrap_or_default();
+        if gathering.paused_until.is_some() {
+            let failures = count_u32(self.state.failures_in_a_row, "round");
+            return format!("a pause until {opens} after {failures} abandoned in a row");
+        }
+        format!("{attending} of {wanted} clients; the round opens with those at {opens}")
+    }
+}
+
+fn collecting_sentence(collecting: &Collecting, audience: Audience) -> String {
+    let round = &collecting.round;
+    let tally = round.tally();
+    let wanted = round.plan.cohort.target.min(tally.accepted + tally.pending);
+    let missing = names(round.pending(), audience);
+    let until = clock(collecting.waits_until());
+    format!(
+        "{} of {}{missing} until {until}",
+        tally.accepted,
+        count(wanted, "update")
+    )
+}
+
+fn evaluating_sentence(evaluating: &Evaluating, audience: Audience) -> String {
+    let reports = evaluating.gains.len();
+    let asked = reports + evaluating.waiting.len();
+    let missing = names(evaluating.waiting.keys(), audience);
+    let until = clock(evaluating.wake_at().unwrap_or(evaluating.deadline));
+    format!(
+        "{reports} of {}{missing} until {until}",
+        count(asked, "evaluation")
+    )
+}
+
+/// ` (waiting for client-2, client-7 and 1 more)`, for an administrator.
+fn names<'a>(clients: impl Iterator<Item = &'a ClientId>, audience: Audience) -> String {
+    let clients: Vec<&str> = clients.map(ClientId::as_str).collect();
+    if audience == Audience::Client || clients.is_empty() {
+        return String::new();
+    }
+    let named = &clients[..clients.len().min(NAMED)];
+    match (clients.len() - named.len(), named) {
+        (0, [first, second]) => format!(" (waiting for {first} and {second})"),
+        (0, named) => format!(" (waiting for {})", named.join(", ")),
+        (more, named) => format!(" (waiting for {} and {more} more)", named.join(", ")),
+    }
+}
+
+/// What became of a round, without details that may name clients.
+fn story_for_clients(summary: &RoundSummary) -> String {
+    let outcome: &dyn fmt::Display = match &summary.outcome {
+        RoundOutcome::Published(model) => {
+            return format!("round {} published model {}", summary.round, model.version);
+        }
+        RoundOutcome::Abandoned(AbandonReason::MergeFailed { .. }) => &"the merge failed",
+        RoundOutcome::Abandoned(AbandonReason::PublishFailed { .. }) => {
+            &"the model could not be published"
+        }
+        RoundOutcome::Abandoned(AbandonReason::Regression { .. }) => {
+            &"the merged model was worse than its base"
+        }
+        RoundOutcome::Abandoned(
+            reason @ (AbandonReason::QuorumNotReached { .. } | AbandonReason::Interrupted),
+        ) => reason,
+    };
+    format!("round {} was abandoned: {outcome}", summary.round)
+}
+
+fn count(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
+fn count_u32(number: u32, noun: &str) -> String {
+    count(usize::try_from(number).unwrap_or(usize::MAX), noun)
+}
+
+/// The time of day, `12:31:05 UTC`; a wait shorter than a day needs no date.
+fn clock(at: Timestamp) -> String {
+    let seconds = at.unix_seconds() % 86_400;
+    let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+    format!("{hours:02}:{minutes:02}:{:02} UTC", seconds % 60)
+}
