@@ -55,7 +55,7 @@ impl ByteSize {
     fn exact_unit(self) -> (u64, &'static str) {
         [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")]
             .into_iter()
-            .find(|(unit, _)| self.0 >= *unit && self.0 % unit == 0)
+            .find(|(unit, _)| self.0 >= *unit && self.0.is_multiple_of(*unit))
             .unwrap_or((1, "B"))
     }
 }

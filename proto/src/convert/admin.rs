@@ -1,0 +1,110 @@
+//! `admin.proto`: requests that steer a federation.
+
+use std::collections::BTreeMap;
+
+use fedmerge_common::units::Millis;
+
+use crate::convert::InvalidMessage;
+use crate::v1;
+
+/// Most labels that a token may carry.
+pub const MAX_LABELS: usize = 32;
+/// Longest name or value of a label, bytes.
+pub const MAX_LABEL_BYTES: usize = 256;
+
+/// A wish for a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRequest {
+    /// How many machines may use it, at least 1.
+    pub uses: u32,
+    /// How long it lives, at least a millisecond.
+    pub ttl: Millis,
+    /// Labels for the clients that use it.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl TryFrom<v1::CreateTokenRequest> for TokenRequest {
+    type Error = InvalidMessage;
+
+    fn try_from(message: v1::CreateTokenRequest) -> Result<Self, Self::Error> {
+        if message.uses == 0 {
+            return Err(InvalidMessage::new("uses", "is 0, expected at least 1"));
+        }
+        if message.ttl_ms == 0 {
+            return Err(InvalidMessage::new("ttl_ms", "is 0, expected at least 1"));
+        }
+        let labels = message.labels;
+        if labels.len() > MAX_LABELS {
+            let problem = format!("has {} entries, the limit is {MAX_LABELS}", labels.len());
+            return Err(InvalidMessage::new("labels", problem));
+        }
+        if labels
+            .iter()
+            .any(|(name, value)| name.len().max(value.len()) > MAX_LABEL_BYTES)
+        {
+            let problem = format!("has an entry over {MAX_LABEL_BYTES} bytes");
+            return Err(InvalidMessage::new("labels", problem));
+        }
+        Ok(Self {
+            uses: message.uses,
+            ttl: Millis::new(message.ttl_ms),
+            labels,
+        })
+    }
+}
+
+impl From<TokenRequest> for v1::CreateTokenRequest {
+    fn from(request: TokenRequest) -> Self {
+        Self {
+            uses: request.uses,
+            ttl_ms: request.ttl.get(),
+            labels: request.labels,
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed test should panic")]
+mod tests {
+    use super::*;
+
+    fn request() -> TokenRequest {
+        let labels = BTreeMap::from([("site".to_owned(), "ward-3".to_owned())]);
+        TokenRequest {
+            uses: 20,
+            ttl: Millis::from_secs(60),
+            labels,
+        }
+    }
+
+    #[test]
+    fn a_token_request_round_trips() {
+        assert_eq!(
+            TokenRequest::try_from(v1::CreateTokenRequest::from(request())).unwrap(),
+            request()
+        );
+    }
+
+    #[test]
+    fn every_wrong_field_of_a_token_request_is_named() {
+        let cases: [(&str, fn(&mut v1::CreateTokenRequest)); 4] = [
+            ("uses", |message| message.uses = 0),
+            ("ttl_ms", |message| message.ttl_ms = 0),
+            ("labels", |message| {
+                message.labels = (0..=MAX_LABELS)
+                    .map(|number| (number.to_string(), String::new()))
+                    .collect();
+            }),
+            ("labels", |message| {
+                message
+                    .labels
+                    .insert("x".into(), "y".repeat(MAX_LABEL_BYTES + 1));
+            }),
+        ];
+        for (field, spoil) in cases {
+            let mut message = v1::CreateTokenRequest::from(request());
+            spoil(&mut message);
+            assert_eq!(TokenRequest::try_from(message).unwrap_err().field, field);
+        }
+    }
+}
