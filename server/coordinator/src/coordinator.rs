@@ -51,7 +51,7 @@ impl Coordinator {
     /// A plan that differs from the one before takes effect at the next round.
     ///
     /// # Errors
-    /// When the record was written by a newer version of this program.
+    /// When the record was written by a newer version of this program, or is damaged.
     pub fn restore(plan: RoundPlan, record: Record) -> Result<Self, RestoreError> {
         Ok(Self {
             plan,

@@ -43,9 +43,9 @@ pub enum RestoreError {
         /// The newest version this program reads.
         known: u32,
     },
-    /// It is of a known version, but not whole.
-    #[error("the record of version {version} holds no state")]
-    Empty {
+    /// It is of a known version, but damaged.
+    #[error("the record of version {version} is damaged")]
+    Unreadable {
         /// Its version.
         version: u32,
     },
@@ -71,7 +71,7 @@ impl Record {
                 known: VERSION,
             });
         }
-        self.state.ok_or(RestoreError::Empty {
+        self.state.ok_or(RestoreError::Unreadable {
             version: self.version,
         })
     }

@@ -4,6 +4,7 @@
 //! the worst. Those whose updates were accepted are asked; a verdict needs reports from as many as a merge needs updates.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::ParseFloatError;
 
 use fedmerge_common::ids::ClientId;
 use fedmerge_common::reason::AbandonReason;
@@ -19,6 +20,28 @@ use crate::plan::EvaluationRule;
 use crate::round::OpenRound;
 use crate::summary::RoundOutcome;
 
+/// A client's gain; none where it was no number. Stored as text, because JSON's readers round numbers differently.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub(crate) struct Gain(pub(crate) Option<f64>);
+
+impl From<Gain> for String {
+    fn from(gain: Gain) -> Self {
+        gain.0.map_or_else(Self::new, |gain| gain.to_string())
+    }
+}
+
+impl TryFrom<String> for Gain {
+    type Error = ParseFloatError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        text.parse().map(|gain| Self(Some(gain)))
+    }
+}
+
 /// The wait for reports.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Evaluating {
@@ -29,7 +52,7 @@ pub(crate) struct Evaluating {
     /// Clients without a report, and since when each is gone.
     pub(crate) waiting: BTreeMap<ClientId, Option<Timestamp>>,
     /// Each client's gain, after − before; none where it was no number.
-    pub(crate) gains: BTreeMap<ClientId, Option<f64>>,
+    pub(crate) gains: BTreeMap<ClientId, Gain>,
 }
 
 impl Evaluating {
@@ -109,7 +132,7 @@ impl Evaluating {
         {
             let gain = after - before;
             self.gains
-                .insert(client.clone(), gain.is_finite().then_some(gain));
+                .insert(client.clone(), Gain(gain.is_finite().then_some(gain)));
         }
         Turn::Stay(Phase::Evaluating(self))
     }
@@ -148,7 +171,7 @@ impl Evaluating {
                 reports + self.waiting.len()
             ));
         }
-        let gains: Vec<Option<f64>> = self.gains.values().copied().collect();
+        let gains = self.gains.values().map(|gain| gain.0).collect();
         let EvaluationRule { min_gain, quantile } = self.rule;
         match quantile_of(gains, quantile) {
             Some(gain) if gain >= min_gain => Ok(()),
