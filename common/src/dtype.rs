@@ -7,7 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use bytemuck::{cast_slice, cast_slice_mut, pod_collect_to_vec, try_cast_slice};
+use bytemuck::{cast_slice, cast_slice_mut, try_cast_slice};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
@@ -135,7 +135,9 @@ pub fn decode_f32(dtype: Dtype, bytes: &[u8], values: &mut [f32]) -> Result<(), 
     } else if let Ok(halves) = try_cast_slice::<u8, f16>(bytes) {
         halves.convert_to_f32_slice(values);
     } else {
-        pod_collect_to_vec::<u8, f16>(bytes).convert_to_f32_slice(values);
+        for (value, pair) in values.iter_mut().zip(bytes.chunks_exact(2)) {
+            *value = f16::from_le_bytes([pair[0], pair[1]]).to_f32();
+        }
     }
     Ok(())
 }

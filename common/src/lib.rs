@@ -4,9 +4,10 @@
 //! Everything here is synchronous and deterministic: plain values, and files read and written by
 //! position. It must never contain an async runtime, the wire, or a decision about a round.
 //!
-//! Read it in this order: [`ids`], [`units`], [`digest`], then [`schema`] and
+//! Read it in this order: [`ids`], [`units`], [`digest`], then [`schema`], [`checkpoint`] and
 //! [`task_vector`], then [`update`] and [`reason`], and last [`identity`] and [`join`].
 
+pub mod checkpoint;
 pub mod clock;
 pub mod digest;
 pub mod dtype;

@@ -1,6 +1,6 @@
 //! Task vectors: fine-tuned − base, one tensor for each mergeable tensor of the base.
 //!
-//! [`header`] tells what an encoded task vector must look like.
+//! [`delta`] subtracts and encodes; [`header`] tells what an encoded task vector must look like.
 //! An encoded task vector is a safetensors file. Nothing here judges the values: the server's
 //! intake does.
 
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dtype::Dtype;
 
+pub mod delta;
 pub mod header;
 
 /// How a task vector becomes bytes.

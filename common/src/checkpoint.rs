@@ -1,0 +1,16 @@
+//! Checkpoints on disk: safetensors, one file or a sharded directory.
+//!
+//! [`Checkpoint`] reads by position and never maps a file, so that a file that shrinks is an error and
+//! not a crash; [`CheckpointWriter`] writes by position into a temporary file that becomes the
+//! target at once or not at all. Both are shared by threads without locks. Everything a file says is
+//! checked when it is opened: after that, positions are trusted.
+
+mod header;
+mod index;
+mod json;
+mod read;
+mod write;
+
+pub use header::{InvalidCheckpoint, MAX_HEADER_BYTES};
+pub use read::{Checkpoint, ReadCheckpointError};
+pub use write::{CheckpointWriter, WriteCheckpointError, WrittenCheckpoint};
