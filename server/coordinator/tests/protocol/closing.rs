@@ -128,6 +128,37 @@ fn a_failed_publication_leaves_the_base() {
 }
 
 #[test]
+fn a_publication_of_another_model_than_the_candidate_does_not_become_the_base() {
+    let mut federation = merging(plan(3, 2));
+    federation.merged(1);
+    let effects = federation.step(Event::ModelPublished {
+        round: round(1),
+        model: model(7),
+    });
+    assert!(matches!(
+        closed(&effects).unwrap().outcome,
+        RoundOutcome::Abandoned(AbandonReason::PublishFailed { .. })
+    ));
+    assert_eq!(*federation.coordinator.base(), model(0));
+}
+
+#[test]
+fn a_gain_of_just_the_least_is_enough() {
+    let rule = EvaluationRule {
+        min_gain: 0.25,
+        quantile: 1.0,
+    };
+    let mut federation = merging(RoundPlan {
+        evaluate: Some(rule),
+        ..plan(3, 2)
+    });
+    federation.merged(1);
+    report(&mut federation, 1, 0.5, 0.75);
+    report(&mut federation, 2, 0.5, 0.75);
+    assert!(publishes(&report(&mut federation, 3, 0.5, 0.75)));
+}
+
+#[test]
 fn the_median_client_decides_and_one_liar_can_not_veto() {
     let mut federation = merging(evaluated());
     let effects = federation.merged(1);

@@ -72,6 +72,12 @@ fn a_late_update_is_rejected_with_round_closed() {
             Some(RejectionCode::RoundClosed)
         );
     }
+    for number in [0, 3] {
+        assert_eq!(
+            rejection(&federation.submit(1, number)),
+            Some(RejectionCode::RoundClosed)
+        );
+    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn the_invitation_is_a_fraction_of_those_present_but_not_below_the_target_nor_ab
         (cohort(10, 1.0, 1.3), 1000, 13),
         (cohort(10, 0.5, 1.3), 12, 10),
         (cohort(10, 0.5, 1.3), 23, 12),
-        (cohort(10, 1.0, 1.1), 1000, 11),
+        (cohort(50, 1.0, 1.1), 1000, 55),
         (cohort(3, 0.1, 1.0), 1000, 3),
     ] {
         assert_eq!(
