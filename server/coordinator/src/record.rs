@@ -1,6 +1,6 @@
 //! The state of a federation as it is stored, with the version of its form.
 //!
-//! A record of a newer version is refused, not guessed at. Whoever changes [`State`] or what it holds raises [`VERSION`] and
+//! A record of a newer version is refused, not guessed at. Whoever changes `State` or what it holds raises [`VERSION`] and
 //! reads the older forms too.
 
 use fedmerge_common::update::ModelRef;
@@ -81,7 +81,7 @@ impl Record {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Form {
-    Known { version: u32, state: State },
+    Known { version: u32, state: Box<State> },
     Foreign { version: u32 },
 }
 
@@ -90,7 +90,7 @@ impl<'de> Deserialize<'de> for Record {
         match Form::deserialize(deserializer)? {
             Form::Known { version, state } => Ok(Self {
                 version,
-                state: Some(state),
+                state: Some(*state),
             }),
             Form::Foreign { version } => Ok(Self {
                 version,

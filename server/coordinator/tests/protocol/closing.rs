@@ -44,10 +44,11 @@ fn publishes(effects: &[Effect]) -> bool {
 }
 
 fn regression(effects: &[Effect]) -> String {
-    match &closed(effects).unwrap().outcome {
-        RoundOutcome::Abandoned(AbandonReason::Regression { detail }) => detail.clone(),
-        other => panic!("{other:?}"),
-    }
+    let outcome = &closed(effects).unwrap().outcome;
+    let RoundOutcome::Abandoned(AbandonReason::Regression { detail }) = outcome else {
+        panic!("{outcome:?}");
+    };
+    detail.clone()
 }
 
 #[test]

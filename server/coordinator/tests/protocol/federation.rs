@@ -204,30 +204,38 @@ pub(crate) fn accepts(effects: &[Effect], number: usize) -> bool {
 }
 
 pub(crate) fn rejection(effects: &[Effect]) -> Option<RejectionCode> {
-    effects.iter().find_map(|effect| match effect {
-        Effect::RejectUpdate { rejection, .. } => Some(rejection.code),
-        _ => None,
+    effects.iter().find_map(|effect| {
+        let Effect::RejectUpdate { rejection, .. } = effect else {
+            return None;
+        };
+        Some(rejection.code)
     })
 }
 
 pub(crate) fn merge(effects: &[Effect]) -> Option<Vec<ClientId>> {
-    effects.iter().find_map(|effect| match effect {
-        Effect::StartMerge { updates, .. } => Some(updates.keys().cloned().collect()),
-        _ => None,
+    effects.iter().find_map(|effect| {
+        let Effect::StartMerge { updates, .. } = effect else {
+            return None;
+        };
+        Some(updates.keys().cloned().collect())
     })
 }
 
 pub(crate) fn closed(effects: &[Effect]) -> Option<&RoundSummary> {
-    effects.iter().find_map(|effect| match effect {
-        Effect::CloseRound { summary } => Some(summary),
-        _ => None,
+    effects.iter().find_map(|effect| {
+        let Effect::CloseRound { summary } = effect else {
+            return None;
+        };
+        Some(summary)
     })
 }
 
 pub(crate) fn invited(effects: &[Effect]) -> Vec<ClientId> {
-    let invitations = effects.iter().filter_map(|effect| match effect {
-        Effect::Invite { client, .. } => Some(client.clone()),
-        _ => None,
+    let invitations = effects.iter().filter_map(|effect| {
+        let Effect::Invite { client, .. } = effect else {
+            return None;
+        };
+        Some(client.clone())
     });
     invitations.collect()
 }

@@ -143,6 +143,7 @@ fn after_a_published_round_the_next_opens_at_once_and_pauses_begin_small_again()
 
 #[test]
 fn a_plan_that_can_not_work_is_refused_with_the_arithmetic() {
+    type Spoil = fn(&mut RoundPlan);
     let good = RoundPlan {
         tolerate: 2,
         evaluate: Some(EvaluationRule {
@@ -152,7 +153,7 @@ fn a_plan_that_can_not_work_is_refused_with_the_arithmetic() {
         ..plan(8, 6)
     };
     good.check().unwrap();
-    let cases: [(fn(&mut RoundPlan), &str); 10] = [
+    let cases: [(Spoil, &str); 10] = [
         (
             |plan| plan.tolerate = 4,
             "`tolerate` is 4, but half of the cohort's 8 would be hostile: 2 × 4 = 8 >= 8",

@@ -206,7 +206,7 @@ impl World {
             20..28 => Event::ClientLeft { client },
             28..36 => Event::ProgressReported { client, round },
             36..60 => {
-                let update = self.some_update(&client.to_string(), round);
+                let update = self.some_update(client.as_str(), round);
                 Event::UpdateValidated {
                     client,
                     round,

@@ -6,13 +6,15 @@ use fedmerge_coordinator::{Assignment, Event};
 use super::federation::{Federation, client, plan, round};
 
 fn standby(federation: &Federation, number: usize) -> (String, String) {
-    match federation.coordinator.assignment(&client(number)) {
-        Assignment::Standby {
-            waiting_for,
-            last_round,
-        } => (waiting_for, last_round),
-        other => panic!("{other:?}"),
-    }
+    let assignment = federation.coordinator.assignment(&client(number));
+    let Assignment::Standby {
+        waiting_for,
+        last_round,
+    } = assignment
+    else {
+        panic!("{assignment:?}");
+    };
+    (waiting_for, last_round)
 }
 
 #[test]
