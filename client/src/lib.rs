@@ -1,1 +1,5 @@
-//! The federation's client.
+//! The federation's client: trains on data that stays where it is, and submits what it learnt as a task vector.
+//!
+//! The client must never import the server or listen on a port.
+
+pub mod trainer;
