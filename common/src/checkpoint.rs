@@ -14,3 +14,8 @@ mod write;
 pub use header::{InvalidCheckpoint, MAX_HEADER_BYTES};
 pub use read::{Checkpoint, ReadCheckpointError};
 pub use write::{CheckpointWriter, WriteCheckpointError, WrittenCheckpoint};
+
+#[cfg(test)]
+mod attack_tests;
+#[cfg(test)]
+mod round_trip_tests;

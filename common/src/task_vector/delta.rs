@@ -94,3 +94,173 @@ fn subtract(
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed test should panic")]
+mod tests {
+    use std::path::PathBuf;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::dtype::Dtype;
+    use crate::schema::Schema;
+
+    type Tensor<'a> = (&'a str, Dtype, &'a [usize], &'a [f32]);
+
+    /// A checkpoint with these tensors; the values of types that are not mergeable stay zero.
+    fn checkpoint(directory: &TempDir, file: &str, tensors: &[Tensor<'_>]) -> Checkpoint {
+        let specs = tensors
+            .iter()
+            .map(|(name, dtype, shape, _)| TensorSpec::new(*name, *dtype, shape.to_vec()).unwrap());
+        let schema = Schema::new(specs.collect()).unwrap();
+        let path = directory.path().join(file);
+        let writer = CheckpointWriter::create(&path, &schema, &BTreeMap::new()).unwrap();
+        for (name, dtype, _, values) in tensors {
+            if dtype.is_mergeable() {
+                writer
+                    .write_f32(schema.index_of(name).unwrap(), 0, values)
+                    .unwrap();
+            }
+        }
+        writer.finish().unwrap();
+        Checkpoint::open(&path).unwrap()
+    }
+
+    fn out(directory: &TempDir) -> PathBuf {
+        directory.path().join("task-vector.safetensors")
+    }
+
+    fn values(checkpoint: &Checkpoint, name: &str) -> Vec<f32> {
+        let index = checkpoint.schema().index_of(name).unwrap();
+        let mut values = vec![0.0; checkpoint.schema().tensors()[index].elements()];
+        checkpoint.read_f32(index, 0, &mut values).unwrap();
+        values
+    }
+
+    #[test]
+    fn a_task_vector_is_the_difference_of_the_mergeable_tensors() {
+        let directory = TempDir::new().unwrap();
+        let base = checkpoint(
+            &directory,
+            "base",
+            &[
+                ("b", Dtype::Bf16, &[2], &[1.0, 2.0]),
+                ("a", Dtype::I64, &[1], &[]),
+                ("w", Dtype::F32, &[], &[0.5]),
+            ],
+        );
+        let tuned = checkpoint(
+            &directory,
+            "tuned",
+            &[
+                ("b", Dtype::F32, &[2], &[1.5, 1.0]),
+                ("a", Dtype::I64, &[1], &[]),
+                ("w", Dtype::F16, &[], &[2.0]),
+            ],
+        );
+        for encoding in [Encoding::F32, Encoding::Bf16] {
+            let written = write_task_vector(&base, &tuned, encoding, &out(&directory)).unwrap();
+            assert_eq!(
+                written,
+                write_task_vector(&base, &tuned, encoding, &out(&directory)).unwrap()
+            );
+            let vector = Checkpoint::open(&out(&directory)).unwrap();
+            assert_eq!(vector.schema(), &expected_schema(base.schema(), encoding));
+            assert_eq!(vector.metadata()[FORMAT_KEY], FORMAT);
+            assert_eq!(values(&vector, "b"), [0.5, -1.0]);
+            assert_eq!(values(&vector, "w"), [1.5]);
+        }
+    }
+
+    #[test]
+    fn a_tensor_larger_than_a_block_is_subtracted_to_its_end() {
+        let directory = TempDir::new().unwrap();
+        let elements = 2 * BLOCK_ELEMENTS + 3;
+        let before = vec![1.0; elements];
+        let after: Vec<f32> = (0..1000_u16)
+            .cycle()
+            .map(f32::from)
+            .take(elements)
+            .collect();
+        let base = checkpoint(
+            &directory,
+            "base",
+            &[("w", Dtype::F32, &[elements], &before)],
+        );
+        let tuned = checkpoint(
+            &directory,
+            "tuned",
+            &[("w", Dtype::F32, &[elements], &after)],
+        );
+        write_task_vector(&base, &tuned, Encoding::F32, &out(&directory)).unwrap();
+        let expected: Vec<f32> = after.iter().map(|value| value - 1.0).collect();
+        assert_eq!(
+            values(&Checkpoint::open(&out(&directory)).unwrap(), "w"),
+            expected
+        );
+    }
+
+    #[test]
+    fn values_are_not_judged() {
+        let directory = TempDir::new().unwrap();
+        let base = checkpoint(&directory, "base", &[("w", Dtype::F32, &[2], &[0.0, 0.0])]);
+        let tuned = checkpoint(
+            &directory,
+            "tuned",
+            &[("w", Dtype::F32, &[2], &[f32::NAN, f32::INFINITY])],
+        );
+        write_task_vector(&base, &tuned, Encoding::Bf16, &out(&directory)).unwrap();
+        let vector = values(&Checkpoint::open(&out(&directory)).unwrap(), "w");
+        assert!(vector[0].is_nan() && vector[1].is_infinite());
+    }
+
+    #[test]
+    fn the_first_tensor_that_does_not_fit_is_named_and_nothing_is_written() {
+        let directory = TempDir::new().unwrap();
+        let base: &[Tensor<'_>] = &[
+            ("a", Dtype::F32, &[2], &[0.0; 2]),
+            ("n", Dtype::I64, &[1], &[]),
+        ];
+        let base = checkpoint(&directory, "base", base);
+        let cases: [(&[Tensor<'_>], &str); 5] = [
+            (
+                &[("a", Dtype::F32, &[2], &[0.0; 2])],
+                "tensor `n` is missing",
+            ),
+            (&[("n", Dtype::I64, &[1], &[])], "tensor `a` is missing"),
+            (
+                &[
+                    ("a", Dtype::F32, &[2], &[0.0; 2]),
+                    ("b", Dtype::F32, &[], &[0.0]),
+                    ("n", Dtype::I64, &[1], &[]),
+                ],
+                "tensor `b` is unexpected",
+            ),
+            (
+                &[
+                    ("a", Dtype::F32, &[1, 2], &[0.0; 2]),
+                    ("n", Dtype::I64, &[1], &[]),
+                ],
+                "tensor `a` has shape [1, 2], expected [2]",
+            ),
+            (
+                &[
+                    ("a", Dtype::F32, &[2], &[0.0; 2]),
+                    ("n", Dtype::F32, &[1], &[0.0]),
+                ],
+                "tensor `n` is F32, expected I64",
+            ),
+        ];
+        for (tensors, difference) in cases {
+            let tuned = checkpoint(&directory, "tuned", tensors);
+            let error =
+                write_task_vector(&base, &tuned, Encoding::F32, &out(&directory)).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!("the fine-tuned checkpoint does not fit the base: {difference}")
+            );
+            assert!(!out(&directory).exists());
+        }
+    }
+}

@@ -12,6 +12,24 @@ use crate::units::Timestamp;
 /// Longest chain of causes that is followed.
 const MAX_CAUSES: usize = 32;
 
+/// TLS's alerts about the certificate of the one who receives them.
+const CERTIFICATE_ALERTS: [(AlertDescription, &str); 8] = [
+    (AlertDescription::BadCertificate, "bad certificate"),
+    (
+        AlertDescription::UnsupportedCertificate,
+        "unsupported certificate",
+    ),
+    (AlertDescription::CertificateRevoked, "certificate revoked"),
+    (AlertDescription::CertificateExpired, "certificate expired"),
+    (AlertDescription::CertificateUnknown, "certificate unknown"),
+    (AlertDescription::UnknownCA, "unknown certificate authority"),
+    (AlertDescription::AccessDenied, "access denied"),
+    (
+        AlertDescription::CertificateRequired,
+        "certificate required",
+    ),
+];
+
 /// Why a handshake failed, as far as a person can do something about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TlsFailure {
@@ -132,19 +150,13 @@ fn classify_certificate(problem: &CertificateError) -> Option<TlsFailure> {
     is_name.then_some(TlsFailure::WrongName)
 }
 
-fn classify_alert(alert: AlertDescription) -> Option<TlsFailure> {
-    let alert = match alert {
-        AlertDescription::BadCertificate => "bad certificate",
-        AlertDescription::UnsupportedCertificate => "unsupported certificate",
-        AlertDescription::CertificateRevoked => "certificate revoked",
-        AlertDescription::CertificateExpired => "certificate expired",
-        AlertDescription::CertificateUnknown => "certificate unknown",
-        AlertDescription::UnknownCA => "unknown certificate authority",
-        AlertDescription::AccessDenied => "access denied",
-        AlertDescription::CertificateRequired => "certificate required",
-        AlertDescription::ProtocolVersion => return Some(TlsFailure::NotTls),
-        _ => return None,
-    };
+fn classify_alert(found: AlertDescription) -> Option<TlsFailure> {
+    if found == AlertDescription::ProtocolVersion {
+        return Some(TlsFailure::NotTls);
+    }
+    let (_, alert) = CERTIFICATE_ALERTS
+        .into_iter()
+        .find(|(alert, _)| *alert == found)?;
     Some(TlsFailure::OwnCertificateRefused { alert })
 }
 
