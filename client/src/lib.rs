@@ -1,5 +1,24 @@
-//! The federation's client: trains on data that stays where it is, and submits what it learnt as a task vector.
+//! The federation's client: enrols a machine, waits for invitations, runs the user's trainer on the base, and submits
+//! what it learnt as a task vector.
+//!
+//! Read it along the straight line of a task vector: [`trainer`] obtains a fine-tuned checkpoint, [`submission`] turns it
+//! into an update, [`transfer`] carries it, and [`agent`] decides what comes next. [`driver`] runs the agent's decisions;
+//! [`link`] is the one place that connects and retries; [`cli`] is what a person types.
 //!
 //! The client must never import the server or listen on a port.
 
+pub mod agent;
+pub mod cache;
+pub mod cli;
+pub mod driver;
+pub mod enrolment;
+pub mod link;
+pub mod lock;
+pub mod milestone;
+pub mod policy;
+pub mod settings;
+pub mod submission;
+pub mod task;
+pub mod telemetry;
 pub mod trainer;
+pub mod transfer;

@@ -1,0 +1,74 @@
+//! `fedmerge client run`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use fedmerge_common::clock::Clock;
+use fedmerge_common::failure::Failure;
+use fedmerge_common::output::Output;
+use fedmerge_common::units::Millis;
+
+use crate::agent::Stay;
+use crate::driver::{self, Site};
+use crate::enrolment::identity;
+use crate::lock::DirectoryLock;
+use crate::policy::Policy;
+use crate::settings::{ClientDirectory, Settings};
+use crate::telemetry;
+use crate::trainer::command::TrainerCommand;
+
+pub(super) const EXAMPLES: &str = "\
+Example:
+  fedmerge client run --dir ward-3 --train 'python train.py --data ward-3.csv'
+
+The command gets FEDMERGE_BASE, FEDMERGE_OUT, FEDMERGE_ROUND and FEDMERGE_CONFIG, reads the base, writes the
+fine-tuned checkpoint, and may print JSON lines such as {\"progress\":0.4,\"loss\":0.31} and
+{\"num_examples\":1280,\"metrics\":{\"accuracy\":0.9}}.";
+
+/// What `client run` takes.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// The client's directory, as enrolled
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+    /// Command that fine-tunes a base, run by `sh -c`
+    #[arg(long, value_name = "COMMAND")]
+    pub train: String,
+    /// Longest run of the command before it is killed and the round declined
+    #[arg(long, value_name = "DURATION", default_value = "1h")]
+    pub train_timeout: Millis,
+    /// Leave after one round, however it ends
+    #[arg(long, conflicts_with = "stay")]
+    pub once: bool,
+    /// Stay when the federation ends, in case it goes on
+    #[arg(long)]
+    pub stay: bool,
+    /// How long to wait for another process with the same certificate to leave
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    pub identity_wait: Millis,
+}
+
+pub(super) fn run(arguments: RunArguments, output: &Output) -> Result<(), Failure> {
+    let directory = ClientDirectory::new(arguments.dir);
+    let settings = Settings::read(&directory)?;
+    let _lock = DirectoryLock::take(&directory)?;
+    telemetry::start(&directory, output)?;
+    let identity = identity::load(&directory, &Clock::system())?;
+    let stay = match (arguments.once, arguments.stay) {
+        (true, _) => Stay::OneRound,
+        (false, true) => Stay::Always,
+        (false, false) => Stay::WhileItLasts,
+    };
+    let site = Site {
+        directory,
+        settings,
+        trainer: TrainerCommand {
+            command: arguments.train,
+            time_limit: arguments.train_timeout,
+        },
+        policy: Policy::default(),
+        stay,
+        identity_wait: arguments.identity_wait,
+    };
+    super::block_on(driver::drive(site, identity, *output))
+}

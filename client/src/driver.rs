@@ -1,0 +1,243 @@
+//! Runs the agent: every event goes in, every effect that comes out is carried out, in order.
+//!
+//! Owns all that a running client owns: the attendance, the one piece of work in hand, the errands (declines on their
+//! way). The client waits here and nowhere else. No decision is made here.
+
+mod attend;
+mod work;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fedmerge_common::failure::{ExitCode, Failure};
+use fedmerge_common::ids::RoundNumber;
+use fedmerge_common::output::Output;
+use fedmerge_common::reason::Decline;
+use fedmerge_common::units::Millis;
+use fedmerge_proto::v1;
+use fedmerge_proto::v1::round_client::RoundClient;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::agent::{Agent, Effect, Event, Stay};
+use crate::cache::Cache;
+use crate::link::trouble::Trouble;
+use crate::link::{Greeting, Link};
+use crate::milestone::Milestone;
+use crate::policy::Policy;
+use crate::settings::{ClientDirectory, Settings};
+use crate::trainer::command::TrainerCommand;
+
+/// Reports that wait for the driver before whoever makes them waits, too.
+const EVENTS_AHEAD: usize = 16;
+/// Time for what must still be said when the client leaves.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
+
+/// All that one client is, apart from its certificate.
+#[derive(Debug)]
+pub struct Site {
+    /// Where everything is kept.
+    pub directory: ClientDirectory,
+    /// What enrolment wrote.
+    pub settings: Settings,
+    /// How a base is fine-tuned.
+    pub trainer: TrainerCommand,
+    /// What may leave.
+    pub policy: Policy,
+    /// When to leave.
+    pub stay: Stay,
+    /// How long to wait for another process with the same certificate.
+    pub identity_wait: Millis,
+}
+
+/// What reaches the driver.
+#[derive(Debug)]
+enum Report {
+    /// Something for the agent.
+    Event(Event),
+    /// Trouble that ends the client.
+    Fatal(Box<Failure>),
+}
+
+/// Takes part until the agent leaves.
+///
+/// # Errors
+/// What neither waiting nor the next round mends.
+pub async fn drive(site: Site, tls: rustls::ClientConfig, output: Output) -> Result<(), Failure> {
+    let cache = Cache::open(site.directory.cache()).map_err(|error| {
+        let path: PathBuf = site.directory.cache();
+        Failure::new(
+            ExitCode::Unavailable,
+            format!("{} cannot be made", path.display()),
+        )
+        .with_source(&error)
+    })?;
+    let link = Link::new(site.settings.server.clone(), tls, Greeting::Hello, output);
+    let (reports, mut incoming) = mpsc::channel(EVENTS_AHEAD);
+    let mut driver = Driver {
+        agent: Agent::new(site.stay),
+        workshop: Arc::new(work::Workshop { link, cache, site }),
+        reports,
+        work: None,
+        errands: JoinSet::new(),
+        output,
+    };
+    let _attendance = driver.attend();
+    let mut stop = Stop::listen()?;
+    loop {
+        let report = tokio::select! {
+            Some(report) = incoming.recv() => report,
+            () = stop.asked() => Report::Event(Event::StopAsked),
+        };
+        match report {
+            Report::Fatal(failure) => return Err(*failure),
+            Report::Event(event) => {
+                if driver.step(event).await == Next::Leave {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// What a step leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    GoOn,
+    Leave,
+}
+
+#[derive(Debug)]
+struct Driver {
+    agent: Agent,
+    workshop: Arc<work::Workshop>,
+    reports: mpsc::Sender<Report>,
+    work: Option<AbortOnDropHandle<()>>,
+    errands: JoinSet<()>,
+    output: Output,
+}
+
+impl Driver {
+    fn attend(&self) -> AbortOnDropHandle<()> {
+        let (workshop, reports) = (Arc::clone(&self.workshop), self.reports.clone());
+        let limit = workshop.site.identity_wait;
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            attend::attend(&workshop.link, limit, &reports).await;
+        }))
+    }
+
+    async fn step(&mut self, event: Event) -> Next {
+        tracing::debug!(event = ?event, "event");
+        for effect in self.agent.step(event) {
+            tracing::debug!(effect = ?effect, "effect");
+            match effect {
+                Effect::Download(task) => self.begin(|workshop| work::download(workshop, task)),
+                Effect::Train(task) => self.begin(|workshop| work::train(workshop, task)),
+                Effect::Prepare(task, trained) => {
+                    self.begin(|workshop| work::prepare(workshop, task, trained));
+                }
+                Effect::Upload(header) => {
+                    let reports = self.reports.clone();
+                    self.begin(|workshop| work::upload(workshop, header, reports));
+                }
+                Effect::Abort => self.abort().await,
+                Effect::Decline { round, decline } => self.decline(round, decline),
+                Effect::Tell(milestone) => self.tell(&milestone),
+                Effect::Leave => {
+                    self.leave().await;
+                    return Next::Leave;
+                }
+            }
+        }
+        Next::GoOn
+    }
+
+    /// Begins the next piece of work; the one before has ended, or reported what this one goes on from.
+    fn begin<F>(&mut self, deed: impl FnOnce(Arc<work::Workshop>) -> F)
+    where
+        F: Future<Output = Result<Event, Trouble>> + Send + 'static,
+    {
+        let (reports, workshop) = (self.reports.clone(), Arc::clone(&self.workshop));
+        let deed = deed(Arc::clone(&self.workshop));
+        self.work = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            let report = match deed.await {
+                Ok(event) => Report::Event(event),
+                Err(trouble) => workshop.fatal(trouble),
+            };
+            // Nobody listens any more when the client leaves, and then nothing is left to report to.
+            let _ = reports.send(report).await;
+        })));
+    }
+
+    /// Ends the work in hand, and with it every process it started.
+    async fn abort(&mut self) {
+        if let Some(work) = self.work.take() {
+            work.abort();
+            // It ends by being aborted, which is what was asked.
+            let _ = work.await;
+        }
+    }
+
+    fn decline(&mut self, round: RoundNumber, decline: Decline) {
+        let workshop = Arc::clone(&self.workshop);
+        let request = v1::DeclineRequest::from((round, decline));
+        self.errands.spawn(async move {
+            let call = |channel| {
+                let request = request.clone();
+                async move { RoundClient::new(channel).decline(request).await }
+            };
+            if let Err(trouble) = workshop.link.call(call).await {
+                tracing::warn!(reason = %trouble, "decline was not taken");
+            }
+        });
+        while self.errands.try_join_next().is_some() {}
+    }
+
+    fn tell(&self, milestone: &Milestone) {
+        match milestone {
+            Milestone::ExamplesUnknown => self.output.note(milestone),
+            _ => self.output.line(milestone),
+        }
+        self.output.json(milestone);
+    }
+
+    async fn leave(&mut self) {
+        self.abort().await;
+        let errands = async { while self.errands.join_next().await.is_some() {} };
+        if timeout(GOODBYE_LIMIT, errands).await.is_err() {
+            tracing::warn!("left without a decline reaching the server");
+        }
+    }
+}
+
+/// A person's or a supervisor's wish that the client ends.
+struct Stop {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| {
+                Failure::new(ExitCode::Unavailable, "signals cannot be listened to")
+                    .with_source(&error)
+            })
+        };
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The pieces of work of one task. Each ends in one event, or in trouble that ends the client.
+//!
+//! A piece that is dropped stops at once, processes and all. What it leaves on disk is overwritten by the next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fedmerge_common::ids::RoundNumber;
+use fedmerge_common::reason::{Decline, DeclineKind};
+use fedmerge_common::update::UpdateHeader;
+use fedmerge_proto::convert::round::ProgressReport;
+use fedmerge_proto::v1;
+use fedmerge_proto::v1::round_client::RoundClient;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Report, Site};
+use crate::agent::{Answer, Event};
+use crate::cache::Cache;
+use crate::link::Link;
+use crate::link::trouble::Trouble;
+use crate::submission;
+use crate::task::Task;
+use crate::trainer::workplace::Workplace;
+use crate::trainer::{Progress, Trained};
+use crate::transfer::{TransferError, download, upload};
+
+/// Shortest time between two signs of life.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What every piece of work uses.
+#[derive(Debug)]
+pub(super) struct Workshop {
+    pub(super) link: Link,
+    pub(super) cache: Cache,
+    pub(super) site: Site,
+}
+
+impl Workshop {
+    pub(super) fn fatal(&self, trouble: Trouble) -> Report {
+        Report::Fatal(Box::new(
+            trouble.into_failure(self.link.address(), self.link.clock()),
+        ))
+    }
+
+    fn workplace(&self, task: &Task) -> Workplace {
+        Workplace::of(
+            &self.site.directory.work(),
+            task.round,
+            self.cache.path(&task.base.digest),
+        )
+    }
+}
+
+pub(super) async fn download(workshop: Arc<Workshop>, task: Task) -> Result<Event, Trouble> {
+    let round = task.round;
+    let fetched = download::fetch(&workshop.link, &workshop.cache, &task.base).await;
+    match fetched {
+        Ok(_) => Ok(Event::BaseDownloaded { round }),
+        Err(error) => failed(round, error),
+    }
+}
+
+pub(super) async fn train(workshop: Arc<Workshop>, task: Task) -> Result<Event, Trouble> {
+    let round = task.round;
+    let settings = &workshop.site.settings;
+    let prepared = Workplace::prepare(
+        &workshop.site.directory.work(),
+        &task,
+        workshop.cache.path(&task.base.digest),
+        (&settings.federation, &settings.client),
+    );
+    let place = match prepared {
+        Ok(place) => place,
+        Err(error) => {
+            let decline = Decline::new(
+                DeclineKind::Storage,
+                format!("the round's directory cannot be made: {error}"),
+            );
+            return Ok(Event::TaskFailed { round, decline });
+        }
+    };
+    let (progress, seen) = watch::channel(Progress::default());
+    let trained = tokio::select! {
+        trained = workshop.site.trainer.run(&place, &progress) => trained,
+        never = forward(&workshop.link, round, seen) => match never {},
+    };
+    Ok(match trained {
+        Ok(trained) => Event::TrainingFinished { round, trained },
+        Err(decline) => Event::TaskFailed { round, decline },
+    })
+}
+
+enum Never {}
+
+/// Tells the server of each sign of life, the last one when they come fast. One that is lost does not matter.
+async fn forward(link: &Link, round: RoundNumber, mut seen: watch::Receiver<Progress>) -> Never {
+    let mut pace = interval(REPORT_INTERVAL);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        pace.tick().await;
+        if seen.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        let Progress { done, loss } = *seen.borrow_and_update();
+        let report = v1::ReportProgressRequest::from(ProgressReport {
+            round,
+            progress: done,
+            loss,
+        });
+        let call = |channel| async move { RoundClient::new(channel).report_progress(report).await };
+        if let Err(trouble) = link.attempt(call).await {
+            tracing::debug!(reason = %trouble, "progress was not taken");
+        }
+    }
+}
+
+pub(super) async fn prepare(
+    workshop: Arc<Workshop>,
+    task: Task,
+    trained: Trained,
+) -> Result<Event, Trouble> {
+    let round = task.round;
+    let prepared = download::blocking(move || {
+        let header = submission::prepare(&workshop.workplace(&task), &task, &trained)?;
+        workshop.site.policy.check(&header, task.max_update_bytes)?;
+        Ok(header)
+    });
+    Ok(match prepared.await {
+        Ok(header) => Event::UpdatePrepared { header },
+        Err(decline) => Event::TaskFailed { round, decline },
+    })
+}
+
+pub(super) async fn upload(
+    workshop: Arc<Workshop>,
+    header: UpdateHeader,
+    reports: mpsc::Sender<Report>,
+) -> Result<Event, Trouble> {
+    let round = header.round;
+    let base = workshop.cache.path(&header.base);
+    let place = Workplace::of(&workshop.site.directory.work(), round, base);
+    let sent = || {
+        // When the queue is full the answer itself, which is never dropped, says the same a moment later.
+        let _ = reports.try_send(Report::Event(Event::UpdateSent { round }));
+    };
+    let answered: Result<Answer, TransferError> =
+        upload::submit(&workshop.link, &header, &place.update, sent).await;
+    match answered {
+        Ok(answer) => Ok(Event::UpdateAnswered { round, answer }),
+        Err(error) => failed(round, error),
+    }
+}
+
+fn failed(round: RoundNumber, error: TransferError) -> Result<Event, Trouble> {
+    error
+        .into_decline()
+        .map(|decline| Event::TaskFailed { round, decline })
+}

@@ -1,0 +1,173 @@
+//! Enrolment: a join string becomes a certificate.
+//!
+//! The join string pins the authority, so the first connection is as safe as every later one; the key is made here and
+//! never leaves. The settings are written last: a directory is enrolled or it is not, and an enrolment that was cut off
+//! is repeated with the same key.
+
+pub mod identity;
+
+use std::fs;
+use std::path::Path;
+
+use fedmerge_common::clock::Clock;
+use fedmerge_common::failure::{ExitCode, Failure};
+use fedmerge_common::identity::{Identity, PeerCertificate, public_key_sha256};
+use fedmerge_common::ids::{ClientId, FederationName};
+use fedmerge_common::join::JoinString;
+use fedmerge_common::output::Output;
+use fedmerge_common::tls;
+use fedmerge_common::units::Millis;
+use fedmerge_proto::v1;
+use fedmerge_proto::v1::enrolment_client::EnrolmentClient;
+
+use crate::link::address::ServerAddress;
+use crate::link::trouble::Trouble;
+use crate::link::{Greeting, Link};
+use crate::lock::DirectoryLock;
+use crate::settings::{ClientDirectory, Settings};
+
+/// What a machine asks for.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// Where the server is.
+    pub server: ServerAddress,
+    /// The permission.
+    pub join: JoinString,
+    /// The name.
+    pub client: ClientId,
+    /// How long to wait for a server that is not there.
+    pub wait: Millis,
+}
+
+/// Makes `directory` the directory of an enrolled client.
+///
+/// # Errors
+/// When it is one already, when the server cannot be reached, is another one, or refuses.
+pub async fn enrol(
+    directory: &ClientDirectory,
+    wish: &Wish,
+    output: &Output,
+) -> Result<Settings, Failure> {
+    let _lock = DirectoryLock::take(directory)?;
+    refuse_enrolled(directory)?;
+    let clock = Clock::system();
+    let key = identity::key(directory)?;
+    let tls = tls::client_config_pinned(wish.join.authority_pin, clock)
+        .map_err(|error| Failure::from_error(ExitCode::Bug, &error))?;
+    let link = Link::new(wish.server.clone(), tls, Greeting::None, *output);
+    let request = v1::EnrolRequest {
+        token_id: wish.join.token.to_string(),
+        token_secret: wish.join.secret.expose().to_owned(),
+        client_id: wish.client.to_string(),
+        certificate_request: identity::certificate_request(&key)?.into(),
+        client_time_ms: clock.now().get(),
+        software_version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let admission = exchange(&link, &request, wish.wait)
+        .await
+        .and_then(|response| Admission::check(response, wish, &key))
+        .map_err(|trouble| trouble.into_failure(&wish.server, &clock))?;
+    let settings = Settings {
+        server: wish.server.clone(),
+        federation: admission.federation,
+        client: wish.client.clone(),
+    };
+    identity::store(directory, &admission.certificate, &admission.authority)?;
+    write_settings(directory, &settings)?;
+    Ok(settings)
+}
+
+fn refuse_enrolled(directory: &ClientDirectory) -> Result<(), Failure> {
+    if !directory.settings().exists() {
+        return Ok(());
+    }
+    let who = Settings::read(directory).map_or_else(
+        |_| "another client".to_owned(),
+        |settings| {
+            format!(
+                "client {} of federation {}",
+                settings.client, settings.federation
+            )
+        },
+    );
+    let message = format!(
+        "{} is already the directory of {who}",
+        directory.root().display()
+    );
+    Err(Failure::new(ExitCode::Usage, message)
+        .with_hint("choose another --dir; nothing in this one was changed"))
+}
+
+async fn exchange(
+    link: &Link,
+    request: &v1::EnrolRequest,
+    wait: Millis,
+) -> Result<v1::EnrolResponse, Trouble> {
+    let mut retry = link.retry_for(wait);
+    loop {
+        let call = |channel| {
+            let request = request.clone();
+            async move { EnrolmentClient::new(channel).enrol(request).await }
+        };
+        match link.attempt(call).await {
+            Ok(response) => return Ok(response),
+            Err(trouble) => retry.wait(trouble).await?,
+        }
+    }
+}
+
+/// An answer that is what was asked for.
+#[derive(Debug)]
+struct Admission {
+    federation: FederationName,
+    certificate: Vec<u8>,
+    authority: Vec<u8>,
+}
+
+impl Admission {
+    fn check(
+        response: v1::EnrolResponse,
+        wish: &Wish,
+        key: &rcgen::KeyPair,
+    ) -> Result<Self, Trouble> {
+        let nonsense = |what: &str| Trouble::Nonsense(what.to_owned());
+        let certificate = PeerCertificate::parse(&response.certificate)
+            .map_err(|error| Trouble::Nonsense(format!("the new certificate: {error}")))?;
+        if certificate.identity != Identity::Client(wish.client.clone()) {
+            return Err(nonsense("the new certificate names someone else"));
+        }
+        if certificate.public_key_sha256 != identity::public_key_of(key) {
+            return Err(nonsense("the new certificate is for another key"));
+        }
+        if public_key_sha256(&response.authority).ok() != Some(wish.join.authority_pin) {
+            return Err(nonsense(
+                "the authority in the answer is not that of the join string",
+            ));
+        }
+        if response.federation != certificate.federation.as_str() {
+            return Err(nonsense("the new certificate is for another federation"));
+        }
+        Ok(Self {
+            federation: certificate.federation,
+            certificate: response.certificate.into(),
+            authority: response.authority.into(),
+        })
+    }
+}
+
+fn write_settings(directory: &ClientDirectory, settings: &Settings) -> Result<(), Failure> {
+    let path = directory.settings();
+    let text = toml::to_string(settings).expect("settings are plain strings");
+    let write = |path: &Path| {
+        let temporary = path.with_extension("toml.part");
+        fs::write(&temporary, &text)?;
+        fs::rename(&temporary, path)
+    };
+    write(&path).map_err(|error| {
+        Failure::new(
+            ExitCode::Unavailable,
+            format!("{} cannot be written", path.display()),
+        )
+        .with_source(&error)
+    })
+}

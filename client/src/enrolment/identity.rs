@@ -1,0 +1,165 @@
+//! The client's key and certificates on disk.
+//!
+//! The key is ECDSA P-256, made here, readable by its owner alone, and never printed.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use fedmerge_common::clock::Clock;
+use fedmerge_common::failure::{ExitCode, Failure};
+use fedmerge_common::identity::PeerCertificate;
+use fedmerge_common::tls;
+use fedmerge_common::units::Timestamp;
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
+use ring::digest::{SHA256, digest};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::settings::ClientDirectory;
+
+/// The key of a directory: the one an enrolment that was cut off left there, or a new one.
+///
+/// # Errors
+/// When it can be neither read nor made.
+pub(super) fn key(directory: &ClientDirectory) -> Result<KeyPair, Failure> {
+    let path = directory.key();
+    match fs::read_to_string(&path) {
+        Ok(text) => KeyPair::from_pem(&text).map_err(|error| {
+            Failure::new(
+                ExitCode::BadData,
+                format!("{} is not a private key", path.display()),
+            )
+            .with_source(&error)
+            .with_hint("remove it and enrol again")
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|error| {
+                Failure::new(ExitCode::Unavailable, "no private key can be made")
+                    .with_source(&error)
+            })?;
+            write_key(directory, &key).map_err(|error| unwritable(&path, &error))?;
+            Ok(key)
+        }
+        Err(error) => Err(unreadable(&path, &error)),
+    }
+}
+
+fn write_key(directory: &ClientDirectory, key: &KeyPair) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory.identity())?;
+    let mut file = fs::File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(directory.key())?;
+    file.write_all(key.serialize_pem().as_bytes())?;
+    file.sync_all()
+}
+
+/// A PKCS #10 request for the key, DER; everything but the key is the server's to decide.
+pub(super) fn certificate_request(key: &KeyPair) -> Result<Vec<u8>, Failure> {
+    let request = CertificateParams::default().serialize_request(key);
+    let request = request.map_err(|error| {
+        Failure::new(ExitCode::Bug, "the certificate request cannot be made").with_source(&error)
+    })?;
+    Ok(request.der().to_vec())
+}
+
+/// SHA-256 of the key's public half, as certificates carry it.
+pub(super) fn public_key_of(key: &KeyPair) -> [u8; 32] {
+    let hash = digest(&SHA256, &key.subject_public_key_info());
+    hash.as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+/// Writes both certificates, DER in, PEM out.
+pub(super) fn store(
+    directory: &ClientDirectory,
+    certificate: &[u8],
+    authority: &[u8],
+) -> Result<(), Failure> {
+    for (path, der) in [
+        (directory.certificate(), certificate),
+        (directory.authority(), authority),
+    ] {
+        let text = pem::encode(&pem::Pem::new("CERTIFICATE", der));
+        fs::write(&path, text).map_err(|error| unwritable(&path, &error))?;
+    }
+    Ok(())
+}
+
+/// Last moment of the client's certificate.
+///
+/// # Errors
+/// When the certificate cannot be read.
+pub fn certificate_end(directory: &ClientDirectory) -> Result<Timestamp, Failure> {
+    Ok(read_certificate(&directory.certificate())?.1.not_after)
+}
+
+/// TLS with the client's certificate, for one that is valid now.
+///
+/// # Errors
+/// When key or certificates cannot be read, or the certificate is not valid at this moment.
+pub fn load(directory: &ClientDirectory, clock: &Clock) -> Result<rustls::ClientConfig, Failure> {
+    let (certificate, parsed) = read_certificate(&directory.certificate())?;
+    let now = clock.now();
+    if now >= parsed.not_after || now < parsed.not_before {
+        let (word, moment) = if now < parsed.not_before {
+            ("is not valid before", parsed.not_before)
+        } else {
+            ("expired at", parsed.not_after)
+        };
+        let message =
+            format!("this client's certificate {word} {moment}; this machine's clock says {now}");
+        return Err(Failure::new(ExitCode::NotPermitted, message).with_hint(
+            "check the clock; if it is right, enrol again into a new directory with a new token",
+        ));
+    }
+    let authority_path = directory.authority();
+    let authority = CertificateDer::from_pem_file(&authority_path)
+        .map_err(|error| broken(&authority_path, &error))?;
+    let key_path = directory.key();
+    let key = PrivateKeyDer::from_pem_file(&key_path).map_err(|error| broken(&key_path, &error))?;
+    tls::client_config_mutual(authority, vec![certificate], key, *clock).map_err(|error| {
+        Failure::new(
+            ExitCode::BadData,
+            "key and certificate of this client do not fit",
+        )
+        .with_source(&error)
+        .with_hint("enrol again into a new directory")
+    })
+}
+
+fn read_certificate(path: &Path) -> Result<(CertificateDer<'static>, PeerCertificate), Failure> {
+    let certificate = CertificateDer::from_pem_file(path).map_err(|error| broken(path, &error))?;
+    let parsed = PeerCertificate::parse(&certificate).map_err(|error| broken(path, &error))?;
+    Ok((certificate, parsed))
+}
+
+fn broken(path: &Path, error: &dyn std::error::Error) -> Failure {
+    Failure::new(
+        ExitCode::BadData,
+        format!("{} cannot be used", path.display()),
+    )
+    .with_source(error)
+    .with_hint("enrol again into a new directory")
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(
+        ExitCode::Unavailable,
+        format!("{} cannot be read", path.display()),
+    )
+    .with_source(error)
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(
+        ExitCode::Unavailable,
+        format!("{} cannot be written", path.display()),
+    )
+    .with_source(error)
+}

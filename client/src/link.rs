@@ -1,0 +1,295 @@
+//! The link to the server: one connection that every part of the client shares, and the one retry policy.
+//!
+//! A broken connection is thrown away and made anew by whoever needs it next; everyone else waits for that attempt.
+//! Waits grow from 0.2 s to 15 s with jitter, and every wait says what it waits for: at once when the reason is new,
+//! then each half minute. What cannot get better by waiting is never waited for.
+
+pub mod address;
+mod announcer;
+mod connect;
+pub mod trouble;
+
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use fedmerge_common::clock::Clock;
+use fedmerge_common::output::Output;
+use fedmerge_common::units::Millis;
+use fedmerge_proto::v1;
+use tokio::time::{Instant, timeout};
+use tonic::transport::Channel;
+use tonic::{Response, Status};
+
+use address::ServerAddress;
+use announcer::Announcer;
+use trouble::Trouble;
+
+/// Longest wait for the answer to one small call.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+const FIRST_DELAY: Duration = Duration::from_millis(200);
+const LONGEST_DELAY: Duration = Duration::from_secs(15);
+/// Clocks that differ by less are not worth a remark.
+const REMARKABLE_SKEW: Millis = Millis::from_secs(300);
+
+/// How a fresh connection proves that it is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Greeting {
+    /// By a `Hello`: with TLS 1.3 a server's refusal of a certificate shows in the first call only.
+    Hello,
+    /// Not at all: before enrolment there is nothing to prove.
+    None,
+}
+
+/// The shared connection to a server.
+pub struct Link {
+    address: ServerAddress,
+    tls: Arc<rustls::ClientConfig>,
+    greeting: Greeting,
+    clock: Clock,
+    output: Output,
+    connection: tokio::sync::Mutex<Option<Connection>>,
+    announcer: Mutex<Announcer>,
+}
+
+/// An open connection; its number tells it from the ones before.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Where calls go.
+    pub channel: Channel,
+    number: u64,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// A link that connects when it is first needed.
+    #[must_use]
+    pub fn new(
+        address: ServerAddress,
+        tls: rustls::ClientConfig,
+        greeting: Greeting,
+        output: Output,
+    ) -> Self {
+        Self {
+            announcer: Mutex::new(Announcer::new(&address)),
+            address,
+            tls: Arc::new(tls),
+            greeting,
+            clock: Clock::system(),
+            output,
+            connection: tokio::sync::Mutex::new(None),
+        }
+    }
+
+    /// Where the server is.
+    #[must_use]
+    pub fn address(&self) -> &ServerAddress {
+        &self.address
+    }
+
+    /// The client's clock.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The open connection, or a new one: one attempt, no wait.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn connection(&self) -> Result<Connection, Trouble> {
+        let mut slot = self.connection.lock().await;
+        if let Some(connection) = slot.as_ref() {
+            return Ok(connection.clone());
+        }
+        let channel = connect::open(&self.address, &self.tls).await?;
+        if self.greeting == Greeting::Hello {
+            self.greet(channel.clone()).await?;
+        }
+        let number = self.announcer().connected(|line| self.output.note(line));
+        let connection = Connection { channel, number };
+        *slot = Some(connection.clone());
+        Ok(connection)
+    }
+
+    /// Makes one call, without retry.
+    ///
+    /// # Errors
+    /// What went wrong, and whether it may pass.
+    pub async fn attempt<T, F>(&self, call: impl FnOnce(Channel) -> F) -> Result<T, Trouble>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        self.attempt_within(ANSWER_LIMIT, call).await
+    }
+
+    /// Makes one call that may take long, without retry.
+    ///
+    /// # Errors
+    /// What went wrong, and whether it may pass.
+    pub async fn attempt_within<T, F>(
+        &self,
+        limit: Duration,
+        call: impl FnOnce(Channel) -> F,
+    ) -> Result<T, Trouble>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let connection = self.connection().await?;
+        let answer = timeout(limit, call(connection.channel.clone())).await;
+        let trouble = match answer {
+            Ok(Ok(response)) => return Ok(response.into_inner()),
+            Ok(Err(status)) => Trouble::from_status(&status),
+            Err(_) => Trouble::Cut(format!("no answer within {}", Millis::from(limit))),
+        };
+        self.note_trouble(&connection, &trouble).await;
+        Err(trouble)
+    }
+
+    /// Makes one call until it is answered.
+    ///
+    /// # Errors
+    /// What waiting does not mend.
+    pub async fn call<T, F>(&self, call: impl Fn(Channel) -> F) -> Result<T, Trouble>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let mut retry = self.retry();
+        loop {
+            match self.attempt(&call).await {
+                Ok(answer) => return Ok(answer),
+                Err(trouble) => retry.wait(trouble).await?,
+            }
+        }
+    }
+
+    /// Throws a connection away whose calls break off, unless that has been done.
+    pub async fn note_trouble(&self, connection: &Connection, trouble: &Trouble) {
+        if matches!(trouble, Trouble::Cut(_)) {
+            let mut slot = self.connection.lock().await;
+            if slot
+                .as_ref()
+                .is_some_and(|open| open.number == connection.number)
+            {
+                *slot = None;
+            }
+        }
+    }
+
+    /// A fresh series of waits without end.
+    #[must_use]
+    pub fn retry(&self) -> Retry<'_> {
+        Retry {
+            link: self,
+            delays: delays(),
+            end: None,
+        }
+    }
+
+    /// A fresh series of waits that ends after a while.
+    #[must_use]
+    pub fn retry_for(&self, limit: Millis) -> Retry<'_> {
+        Retry {
+            end: Instant::now().checked_add(limit.to_duration()),
+            ..self.retry()
+        }
+    }
+
+    async fn greet(&self, channel: Channel) -> Result<(), Trouble> {
+        let mut client = v1::round_client::RoundClient::new(channel);
+        let request = v1::HelloRequest {
+            software_version: env!("CARGO_PKG_VERSION").to_owned(),
+            client_time_ms: self.clock.now().get(),
+        };
+        let answer = match timeout(ANSWER_LIMIT, client.hello(request)).await {
+            Ok(Ok(answer)) => answer.into_inner(),
+            Ok(Err(status)) => return Err(Trouble::from_status(&status)),
+            Err(_) => return Err(Trouble::Unreachable("no answer to the greeting".to_owned())),
+        };
+        let server_time = fedmerge_common::units::Timestamp::new(answer.server_time_ms);
+        let skew = server_time.distance(self.clock.now());
+        if skew > REMARKABLE_SKEW {
+            self.output.note(format_args!(
+                "this machine's clock and the server's differ by {skew}; check both"
+            ));
+        }
+        tracing::info!(federation = %answer.federation, client = %answer.client_id, "greeted");
+        Ok(())
+    }
+
+    fn announcer(&self) -> std::sync::MutexGuard<'_, Announcer> {
+        self.announcer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A series of growing waits.
+#[derive(Debug)]
+pub struct Retry<'a> {
+    link: &'a Link,
+    delays: ExponentialBackoff,
+    end: Option<Instant>,
+}
+
+impl Retry<'_> {
+    /// Says what is waited for and waits, when waiting can help.
+    ///
+    /// # Errors
+    /// The trouble itself, when it does not pass or the series is at its end.
+    pub async fn wait(&mut self, trouble: Trouble) -> Result<(), Trouble> {
+        if !trouble.may_pass() {
+            return Err(trouble);
+        }
+        let delay = self.delay();
+        if self.end.is_some_and(|end| Instant::now() + delay > end) {
+            return Err(trouble);
+        }
+        self.pause(&trouble, delay).await;
+        Ok(())
+    }
+
+    /// Says what is waited for and waits, whatever the trouble: the caller knows that it may pass.
+    pub async fn wait_for(&mut self, trouble: &Trouble) {
+        let delay = self.delay();
+        self.pause(trouble, delay).await;
+    }
+
+    fn delay(&mut self) -> Duration {
+        self.delays
+            .next()
+            .unwrap_or(LONGEST_DELAY)
+            .min(LONGEST_DELAY)
+    }
+
+    async fn pause(&self, trouble: &Trouble, delay: Duration) {
+        tracing::info!(reason = %trouble, "trying again");
+        self.link
+            .announcer()
+            .waiting(trouble, delay, |line| self.link.output.note(line));
+        tokio::time::sleep(delay).await;
+    }
+
+    /// Starts the waits anew: something went well since the last.
+    pub fn progressed(&mut self) {
+        self.delays = delays();
+    }
+}
+
+fn delays() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_jitter()
+        .with_min_delay(FIRST_DELAY)
+        .with_max_delay(LONGEST_DELAY / 2)
+        .without_max_times()
+        .build()
+}

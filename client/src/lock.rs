@@ -1,0 +1,142 @@
+//! One process per client directory: a lock the operating system lets go of when the process ends, however it ends.
+//!
+//! The file holds the process number for people; only the lock counts.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::PathBuf;
+
+use fedmerge_common::failure::{ExitCode, Failure};
+
+use crate::settings::ClientDirectory;
+
+/// A directory in use by this process, until dropped.
+#[derive(Debug)]
+pub struct DirectoryLock {
+    _file: File,
+}
+
+/// Why a directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LockDirectoryError {
+    /// Another process uses it.
+    #[error("another fedmerge client (pid {process}) uses {}", directory.display())]
+    InUse {
+        /// Its process number, `unknown` when it could not be read.
+        process: String,
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// The lock file cannot be made.
+    #[error("{} cannot be locked", path.display())]
+    File {
+        /// The lock file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl From<LockDirectoryError> for Failure {
+    fn from(error: LockDirectoryError) -> Self {
+        match &error {
+            LockDirectoryError::InUse { .. } => Self::from_error(ExitCode::Temporary, &error).with_hint(
+                "wait for it or stop it; for a second client, enrol one into a directory of its own",
+            ),
+            LockDirectoryError::File { .. } => Self::from_error(ExitCode::Unavailable, &error),
+        }
+    }
+}
+
+impl DirectoryLock {
+    /// Takes the lock, making the directory where it is missing.
+    ///
+    /// # Errors
+    /// When another process holds it, or the file system refuses.
+    pub fn take(directory: &ClientDirectory) -> Result<Self, LockDirectoryError> {
+        let path = directory.lock();
+        let wrong = |source| LockDirectoryError::File {
+            path: path.clone(),
+            source,
+        };
+        fs::create_dir_all(directory.root()).map_err(wrong)?;
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(wrong)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(LockDirectoryError::InUse {
+                    process: holder(&mut file),
+                    directory: directory.root().to_owned(),
+                });
+            }
+            Err(TryLockError::Error(source)) => return Err(wrong(source)),
+        }
+        let write = |file: &mut File| {
+            file.set_len(0)?;
+            file.rewind()?;
+            writeln!(file, "{}", std::process::id())
+        };
+        write(&mut file).map_err(wrong)?;
+        Ok(Self { _file: file })
+    }
+
+    /// The process that uses the directory, if one does.
+    #[must_use]
+    pub fn holder_of(directory: &ClientDirectory) -> Option<String> {
+        let mut file = File::open(directory.lock()).ok()?;
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Some(holder(&mut file)),
+            Ok(()) | Err(TryLockError::Error(_)) => None,
+        }
+    }
+}
+
+fn holder(file: &mut File) -> String {
+    let mut text = String::new();
+    let read = file.take(20).read_to_string(&mut text);
+    match (read, text.trim().parse::<u32>()) {
+        (Ok(_), Ok(process)) => process.to_string(),
+        (Ok(_) | Err(_), _) => "unknown".to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed test should panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_holder_is_refused_and_told_the_first() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = ClientDirectory::new(root.path().join("new"));
+        let lock = DirectoryLock::take(&directory).unwrap();
+        let message = DirectoryLock::take(&directory).unwrap_err().to_string();
+        assert!(
+            message.contains(&format!("(pid {})", std::process::id())),
+            "{message}"
+        );
+        assert_eq!(
+            DirectoryLock::holder_of(&directory),
+            Some(std::process::id().to_string())
+        );
+        drop(lock);
+        assert_eq!(DirectoryLock::holder_of(&directory), None);
+        DirectoryLock::take(&directory).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_an_error_that_names_the_lock() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = DirectoryLock::take(&ClientDirectory::new(&file)).unwrap_err();
+        assert!(matches!(error, LockDirectoryError::File { .. }));
+    }
+}

@@ -1,0 +1,149 @@
+//! What `client run` tells its user: one calm line a step, the same as one JSON object a step.
+//!
+//! The text is for people and may change; the JSON (`event` in kebab-case, and the fields below) is a contract.
+
+use std::fmt;
+
+use fedmerge_common::ids::RoundNumber;
+use fedmerge_common::reason::{Decline, Rejection};
+use fedmerge_common::units::ByteSize;
+use fedmerge_common::update::ModelRef;
+use serde::Serialize;
+
+/// A step worth a line.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Milestone {
+    /// The federation waits, and for what.
+    Waiting {
+        /// One line.
+        waiting_for: String,
+    },
+    /// A round this client knows of came to an end.
+    LastRound {
+        /// One line.
+        outcome: String,
+    },
+    /// The base of a round is here.
+    Base {
+        /// The round.
+        round: RoundNumber,
+        /// The base.
+        base: ModelRef,
+    },
+    /// The trainer ended well.
+    Trained {
+        /// The round.
+        round: RoundNumber,
+        /// Training examples the update will claim.
+        num_examples: u64,
+        /// The trainer's loss, where it said one.
+        loss: Option<f64>,
+        /// How long it ran, milliseconds.
+        elapsed_ms: u64,
+    },
+    /// The trainer never says how many examples it used.
+    ExamplesUnknown,
+    /// The update counts.
+    Accepted {
+        /// The round.
+        round: RoundNumber,
+    },
+    /// The update does not count.
+    Rejected {
+        /// The round.
+        round: RoundNumber,
+        /// Why.
+        rejection: Rejection,
+    },
+    /// This client gave its invitation back.
+    Declined {
+        /// The round.
+        round: RoundNumber,
+        /// Why.
+        decline: Decline,
+    },
+    /// The server does not wait for this client's update any more.
+    Withdrawn {
+        /// The round.
+        round: RoundNumber,
+    },
+    /// The federation is over.
+    Ended {
+        /// One line.
+        reason: String,
+        /// The last model, where there is one.
+        last: Option<ModelRef>,
+    },
+}
+
+impl fmt::Display for Milestone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waiting { waiting_for } => write!(f, "waiting: {waiting_for}"),
+            Self::LastRound { outcome } => write!(f, "{outcome}"),
+            Self::Base { round, base } => write!(
+                f,
+                "round {round}: base {} (blake3:{}…, {})",
+                base.version,
+                base.digest.short(),
+                ByteSize::new(base.size_bytes)
+            ),
+            Self::Trained {
+                round,
+                num_examples,
+                loss,
+                elapsed_ms,
+            } => {
+                let plural = if *num_examples == 1 { "" } else { "s" };
+                write!(
+                    f,
+                    "round {round}: trained in {} on {num_examples} example{plural}",
+                    Seconds(*elapsed_ms)
+                )?;
+                loss.map_or(Ok(()), |loss| write!(f, ", loss {loss:.2}"))
+            }
+            Self::ExamplesUnknown => write!(
+                f,
+                "the trainer printed no {{\"num_examples\": …}} line; its updates count as one example"
+            ),
+            Self::Accepted { round } => write!(f, "round {round}: accepted"),
+            Self::Rejected { round, rejection } => write!(
+                f,
+                "round {round}: rejected ({}): {}",
+                rejection.code, rejection.detail
+            ),
+            Self::Declined { round, decline } => {
+                write!(
+                    f,
+                    "round {round}: declined ({}): {}",
+                    decline.kind, decline.detail
+                )
+            }
+            Self::Withdrawn { round } => {
+                write!(f, "round {round}: over before this client's update was in")
+            }
+            Self::Ended { reason, last } => {
+                write!(f, "the federation ended: {reason}")?;
+                last.as_ref().map_or(Ok(()), |last| {
+                    write!(
+                        f,
+                        "; last base {} (blake3:{}…)",
+                        last.version,
+                        last.digest.short()
+                    )
+                })
+            }
+        }
+    }
+}
+
+/// Milliseconds shown as seconds with one decimal.
+struct Seconds(u64);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tenths = self.0 / 100;
+        write!(f, "{}.{} s", tenths / 10, tenths % 10)
+    }
+}

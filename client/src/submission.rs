@@ -1,0 +1,101 @@
+//! The straight line, second step: checkpoint − base, encoded, with its digest.
+//!
+//! The checkpoint is whatever a user's program wrote, so everything about it is checked here, where the person who can
+//! mend it reads the message: it names the first tensor that differs. Values are not judged; the server does that.
+
+use std::path::Path;
+
+use fedmerge_common::checkpoint::{Checkpoint, ReadCheckpointError};
+use fedmerge_common::reason::{Decline, DeclineKind};
+use fedmerge_common::schema::DtypeRule;
+use fedmerge_common::task_vector::Encoding;
+use fedmerge_common::task_vector::delta::{WriteTaskVectorError, write_task_vector};
+use fedmerge_common::update::UpdateHeader;
+
+use crate::task::Task;
+use crate::trainer::Trained;
+use crate::trainer::workplace::Workplace;
+
+/// Writes the update of a finished training to `place.update` and describes it.
+///
+/// # Errors
+/// The decline for a checkpoint that is missing, unreadable or of another shape, a plan whose encodings this client
+/// cannot write, or a full disk.
+pub fn prepare(place: &Workplace, task: &Task, trained: &Trained) -> Result<UpdateHeader, Decline> {
+    let encoding = choose(&task.encodings)?;
+    let base = Checkpoint::open(&place.base).map_err(|error| {
+        Decline::new(
+            DeclineKind::Storage,
+            with_sources("the base cannot be read", &error),
+        )
+    })?;
+    let tuned = open_tuned(&place.out)?;
+    if let Some(difference) = base
+        .schema()
+        .first_difference(tuned.schema(), DtypeRule::AnyFloat)
+    {
+        return Err(bad(format!(
+            "the trainer's checkpoint does not fit the base: {difference}"
+        )));
+    }
+    let written = write_task_vector(&base, &tuned, encoding, &place.update).map_err(|error| {
+        let words = with_sources("the task vector cannot be made", &error);
+        match error {
+            WriteTaskVectorError::SchemaMismatch(_) | WriteTaskVectorError::FineTuned(_) => {
+                bad(words)
+            }
+            WriteTaskVectorError::Base(_) | WriteTaskVectorError::Write(_) => {
+                Decline::new(DeclineKind::Storage, words)
+            }
+        }
+    })?;
+    Ok(UpdateHeader {
+        round: task.round,
+        base: task.base.digest,
+        encoding,
+        payload: written.digest,
+        payload_bytes: written.bytes,
+        num_examples: trained.num_examples.unwrap_or(1),
+        metrics: trained.metrics.clone(),
+    })
+}
+
+fn choose(allowed: &[Encoding]) -> Result<Encoding, Decline> {
+    allowed.first().copied().ok_or_else(|| {
+        let detail = "the plan allows no encoding that this client can write; a newer fedmerge may";
+        Decline::new(DeclineKind::Policy, detail)
+    })
+}
+
+fn open_tuned(out: &Path) -> Result<Checkpoint, Decline> {
+    if !out.exists() {
+        return Err(bad(
+            "the trainer ended well but wrote no checkpoint to FEDMERGE_OUT".to_owned(),
+        ));
+    }
+    Checkpoint::open(out).map_err(|error: ReadCheckpointError| {
+        bad(with_sources(
+            "the trainer's checkpoint cannot be read",
+            &error,
+        ))
+    })
+}
+
+fn bad(detail: String) -> Decline {
+    Decline::new(DeclineKind::BadCheckpoint, detail)
+}
+
+/// One line of an error and everything behind it.
+pub(crate) fn with_sources(what: &str, error: &dyn std::error::Error) -> String {
+    let mut words = format!("{what}: {error}");
+    let mut source = error.source();
+    while let Some(error) = source {
+        words.push_str(": ");
+        words.push_str(&error.to_string());
+        source = error.source();
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests;
