@@ -169,6 +169,7 @@ pub fn encode_f32(dtype: Dtype, values: &[f32], bytes: &mut Vec<u8>) -> Result<(
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed test should panic")]
+#[expect(clippy::float_cmp, reason = "these values are exact")]
 mod tests {
     use proptest::prelude::*;
 

@@ -1,6 +1,7 @@
 //! What is written is read back, by us and by the reference reader, and the bytes depend on the content alone.
 
 #![expect(clippy::unwrap_used, reason = "a failed test should panic")]
+#![expect(clippy::float_cmp, reason = "these values are exact")]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -67,6 +67,7 @@ impl From<TokenRequest> for v1::CreateTokenRequest {
 #[expect(clippy::unwrap_used, reason = "a failed test should panic")]
 mod tests {
     use super::*;
+    use crate::convert::Spoiler;
 
     fn request() -> TokenRequest {
         let labels = BTreeMap::from([("site".to_owned(), "ward-3".to_owned())]);
@@ -87,7 +88,7 @@ mod tests {
 
     #[test]
     fn every_wrong_field_of_a_token_request_is_named() {
-        let cases: [(&str, fn(&mut v1::CreateTokenRequest)); 4] = [
+        let cases: [Spoiler<v1::CreateTokenRequest>; 4] = [
             ("uses", |message| message.uses = 0),
             ("ttl_ms", |message| message.ttl_ms = 0),
             ("labels", |message| {

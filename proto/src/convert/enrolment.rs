@@ -66,6 +66,7 @@ impl From<EnrolmentRequest> for v1::EnrolRequest {
 #[expect(clippy::unwrap_used, reason = "a failed test should panic")]
 mod tests {
     use super::*;
+    use crate::convert::Spoiler;
 
     fn request() -> EnrolmentRequest {
         EnrolmentRequest {
@@ -88,11 +89,11 @@ mod tests {
 
     #[test]
     fn every_wrong_field_of_an_enrolment_request_is_named() {
-        let cases: [(&str, fn(&mut v1::EnrolRequest)); 4] = [
+        let cases: [Spoiler<v1::EnrolRequest>; 4] = [
             ("token_id", |message| message.token_id.clear()),
             ("client_id", |message| message.client_id = "a/b".into()),
             ("certificate_request", |message| {
-                message.certificate_request = Bytes::new()
+                message.certificate_request = Bytes::new();
             }),
             ("certificate_request", |message| {
                 message.certificate_request = vec![0; MAX_CERTIFICATE_REQUEST_BYTES + 1].into();

@@ -271,6 +271,7 @@ impl From<(RoundNumber, Decline)> for v1::DeclineRequest {
 #[expect(clippy::unwrap_used, reason = "a failed test should panic")]
 mod tests {
     use super::*;
+    use crate::convert::Spoiler;
 
     fn model() -> ModelRef {
         ModelRef {
@@ -298,11 +299,11 @@ mod tests {
 
     #[test]
     fn every_wrong_field_of_an_invitation_is_named() {
-        let cases: [(&str, fn(&mut v1::Invitation)); 6] = [
+        let cases: [Spoiler<v1::Invitation>; 6] = [
             ("round", |message| message.round = 0),
             ("base", |message| message.base = None),
             ("base.digest", |message| {
-                message.base.as_mut().unwrap().digest = None
+                message.base.as_mut().unwrap().digest = None;
             }),
             ("encodings", |message| message.encodings.clear()),
             ("encodings", |message| message.encodings.push(99)),

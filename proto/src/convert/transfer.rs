@@ -254,6 +254,7 @@ mod tests {
     use fedmerge_common::task_vector::Encoding;
 
     use super::*;
+    use crate::convert::Spoiler;
 
     fn header() -> UpdateHeader {
         UpdateHeader {
@@ -277,11 +278,11 @@ mod tests {
 
     #[test]
     fn every_wrong_field_of_an_update_header_is_named() {
-        let cases: [(&str, fn(&mut v1::UpdateHeader)); 8] = [
+        let cases: [Spoiler<v1::UpdateHeader>; 8] = [
             ("header.round", |message| message.round = 0),
             ("header.base", |message| message.base = None),
             ("header.base.value", |message| {
-                message.base.as_mut().unwrap().value = Bytes::new()
+                message.base.as_mut().unwrap().value = Bytes::new();
             }),
             ("header.encoding", |message| message.encoding = 0),
             ("header.encoding", |message| message.encoding = -1),
