@@ -41,6 +41,17 @@ impl From<ExitCode> for std::process::ExitCode {
     }
 }
 
+/// An error and its causes in one line, the nearest first: `cannot read x: permission denied`. A cause
+/// that only repeats the one before is left out.
+#[must_use]
+pub fn explain(error: &dyn Error) -> String {
+    let failure = Failure::from_error(ExitCode::Bug, error);
+    std::iter::once(failure.message)
+        .chain(failure.causes)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
 /// A command that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -142,6 +153,15 @@ mod tests {
         let failure = Failure::from_error(ExitCode::Unavailable, &error);
         assert_eq!(failure.message, "cannot read `a.safetensors`");
         assert_eq!(failure.causes, ["the disk is gone"]);
+    }
+
+    #[test]
+    fn an_error_is_explained_in_one_line() {
+        let error = Outer(io::Error::other("the disk is gone"));
+        assert_eq!(
+            explain(&error),
+            "cannot read `a.safetensors`: the disk is gone"
+        );
     }
 
     #[test]

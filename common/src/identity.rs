@@ -161,3 +161,39 @@ fn identity_of(
         uri: uri.to_owned(),
     })
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed test should panic")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    // Certificates themselves are read in the tests of `tls`, which makes some.
+
+    #[test]
+    fn every_identity_is_read_back_from_its_uri() {
+        let federation: FederationName = "digits".parse().unwrap();
+        for (identity, uri) in [
+            (Identity::Server, "fedmerge://digits/server"),
+            (
+                Identity::Client("ward-3".parse().unwrap()),
+                "fedmerge://digits/client/ward-3",
+            ),
+            (
+                Identity::Admin("root".parse().unwrap()),
+                "fedmerge://digits/admin/root",
+            ),
+        ] {
+            assert_eq!(identity.uri(&federation), uri);
+            assert_eq!(parse_uri(uri), Some((federation.clone(), identity)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_that_are_no_certificate_are_refused(bytes: Vec<u8>) {
+            prop_assert_eq!(PeerCertificate::parse(&bytes), Err(ReadCertificateError::Encoding));
+        }
+    }
+}

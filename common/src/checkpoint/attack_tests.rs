@@ -236,6 +236,26 @@ fn numbers_that_are_no_sizes() {
 }
 
 #[test]
+fn lists_that_take_many_times_the_memory_of_their_text() {
+    let header = format!(
+        r#"{{"a":{{"dtype":"U8","shape":[{}0],"data_offsets":[0,0]}}}}"#,
+        "0,".repeat(16)
+    );
+    let message = refusal_of_header(&header, b"");
+    assert!(
+        message.contains("`a`: more than 16 dimensions"),
+        "{message}"
+    );
+
+    let entry = r#"{"dtype":"U8","shape":[0],"data_offsets":[0,0]}"#;
+    let entries: Vec<_> = (0..=200_000)
+        .map(|number| format!(r#""{number}":{entry}"#))
+        .collect();
+    let message = refusal_of_header(&format!("{{{}}}", entries.join(",")), b"");
+    assert!(message.contains("more than 200000 entries"), "{message}");
+}
+
+#[test]
 fn an_unknown_element_type() {
     let header = r#"{"a":{"dtype":"F3\n2","shape":[1],"data_offsets":[0,4]}}"#;
     assert_eq!(

@@ -10,7 +10,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
-use crate::checkpoint::json::{UniqueMap, insert_once};
+use crate::checkpoint::json::{Shape, UniqueMap, insert_once};
 use crate::dtype::Dtype;
 use crate::schema::{Schema, SchemaError, TensorSpec};
 
@@ -93,7 +93,7 @@ pub(super) struct Header {
 #[derive(serde::Deserialize)]
 struct RawTensor {
     dtype: String,
-    shape: Vec<usize>,
+    shape: Shape,
     data_offsets: (u64, u64),
 }
 
@@ -205,7 +205,7 @@ fn place((name, raw): (String, RawTensor)) -> Result<(PlacedTensor, u64), Invali
             format!("has the unknown dtype `{}`", line(&raw.dtype)),
         )
     })?;
-    let spec = TensorSpec::new(name, dtype, raw.shape).map_err(InvalidCheckpoint::Schema)?;
+    let spec = TensorSpec::new(name, dtype, raw.shape.0).map_err(InvalidCheckpoint::Schema)?;
     let (begin, end) = raw.data_offsets;
     if end.checked_sub(begin) != Some(spec.byte_len()) {
         let (shape, needed) = (spec.shape(), spec.byte_len());
