@@ -1,2 +1,10 @@
-//! The one binary.
-fn main() {}
+//! The one binary: `fedmerge simulate`, `fedmerge server`, `fedmerge client`.
+//!
+//! Nothing happens here but the dispatch; `cli.rs` reads the command line, the crates do the work.
+
+mod cli;
+mod simulate;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -32,7 +32,7 @@ impl Default for Schedule {
         Self {
             steps: 40,
             batch: 32,
-            learning_rate: 0.5,
+            learning_rate: 0.4,
             momentum: 0.0,
             seed: 0,
             round: 0,

@@ -1,0 +1,119 @@
+//! What a simulation found: a row for each round and the end, as JSON for programs and in `summary.json`.
+//!
+//! The JSON is a contract: fields are added, never renamed.
+
+use std::path::PathBuf;
+
+use fedmerge_client::trainer::builtin::train::Evaluation;
+use fedmerge_common::digest::Digest;
+use serde::Serialize;
+
+use super::server_event::RoundClosed;
+
+/// A round of the summary.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Round {
+    /// From 1.
+    pub(super) round: u64,
+    /// `published` or `abandoned`.
+    pub(super) outcome: String,
+    /// Why it was abandoned.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) reason: String,
+    /// Updates that counted.
+    pub(super) accepted: usize,
+    /// Updates that were refused.
+    pub(super) rejected: usize,
+    /// Accuracy of the base after the round on the global test set, 0 to 1.
+    pub(super) accuracy: f64,
+    /// Its mean cross-entropy in nats.
+    pub(super) loss: f64,
+    /// Time of the merge.
+    pub(super) merge_ms: u64,
+    /// From the first invitation to the end.
+    pub(super) wall_ms: u64,
+    /// Clients whose update did not count.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) refused: Vec<Refused>,
+}
+
+/// A client whose update did not count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Refused {
+    /// Its name.
+    pub(super) client: String,
+    /// `rejected`, `declined` or `silent`.
+    pub(super) outcome: String,
+    /// Why.
+    pub(super) reason: String,
+}
+
+impl Round {
+    /// The row of a round after which the base is as good as `evaluation` says.
+    pub(super) fn new(closed: &RoundClosed, evaluation: Evaluation) -> Self {
+        let refused = closed
+            .clients
+            .iter()
+            .filter(|client| client.outcome != "accepted")
+            .map(|client| Refused {
+                client: client.client.clone(),
+                outcome: client.outcome.clone(),
+                reason: client.reason.clone(),
+            });
+        Self {
+            round: closed.round,
+            outcome: closed.outcome.clone(),
+            reason: closed.reason.clone(),
+            accepted: closed.accepted,
+            rejected: closed.rejected,
+            accuracy: evaluation.accuracy,
+            loss: evaluation.loss,
+            merge_ms: closed.merge_ms,
+            wall_ms: closed.wall_ms,
+            refused: refused.collect(),
+        }
+    }
+}
+
+/// The base at the end.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Final {
+    /// On the global test set, 0 to 1.
+    pub(super) accuracy: f64,
+    /// Mean cross-entropy in nats.
+    pub(super) loss: f64,
+    /// Digest of the model's file; absent when nothing was published.
+    pub(super) model: Option<Digest>,
+    /// The model's file.
+    pub(super) path: PathBuf,
+}
+
+/// The whole simulation.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Summary {
+    /// The seed.
+    pub(super) seed: u64,
+    /// Client processes.
+    pub(super) clients: usize,
+    /// How many of them lie.
+    pub(super) attackers: usize,
+    /// What these do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) attack: Option<&'static str>,
+    /// How the examples were spread.
+    pub(super) partition: String,
+    /// The merge in words.
+    pub(super) merge: String,
+    /// Where everything lies.
+    pub(super) out: PathBuf,
+    /// From the start of the server to the end.
+    pub(super) elapsed_ms: u64,
+    /// Peak memory of the server process, where the system tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) server_peak_bytes: Option<u64>,
+    /// Round by round.
+    pub(super) rounds: Vec<Round>,
+    /// The end.
+    #[serde(rename = "final")]
+    pub(super) last: Final,
+}
