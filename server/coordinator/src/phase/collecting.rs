@@ -153,17 +153,17 @@ impl Collecting {
         }
     }
 
-    /// Ends the invitations that have been waited for long enough.
+    /// Ends the invitations that have been waited for long enough: the single ones first, because whoever is left may all be gone.
     fn expire(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        if self.absence_ends().is_some_and(|end| end <= now) {
-            self.round
-                .withdraw(WithdrawReason::Absent, effects, |_| true);
-        }
         let (deadline, grace) = (self.round.deadline, self.round.plan.grace);
         self.round
             .withdraw(WithdrawReason::DeadlinePassed, effects, |standing| {
                 patience(standing, deadline, grace).is_some_and(|end| end <= now)
             });
+        if self.absence_ends().is_some_and(|end| end <= now) {
+            self.round
+                .withdraw(WithdrawReason::Absent, effects, |_| true);
+        }
     }
 
     /// When the round stops waiting because everyone it waits for is gone; none while one is there.

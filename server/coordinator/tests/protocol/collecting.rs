@@ -307,3 +307,15 @@ fn progress_of_a_client_without_connection_is_a_sign_of_life() {
     assert!(federation.wait(20).is_empty());
     assert!(merge(&federation.wait(10)).is_some());
 }
+
+#[test]
+fn a_deadline_that_leaves_only_a_client_long_gone_closes_the_round_even_after_a_clock_was_set_back()
+{
+    let mut federation = Federation::with(plan(3, 1), 3);
+    federation.submit(1, 1);
+    federation.wait(590);
+    federation.progress(3, 1);
+    federation.now = NOON + Millis::from_secs(560);
+    federation.leave(3);
+    assert!(merge(&federation.wait(40)).is_some());
+}

@@ -19,7 +19,7 @@ use fedmerge_coordinator::{
 use super::federation::{NOON, client, model, stored};
 
 /// Seeds of federations that once failed.
-const NAMED_SEEDS: &[u64] = &[0];
+const NAMED_SEEDS: &[u64] = &[0, 8898];
 const SEEDS: u64 = 1200;
 const EVENTS: usize = 250;
 const CLIENTS: usize = 7;
