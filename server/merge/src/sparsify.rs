@@ -1,0 +1,3 @@
+//! What makes a task vector sparse before it is merged.
+
+pub(crate) mod trim;
