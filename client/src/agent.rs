@@ -186,7 +186,7 @@ impl Agent {
     fn advance(&mut self, event: Event, effects: &mut Vec<Effect>) {
         self.phase = match (std::mem::replace(&mut self.phase, Phase::Idle), event) {
             (Phase::Downloading(task), Event::BaseDownloaded { round }) if task.round == round => {
-                let base = task.base.clone();
+                let base = task.base;
                 effects.push(Effect::Tell(Milestone::Base { round, base }));
                 effects.push(Effect::Train(task.clone()));
                 Phase::Training(task)

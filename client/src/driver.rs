@@ -198,9 +198,10 @@ impl Driver {
     }
 
     fn tell(&self, milestone: &Milestone) {
-        match milestone {
-            Milestone::ExamplesUnknown => self.output.note(milestone),
-            _ => self.output.line(milestone),
+        if matches!(milestone, Milestone::ExamplesUnknown) {
+            self.output.note(milestone);
+        } else {
+            self.output.line(milestone);
         }
         self.output.json(milestone);
     }

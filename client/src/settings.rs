@@ -147,14 +147,17 @@ impl Settings {
     /// When it is missing, unreadable or not what enrolment wrote.
     pub fn read(directory: &ClientDirectory) -> Result<Self, ReadSettingsError> {
         let path = directory.settings();
-        let text = fs::read_to_string(&path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => ReadSettingsError::NotEnrolled {
-                directory: directory.root().to_owned(),
-            },
-            _ => ReadSettingsError::Read {
-                path: path.clone(),
-                source,
-            },
+        let text = fs::read_to_string(&path).map_err(|source| {
+            if source.kind() == io::ErrorKind::NotFound {
+                ReadSettingsError::NotEnrolled {
+                    directory: directory.root().to_owned(),
+                }
+            } else {
+                ReadSettingsError::Read {
+                    path: path.clone(),
+                    source,
+                }
+            }
         })?;
         toml::from_str(&text).map_err(|source| ReadSettingsError::Parse {
             path,

@@ -7,6 +7,7 @@ use fedmerge_proto::v1;
 use fedmerge_proto::v1::round_client::RoundClient;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tonic::Streaming;
 
 use super::Report;
 use crate::agent::Event;
@@ -64,42 +65,51 @@ impl Attendance<'_> {
             .await;
         let trouble = match opened {
             Err(status) => Trouble::from_status(&status),
-            Ok(answer) => {
-                let mut notices = answer.into_inner();
-                loop {
-                    match notices.message().await {
-                        Ok(Some(notice)) => {
-                            let notice = Notice::try_from(notice)
-                                .map_err(|error| Trouble::Nonsense(error.to_string()))?;
-                            self.retry.progressed();
-                            self.in_use_since = None;
-                            if self.send(Event::NoticeReceived(notice)).await.is_err() {
-                                return Ok(());
-                            }
-                        }
-                        Ok(None) => break Trouble::Cut("the server ended the stream".to_owned()),
-                        Err(status) => break Trouble::from_status(&status),
-                    }
-                }
-            }
+            Ok(answer) => match self.pass_on(answer.into_inner()).await? {
+                Some(trouble) => trouble,
+                None => return Ok(()),
+            },
         };
         self.link.note_trouble(&connection, &trouble).await;
         Err(trouble)
     }
 
+    /// Hands each notice to the driver until the stream ends, and says why it ended; nothing where nobody listens.
+    async fn pass_on(
+        &mut self,
+        mut notices: Streaming<v1::Notice>,
+    ) -> Result<Option<Trouble>, Trouble> {
+        loop {
+            let notice = match notices.message().await {
+                Ok(Some(notice)) => notice,
+                Ok(None) => {
+                    return Ok(Some(Trouble::Cut("the server ended the stream".to_owned())));
+                }
+                Err(status) => return Ok(Some(Trouble::from_status(&status))),
+            };
+            let notice =
+                Notice::try_from(notice).map_err(|error| Trouble::Nonsense(error.to_string()))?;
+            self.retry.progressed();
+            self.in_use_since = None;
+            if self.send(Event::NoticeReceived(notice)).await.is_err() {
+                return Ok(None);
+            }
+        }
+    }
+
     /// Waits for what may pass; an identity in use passes when the other process leaves, for a while.
     async fn wait(&mut self, trouble: Trouble) -> Result<(), Trouble> {
-        match trouble {
-            Trouble::Refused(refusal) if refusal.reason == RefusalReason::IdentityInUse => {
-                let since = *self.in_use_since.get_or_insert_with(Instant::now);
-                if since.elapsed() >= self.identity_wait.to_duration() {
-                    return Err(Trouble::Refused(refusal));
-                }
-                self.retry.wait_for(&Trouble::Refused(refusal)).await;
-                Ok(())
-            }
-            trouble => self.retry.wait(trouble).await,
+        let in_use = matches!(&trouble, Trouble::Refused(refusal)
+            if refusal.reason == RefusalReason::IdentityInUse);
+        if !in_use {
+            return self.retry.wait(trouble).await;
         }
+        let since = *self.in_use_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= self.identity_wait.to_duration() {
+            return Err(trouble);
+        }
+        self.retry.wait_for(&trouble).await;
+        Ok(())
     }
 
     async fn send(&self, event: Event) -> Result<(), NobodyListens> {

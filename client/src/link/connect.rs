@@ -81,6 +81,10 @@ async fn speak(stream: TlsStream<TcpStream>) -> Result<Channel, Trouble> {
 }
 
 /// The usual reasons without numbers, the others as the system words them.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the system's kinds of errors are open-ended"
+)]
 fn in_words(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),

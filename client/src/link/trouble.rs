@@ -51,7 +51,19 @@ impl Trouble {
             | Code::FailedPrecondition => {
                 Self::Nonsense(format!("{:?}: {}", status.code(), status.message()))
             }
-            _ => Self::Cut(words),
+            Code::Ok
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::PermissionDenied
+            | Code::ResourceExhausted
+            | Code::Aborted
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+            | Code::Unauthenticated => Self::Cut(words),
         }
     }
 

@@ -74,7 +74,7 @@ async fn download(link: &Link, part: &Path, model: &ModelRef) -> Result<(), Tran
         match result {
             Ok(()) => {}
             Err(Interruption::Link(trouble)) => {
-                retry.wait(trouble).await.map_err(TransferError::Link)?
+                retry.wait(trouble).await.map_err(TransferError::Link)?;
             }
             Err(Interruption::Disk(source)) => return Err(disk(part, source)),
         }

@@ -224,16 +224,20 @@ async fn read_chunks(
 
 /// An upload that the server knows no more, or stands elsewhere in, is announced again.
 fn begin_again(trouble: Trouble) -> Trouble {
-    match trouble {
+    match &trouble {
         Trouble::Refused(refusal)
             if matches!(
                 refusal.reason,
                 RefusalReason::UploadUnknown | RefusalReason::WrongOffset
             ) =>
         {
-            Trouble::Cut(refusal.detail)
+            Trouble::Cut(refusal.detail.clone())
         }
-        other => other,
+        Trouble::Refused(_)
+        | Trouble::Unreachable(_)
+        | Trouble::Cut(_)
+        | Trouble::Untrusted(_)
+        | Trouble::Nonsense(_) => trouble,
     }
 }
 
