@@ -30,7 +30,7 @@ const TIES_ELECT: &str = "count";
   fedmerge simulate federation.toml --clients 20 --rounds 50 --partition by-label --out run-1
   fedmerge simulate --format json | tail -n 1")]
 pub(crate) struct SimulateArguments {
-    /// A federation.toml whose [round] and [merge] to use; flags override it
+    /// A federation.toml whose round and merge tables to use; flags override it
     #[arg(value_name = "PLAN")]
     plan: Option<PathBuf>,
 
@@ -78,7 +78,7 @@ pub(crate) struct SimulateArguments {
     #[arg(long, value_name = "HOW", default_value = "dirichlet:0.5")]
     partition: Partition,
 
-    /// Examples: the embedded digits, or a safetensors file with x [n, d] and y [n]
+    /// Examples: the embedded digits, or a safetensors file with x (n × d) and y (n)
     #[arg(long, value_name = "digits|PATH", default_value = "digits")]
     dataset: DataSource,
 

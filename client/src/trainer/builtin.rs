@@ -30,7 +30,7 @@ use train::Schedule;
   fedmerge client run --dir site --train 'fedmerge client train --data digits:1/8'
   fedmerge client train --data mine.safetensors --base base.safetensors --out tuned.safetensors")]
 pub struct TrainArguments {
-    /// Examples: `digits`, the K-th of N parts of it as `digits:K/N`, or a safetensors file with x [n, d] and y [n]
+    /// Examples: `digits`, the K-th of N parts of it as `digits:K/N`, or a safetensors file with x (n × d) and y (n)
     #[arg(
         long,
         value_name = "digits[:K/N]|PATH",

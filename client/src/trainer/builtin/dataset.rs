@@ -196,7 +196,7 @@ impl Dataset {
         (part(training), part(test))
     }
 
-    /// Reads `x` [n, d] (floats) and `y` [n] (I64) of a safetensors file.
+    /// Reads `x` (n × d, floats) and `y` (n, I64) of a safetensors file.
     ///
     /// # Errors
     /// When the file cannot be read or holds something else.

@@ -1,7 +1,7 @@
 //! The classifier of the built-in trainer: one hidden layer with ReLU, in the tensor names and layout of PyTorch.
 //!
 //! `hidden.weight [h, d]`, `hidden.bias [h]`, `output.weight [c, h]`, `output.bias [c]`; the sizes are those of the
-//! checkpoint. [`Parameters`] are plain numbers on disk and in memory; [`Network`] is their differentiable form.
+//! checkpoint. [`Parameters`] are plain numbers on disk and in memory; `Network` is their differentiable form.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
