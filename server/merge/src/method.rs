@@ -50,12 +50,12 @@ impl Rule {
     pub(crate) fn combine(&self, rows: Rows<'_>, sorter: &mut Option<Sorter>, out: &mut [f64]) {
         match (self, sorter) {
             (Self::WeightedSum { weights, divisor }, _) => {
-                mean::combine(rows, weights, *divisor, out)
+                mean::combine(rows, weights, *divisor, out);
             }
             (Self::Ties { weights, elect }, _) => ties::combine(rows, weights, *elect, out),
             (Self::Median, Some(sorter)) => median::combine(rows, sorter, out),
             (Self::TrimmedMean { tolerate }, Some(sorter)) => {
-                trimmed_mean::combine(rows, *tolerate, sorter, out)
+                trimmed_mean::combine(rows, *tolerate, sorter, out);
             }
             (Self::Median | Self::TrimmedMean { .. }, None) => out.fill(f64::NAN),
         }
