@@ -148,18 +148,21 @@ fn network(count: usize) -> Vec<(usize, usize)> {
 mod tests {
     use super::*;
 
+    /// The pattern after one comparator: a one below a zero changes places with it.
+    fn exchanged(bits: u32, &(low, high): &(usize, usize)) -> u32 {
+        if (bits >> low & 1, bits >> high & 1) == (1, 0) {
+            bits ^ (1 << low | 1 << high)
+        } else {
+            bits
+        }
+    }
+
     #[test]
     fn the_network_sorts_every_pattern_of_zeros_and_ones_that_decides_it() {
         for count in 0..=16_usize {
             let comparators = network(count);
             for pattern in 0..1_u32 << count {
-                let mut bits = pattern;
-                for &(low, high) in &comparators {
-                    let both = (bits >> low & 1, bits >> high & 1);
-                    if both == (1, 0) {
-                        bits ^= 1 << low | 1 << high;
-                    }
-                }
+                let bits = comparators.iter().fold(pattern, exchanged);
                 let ones = pattern.count_ones() as usize;
                 assert_eq!(bits, ((1 << ones) - 1) << (count - ones), "{count}");
             }
