@@ -1,1 +1,5 @@
-//! The federation's server.
+//! The federation's server: the shell around two pure cores, the round protocol and the merge engine.
+//!
+//! It owns sockets, files, the clock and the ledger, and decides nothing about rounds.
+
+pub mod directory;
