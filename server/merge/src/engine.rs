@@ -252,3 +252,11 @@ fn shares(plan: &MergePlan, weights: &[f64]) -> Vec<f64> {
         .map(|weight| if is_weighted { weight / total } else { equal })
         .collect()
 }
+
+#[cfg(test)]
+#[expect(
+    clippy::unwrap_used,
+    clippy::float_cmp,
+    reason = "a failed test should panic, and exact numbers are meant"
+)]
+mod tests;

@@ -12,6 +12,8 @@ mod kernel;
 mod method;
 mod plan;
 mod recipe;
+#[cfg(test)]
+mod reference;
 mod report;
 mod sparsify;
 
