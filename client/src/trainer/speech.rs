@@ -13,6 +13,8 @@ use super::Progress;
 const MAX_METRICS: usize = 64;
 /// Longest name of a metric, bytes.
 const MAX_METRIC_NAME_BYTES: usize = 64;
+/// So much of what a trainer printed is repeated in a problem.
+const MAX_QUOTED_CHARACTERS: usize = 80;
 
 /// A claim of a trainer that cannot be true.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +38,14 @@ pub enum SpeechProblem {
     /// Too many metrics.
     #[error("the trainer printed more than {MAX_METRICS} metrics")]
     TooManyMetrics,
+    /// A count or metrics in a line that cannot be read.
+    #[error(
+        "the trainer printed {found}, which is no JSON: names need double quotes, and there is no NaN or Infinity"
+    )]
+    Unreadable {
+        /// Its beginning.
+        found: String,
+    },
 }
 
 /// What a trainer has said so far.
@@ -65,8 +75,16 @@ pub enum Line {
 impl Speech {
     /// Listens to one line of stdout.
     pub fn hear(&mut self, line: &str) -> Line {
-        let Ok(Value::Object(said)) = serde_json::from_str(line.trim()) else {
-            return Line::Noise;
+        let line = line.trim();
+        let said = match serde_json::from_str(line) {
+            Ok(Value::Object(said)) => said,
+            Ok(_) => return Line::Noise,
+            Err(_) if is_meant_for_us(line) => {
+                let found = line.chars().take(MAX_QUOTED_CHARACTERS).collect();
+                self.object(SpeechProblem::Unreadable { found });
+                return Line::Result;
+            }
+            Err(_) => return Line::Noise,
         };
         let mut heard = Line::Noise;
         if let Some(loss) = said.get("loss").and_then(Value::as_f64) {
@@ -133,8 +151,23 @@ impl Speech {
     }
 }
 
+/// Whether a line that is no JSON was to be a result: ignoring it would change the weight of the update.
+fn is_meant_for_us(line: &str) -> bool {
+    const KEYS: [&str; 4] = [
+        "\"num_examples\"",
+        "'num_examples'",
+        "\"metrics\"",
+        "'metrics'",
+    ];
+    line.starts_with('{') && KEYS.iter().any(|key| line.contains(key))
+}
+
 fn short(value: &Value) -> String {
-    value.to_string().chars().take(40).collect()
+    value
+        .to_string()
+        .chars()
+        .take(MAX_QUOTED_CHARACTERS)
+        .collect()
 }
 
 #[cfg(test)]
@@ -211,6 +244,26 @@ mod tests {
                 "{line}"
             );
         }
+    }
+
+    #[test]
+    fn a_result_that_is_no_json_is_a_problem_that_quotes_it() {
+        for line in [
+            r#"{"num_examples": 1280, "metrics": {"loss": NaN}}"#,
+            r#"{"metrics": {"loss": -Infinity}}"#,
+            r#"{"num_examples": 1280"#,
+            "{'num_examples': 1280}",
+        ] {
+            let problem = after(&[line, r#"{"num_examples":5}"#]).problem;
+            let found = line.to_owned();
+            assert_eq!(problem, Some(SpeechProblem::Unreadable { found }));
+        }
+        let mut speech = Speech::default();
+        assert_eq!(
+            speech.hear(r#"{"progress": 0.5, "loss": NaN}"#),
+            Line::Noise
+        );
+        assert_eq!(speech, Speech::default());
     }
 
     #[test]
