@@ -78,9 +78,9 @@ impl Tail {
     const MAX_BYTES: usize = 8 * 1024;
 
     pub(crate) fn push(&mut self, line: &str) {
-        let line = end_of(line, Self::MAX_BYTES);
+        let line = as_shown(end_of(line, Self::MAX_BYTES));
         self.bytes += line.len();
-        self.lines.push_back(line.to_owned());
+        self.lines.push_back(line);
         while self.lines.len() > Self::MAX_LINES || self.bytes > Self::MAX_BYTES {
             self.bytes -= self.lines.pop_front().map_or(self.bytes, |line| line.len());
         }
@@ -91,6 +91,25 @@ impl Tail {
         let lines: Vec<&str> = self.lines.iter().map(String::as_str).collect();
         lines.join("\n").trim().to_owned()
     }
+}
+
+/// What a terminal would show of a line in the end: of a progress bar its last state, without colours. These words travel to
+/// the server and into other people's terminals, so no control character goes with them.
+fn as_shown(line: &str) -> String {
+    let last = line.trim_end_matches('\r').rsplit('\r').next();
+    let mut pieces = last.unwrap_or_default().split("\u{1b}[");
+    let mut shown = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        // A sequence goes on to the first byte between @ and ~.
+        shown.push_str(
+            piece
+                .trim_start_matches(|c| !('@'..='~').contains(&c))
+                .get(1..)
+                .unwrap_or_default(),
+        );
+    }
+    shown.retain(|character| character == '\t' || !character.is_control());
+    shown
 }
 
 /// The last `max_bytes` of a text, cut between characters.
@@ -177,6 +196,20 @@ mod tests {
         assert!(tail.text().ends_with("99"));
         tail.push(&"é".repeat(Tail::MAX_BYTES));
         assert!(tail.text().len() <= Tail::MAX_BYTES);
+    }
+
+    #[test]
+    fn last_words_are_what_a_terminal_would_show_and_cannot_command_one() {
+        for (line, shown) in [
+            ("\r 10%|#   |\r 90%|### |\r", " 90%|### |"),
+            ("\u{1b}[1;31merror\u{1b}[0m: no data", "error: no data"),
+            ("\u{1b}]0;owned\u{7}bell", "]0;ownedbell"),
+            ("cut off \u{1b}[31", "cut off "),
+            ("é\u{1b}[é\u{9b}2Jx\u{0}", "éx"),
+            ("a\tb", "a\tb"),
+        ] {
+            assert_eq!(as_shown(line), shown, "{line:?}");
+        }
     }
 
     #[test]
