@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use fedmerge_common::checkpoint::{Checkpoint, ReadCheckpointError};
+use fedmerge_common::digest::Digest;
 use fedmerge_common::reason::{Decline, DeclineKind};
 use fedmerge_common::schema::DtypeRule;
 use fedmerge_common::task_vector::Encoding;
@@ -30,6 +31,7 @@ pub fn prepare(place: &Workplace, task: &Task, trained: &Trained) -> Result<Upda
         )
     })?;
     let tuned = open_tuned(&place.out)?;
+    check_untouched(&place.base, task)?;
     if let Some(difference) = base
         .schema()
         .first_difference(tuned.schema(), DtypeRule::AnyFloat)
@@ -65,6 +67,22 @@ fn choose(allowed: &[Encoding]) -> Result<Encoding, Decline> {
         let detail = "the plan allows no encoding that this client can write; a newer fedmerge may";
         Decline::new(DeclineKind::Policy, detail)
     })
+}
+
+/// A trainer that writes to its base, as root can, would send a difference to something that nobody else has.
+fn check_untouched(base: &Path, task: &Task) -> Result<(), Decline> {
+    let found = Digest::of_file(base).map_err(|error| {
+        Decline::new(
+            DeclineKind::Storage,
+            with_sources("the base cannot be read", &error),
+        )
+    })?;
+    if found == task.base.digest {
+        return Ok(());
+    }
+    Err(bad(
+        "the trainer changed the file FEDMERGE_BASE, which it may only read".to_owned(),
+    ))
 }
 
 fn open_tuned(out: &Path) -> Result<Checkpoint, Decline> {

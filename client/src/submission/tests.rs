@@ -92,6 +92,21 @@ fn declined(tensors: &[Tensor<'_>]) -> Decline {
 }
 
 #[test]
+fn a_trainer_that_wrote_over_its_base_declines_and_is_told() {
+    let bench = bench();
+    let changed = [
+        ("bias", Dtype::F32, [2].as_slice(), 1.5),
+        ("weight", Dtype::F32, &[2, 3], 3.0),
+    ];
+    write(&bench.place.out, &changed);
+    write(&bench.place.base, &changed);
+    let decline = submit(&bench).unwrap_err();
+    assert_eq!(decline.kind, DeclineKind::BadCheckpoint);
+    assert!(decline.detail.contains("FEDMERGE_BASE"), "{decline:?}");
+    assert!(!bench.place.update.exists());
+}
+
+#[test]
 fn an_update_is_the_difference_with_its_description() {
     let bench = bench();
     write(
