@@ -65,10 +65,12 @@ async fn run(trial: &Trial, command: &str) -> Result<Trained, Decline> {
     run_within(trial, command, Millis::from_secs(60)).await.0
 }
 
-/// Waits until a process is gone or only waits to be reaped.
+/// Waits until a process is gone or only waits to be reaped, which a kill takes a moment to do.
 async fn gone(process: i32) {
     let pid = Pid::from_raw(process).unwrap();
+    let patience = Instant::now() + Duration::from_secs(10);
     while test_kill_process(pid).is_ok() {
+        assert!(Instant::now() < patience, "process {process} goes on");
         let state = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
         if state
             .rsplit_once(") ")
