@@ -63,18 +63,47 @@ enum Report {
     Fatal(Box<Failure>),
 }
 
-/// Takes part until the agent leaves.
+/// Takes part until the agent leaves, or SIGINT or SIGTERM asks it to.
 ///
 /// # Errors
 /// What neither waiting nor the next round mends.
 pub async fn drive(site: Site, tls: rustls::ClientConfig, output: Output) -> Result<(), Failure> {
+    let listen = |kind| {
+        signal(kind).map_err(|error| {
+            Failure::new(ExitCode::Unavailable, "signals cannot be listened to").with_source(&error)
+        })
+    };
+    let (mut interrupt, mut terminate) = (
+        listen(SignalKind::interrupt())?,
+        listen(SignalKind::terminate())?,
+    );
+    let stop = async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    drive_until(stop, site, tls, output).await
+}
+
+/// Takes part until the agent leaves, or `stop` asks it to.
+///
+/// # Errors
+/// What neither waiting nor the next round mends.
+pub async fn drive_until(
+    stop: impl Future<Output = ()>,
+    mut site: Site,
+    tls: rustls::ClientConfig,
+    output: Output,
+) -> Result<(), Failure> {
+    // The trainer is told paths in there, and may `cd` before it uses them.
+    site.directory = site.directory.absolute().map_err(|error| {
+        Failure::new(ExitCode::Unavailable, "the working directory is gone").with_source(&error)
+    })?;
     let cache = Cache::open(site.directory.cache()).map_err(|error| {
         let path: PathBuf = site.directory.cache();
-        Failure::new(
-            ExitCode::Unavailable,
-            format!("{} cannot be made", path.display()),
-        )
-        .with_source(&error)
+        let message = format!("{} cannot be made", path.display());
+        Failure::new(ExitCode::Unavailable, message).with_source(&error)
     })?;
     let link = Link::new(site.settings.server.clone(), tls, Greeting::Hello, output);
     let (reports, mut incoming) = mpsc::channel(EVENTS_AHEAD);
@@ -87,15 +116,20 @@ pub async fn drive(site: Site, tls: rustls::ClientConfig, output: Output) -> Res
         output,
     };
     let _attendance = driver.attend();
-    let mut stop = Stop::listen()?;
+    tokio::pin!(stop);
     loop {
         let report = tokio::select! {
             Some(report) = incoming.recv() => report,
-            () = stop.asked() => Report::Event(Event::StopAsked),
+            () = &mut stop => Report::Event(Event::StopAsked),
         };
         match report {
-            Report::Fatal(failure) => return Err(*failure),
+            Report::Fatal(failure) => {
+                // The process may end before a task that is merely dropped has killed its trainer.
+                driver.abort().await;
+                return Err(*failure);
+            }
             Report::Event(event) => {
+                // A stop leads to leaving, so `stop` is not asked again once it has been heard.
                 if driver.step(event).await == Next::Leave {
                     return Ok(());
                 }
@@ -198,7 +232,7 @@ impl Driver {
     }
 
     fn tell(&self, milestone: &Milestone) {
-        if matches!(milestone, Milestone::ExamplesUnknown) {
+        if *milestone == Milestone::ExamplesUnknown {
             self.output.note(milestone);
         } else {
             self.output.line(milestone);
@@ -215,30 +249,5 @@ impl Driver {
     }
 }
 
-/// A person's or a supervisor's wish that the client ends.
-struct Stop {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Stop {
-    fn listen() -> Result<Self, Failure> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| {
-                Failure::new(ExitCode::Unavailable, "signals cannot be listened to")
-                    .with_source(&error)
-            })
-        };
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-        })
-    }
-
-    async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -171,3 +171,6 @@ fn write_settings(directory: &ClientDirectory, settings: &Settings) -> Result<()
         .with_source(&error)
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,3 +22,6 @@ pub mod task;
 pub mod telemetry;
 pub mod trainer;
 pub mod transfer;
+
+#[cfg(test)]
+mod testbed;

@@ -26,6 +26,14 @@ impl ClientDirectory {
         Self { root: root.into() }
     }
 
+    /// The same directory, wherever a process goes from here.
+    ///
+    /// # Errors
+    /// When the working directory is gone.
+    pub fn absolute(&self) -> io::Result<Self> {
+        std::path::absolute(&self.root).map(Self::new)
+    }
+
     /// The directory itself.
     #[must_use]
     pub fn root(&self) -> &Path {
@@ -149,14 +157,11 @@ impl Settings {
         let path = directory.settings();
         let text = fs::read_to_string(&path).map_err(|source| {
             if source.kind() == io::ErrorKind::NotFound {
-                ReadSettingsError::NotEnrolled {
-                    directory: directory.root().to_owned(),
-                }
+                let directory = directory.root().to_owned();
+                ReadSettingsError::NotEnrolled { directory }
             } else {
-                ReadSettingsError::Read {
-                    path: path.clone(),
-                    source,
-                }
+                let path = path.clone();
+                ReadSettingsError::Read { path, source }
             }
         })?;
         toml::from_str(&text).map_err(|source| ReadSettingsError::Parse {

@@ -62,3 +62,6 @@ impl TransferError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

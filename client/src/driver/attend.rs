@@ -63,45 +63,39 @@ impl Attendance<'_> {
         let opened = RoundClient::new(connection.channel.clone())
             .attend(request)
             .await;
-        let trouble = match opened {
-            Err(status) => Trouble::from_status(&status),
-            Ok(answer) => match self.pass_on(answer.into_inner()).await? {
-                Some(trouble) => trouble,
-                None => return Ok(()),
-            },
+        let passed = match opened {
+            Ok(answer) => self.pass_on(answer.into_inner()).await,
+            Err(status) => Err(Trouble::from_status(&status)),
         };
-        self.link.note_trouble(&connection, &trouble).await;
-        Err(trouble)
+        if let Err(trouble) = &passed {
+            self.link.note_trouble(&connection, trouble).await;
+        }
+        passed
     }
 
-    /// Hands each notice to the driver until the stream ends, and says why it ended; nothing where nobody listens.
-    async fn pass_on(
-        &mut self,
-        mut notices: Streaming<v1::Notice>,
-    ) -> Result<Option<Trouble>, Trouble> {
+    async fn pass_on(&mut self, mut notices: Streaming<v1::Notice>) -> Result<(), Trouble> {
         loop {
-            let notice = match notices.message().await {
-                Ok(Some(notice)) => notice,
-                Ok(None) => {
-                    return Ok(Some(Trouble::Cut("the server ended the stream".to_owned())));
-                }
-                Err(status) => return Ok(Some(Trouble::from_status(&status))),
-            };
+            let notice = notices.message().await;
+            let notice = notice.map_err(|status| Trouble::from_status(&status))?;
+            let notice =
+                notice.ok_or_else(|| Trouble::Cut("the server ended the stream".to_owned()))?;
             let notice =
                 Notice::try_from(notice).map_err(|error| Trouble::Nonsense(error.to_string()))?;
             self.retry.progressed();
             self.in_use_since = None;
             if self.send(Event::NoticeReceived(notice)).await.is_err() {
-                return Ok(None);
+                return Ok(());
             }
         }
     }
 
     /// Waits for what may pass; an identity in use passes when the other process leaves, for a while.
     async fn wait(&mut self, trouble: Trouble) -> Result<(), Trouble> {
-        let in_use = matches!(&trouble, Trouble::Refused(refusal)
-            if refusal.reason == RefusalReason::IdentityInUse);
-        if !in_use {
+        let is_in_use = matches!(
+            &trouble,
+            Trouble::Refused(refusal) if refusal.reason == RefusalReason::IdentityInUse
+        );
+        if !is_in_use {
             return self.retry.wait(trouble).await;
         }
         let since = *self.in_use_since.get_or_insert_with(Instant::now);

@@ -81,16 +81,13 @@ async fn speak(stream: TlsStream<TcpStream>) -> Result<Channel, Trouble> {
 }
 
 /// The usual reasons without numbers, the others as the system words them.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "the system's kinds of errors are open-ended"
-)]
 fn in_words(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        io::ErrorKind::ConnectionReset => "connection reset".to_owned(),
-        io::ErrorKind::HostUnreachable => "no route to host".to_owned(),
-        io::ErrorKind::NetworkUnreachable => "network unreachable".to_owned(),
-        _ => error.to_string(),
-    }
+    let usual = [
+        (io::ErrorKind::ConnectionRefused, "connection refused"),
+        (io::ErrorKind::ConnectionReset, "connection reset"),
+        (io::ErrorKind::HostUnreachable, "no route to host"),
+        (io::ErrorKind::NetworkUnreachable, "network unreachable"),
+    ];
+    let found = usual.iter().find(|(kind, _)| *kind == error.kind());
+    found.map_or_else(|| error.to_string(), |(_, words)| (*words).to_owned())
 }

@@ -44,27 +44,17 @@ impl Trouble {
             return Self::Untrusted(failure);
         }
         let words = innermost(status.source()).unwrap_or_else(|| status.message().to_owned());
-        match status.code() {
+        let is_nonsense = matches!(
+            status.code(),
             Code::Unimplemented
-            | Code::InvalidArgument
-            | Code::OutOfRange
-            | Code::FailedPrecondition => {
-                Self::Nonsense(format!("{:?}: {}", status.code(), status.message()))
-            }
-            Code::Ok
-            | Code::Cancelled
-            | Code::Unknown
-            | Code::DeadlineExceeded
-            | Code::NotFound
-            | Code::AlreadyExists
-            | Code::PermissionDenied
-            | Code::ResourceExhausted
-            | Code::Aborted
-            | Code::Internal
-            | Code::Unavailable
-            | Code::DataLoss
-            | Code::Unauthenticated => Self::Cut(words),
+                | Code::InvalidArgument
+                | Code::OutOfRange
+                | Code::FailedPrecondition
+        );
+        if is_nonsense {
+            return Self::Nonsense(format!("{:?}: {}", status.code(), status.message()));
         }
+        Self::Cut(words)
     }
 
     /// Reads what went wrong below HTTP/2 while a connection was made.

@@ -224,21 +224,15 @@ async fn read_chunks(
 
 /// An upload that the server knows no more, or stands elsewhere in, is announced again.
 fn begin_again(trouble: Trouble) -> Trouble {
-    match &trouble {
-        Trouble::Refused(refusal)
-            if matches!(
-                refusal.reason,
-                RefusalReason::UploadUnknown | RefusalReason::WrongOffset
-            ) =>
-        {
-            Trouble::Cut(refusal.detail.clone())
-        }
-        Trouble::Refused(_)
-        | Trouble::Unreachable(_)
-        | Trouble::Cut(_)
-        | Trouble::Untrusted(_)
-        | Trouble::Nonsense(_) => trouble,
+    if let Trouble::Refused(refusal) = &trouble
+        && matches!(
+            refusal.reason,
+            RefusalReason::UploadUnknown | RefusalReason::WrongOffset
+        )
+    {
+        return Trouble::Cut(refusal.detail.clone());
     }
+    trouble
 }
 
 enum Interruption {
