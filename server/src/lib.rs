@@ -3,3 +3,6 @@
 //! It owns sockets, files, the clock and the ledger, and decides nothing about rounds.
 
 pub mod directory;
+pub mod plan;
+pub mod settings;
+pub mod template;

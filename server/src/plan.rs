@@ -1,0 +1,205 @@
+//! The plan of a federation: `federation.toml`, read once into types that cannot be wrong.
+//!
+//! A plan that exists can work: names are known, numbers are in range, and `tolerate` fits cohort and quorum. What cannot
+//! work is refused here with the file, the line and the arithmetic. The model that `base` names is not looked at.
+
+mod choice;
+pub(crate) mod document;
+mod error;
+pub(crate) mod fields;
+mod file;
+mod merge;
+mod nearest;
+#[cfg(test)]
+mod refusal_tests;
+mod round;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use fedmerge_common::ids::FederationName;
+use fedmerge_common::task_vector::Encoding;
+use fedmerge_common::units::ByteSize;
+use fedmerge_coordinator::RoundPlan;
+use fedmerge_merge::Recipe;
+use toml::Spanned;
+use wildmatch::WildMatch;
+
+use self::choice::Choice;
+use self::document::Document;
+pub use self::document::{Place, ReadDocumentError, TomlError};
+pub use self::error::ReadPlanError;
+use self::file::{PlanFile, UpdateTable};
+
+const DEFAULT_MAX_UPDATE: ByteSize = ByteSize::from_mebibytes(2048);
+
+const ENCODINGS: Choice<Encoding> = Choice {
+    what: "encoding",
+    known: &[
+        (Encoding::F32.as_str(), Encoding::F32),
+        (Encoding::Bf16.as_str(), Encoding::Bf16),
+    ],
+    planned: &["int8", "top-k", "ternary"],
+};
+
+/// How much a client's update counts in methods that weigh.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Weight {
+    /// As many times as the client claims to have examples; the default.
+    #[default]
+    Examples,
+    /// Once.
+    Uniform,
+}
+
+impl Weight {
+    /// Its stable name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Examples => "examples",
+            Self::Uniform => "uniform",
+        }
+    }
+}
+
+/// The tensors that stay as they are in the base: patterns in which `*` is any text and `?` any one character.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Freeze(Vec<WildMatch>);
+
+impl Freeze {
+    /// Whether the tensor of this name is frozen.
+    #[must_use]
+    pub fn matches(&self, tensor: &str) -> bool {
+        self.0.iter().any(|pattern| pattern.matches(tensor))
+    }
+
+    /// The patterns, as written.
+    pub fn patterns(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(WildMatch::to_string)
+    }
+}
+
+/// What a federation does, complete and possible.
+///
+/// Left out, the sizes of a round follow from each other: `cohort.target` is the `quorum`, or else 2, or 2 × `tolerate` + 1 if
+/// that is more; `quorum` is more than half of the target, and at least 2 × `tolerate` + 1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FederationPlan {
+    /// The federation's name.
+    pub name: FederationName,
+    /// The first base: a file or directory, resolved against the directory of the plan.
+    pub base: PathBuf,
+    /// How rounds are held.
+    pub round: RoundPlan,
+    /// How updates are merged; possible with as few as the quorum.
+    pub recipe: Recipe,
+    /// How clients are weighed.
+    pub weight: Weight,
+    /// What no round changes.
+    pub freeze: Freeze,
+    /// Encodings that updates may have, the preferred one first; at least one, each once. Exact `f32` alone by default.
+    pub encodings: Vec<Encoding>,
+    /// Largest encoded update, 2 GiB by default.
+    pub max_update: ByteSize,
+}
+
+impl FederationPlan {
+    /// Reads a plan's file.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its place.
+    pub fn read(path: &Path) -> Result<Self, ReadPlanError> {
+        Self::of(&Document::read(path)?)
+    }
+
+    /// Reads a plan from a text that stands, or will stand, in the file at `path`.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its place.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ReadPlanError> {
+        Self::of(&Document::new(path, text))
+    }
+
+    fn of(document: &Document) -> Result<Self, ReadPlanError> {
+        document.refuse_unknown_keys(&file::tables())?;
+        let file: PlanFile = document.values()?;
+        let missing = |key, example| ReadPlanError::MissingKey {
+            place: document.whole(),
+            key,
+            example,
+        };
+        let plan = Self {
+            name: file
+                .name
+                .ok_or_else(|| missing("name", "name = \"ward-study\""))?,
+            base: file
+                .base
+                .filter(|base| !base.as_os_str().is_empty())
+                .map(|base| beside(document.path(), &base))
+                .ok_or_else(|| missing("base", "base = \"base.safetensors\""))?,
+            round: round::plan(&file.round, &file.merge),
+            recipe: merge::recipe(&file.merge, document)?,
+            weight: merge::weight(&file.merge, document)?,
+            freeze: merge::freeze(&file.merge, document)?,
+            encodings: encodings(&file.update, document)?,
+            max_update: max_update(&file.update, document)?,
+        };
+        plan.round.check().map_err(|source| ReadPlanError::Rounds {
+            path: document.path().to_owned(),
+            source,
+        })?;
+        plan.recipe
+            .check(plan.round.quorum)
+            .map_err(|source| ReadPlanError::Merge {
+                path: document.path().to_owned(),
+                source,
+            })?;
+        Ok(plan)
+    }
+}
+
+/// A path as seen from the directory of `file`.
+fn beside(file: &Path, path: &Path) -> PathBuf {
+    file.parent()
+        .map_or_else(|| path.to_owned(), |directory| directory.join(path))
+}
+
+fn encodings(table: &UpdateTable, document: &Document) -> Result<Vec<Encoding>, ReadPlanError> {
+    let Some(names) = &table.encodings else {
+        return Ok(vec![Encoding::F32]);
+    };
+    let mut encodings = Vec::new();
+    for name in names {
+        let encoding = ENCODINGS.choose(name, document)?;
+        if encodings.contains(&encoding) {
+            return Err(ReadPlanError::Value {
+                place: document.place(Spanned::span(name)),
+                key: "encodings",
+                fault: "has an encoding twice",
+            });
+        }
+        encodings.push(encoding);
+    }
+    if encodings.is_empty() {
+        return Err(ReadPlanError::Value {
+            place: document.whole(),
+            key: "encodings",
+            fault: "is empty, so no update could be sent",
+        });
+    }
+    Ok(encodings)
+}
+
+fn max_update(table: &UpdateTable, document: &Document) -> Result<ByteSize, ReadPlanError> {
+    let size = table.max_bytes.unwrap_or(DEFAULT_MAX_UPDATE);
+    if size.get() == 0 {
+        return Err(ReadPlanError::Value {
+            place: document.whole(),
+            key: "max_bytes",
+            fault: "is 0, so no update could be sent",
+        });
+    }
+    Ok(size)
+}

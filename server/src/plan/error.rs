@@ -1,0 +1,116 @@
+//! Why a plan cannot be used, and what to do about it.
+
+use std::path::PathBuf;
+
+use fedmerge_common::failure::{ExitCode, Failure};
+use fedmerge_coordinator::PlanError;
+use fedmerge_merge::RecipeError;
+
+use super::document::{Place, ReadDocumentError};
+
+/// Why a plan cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadPlanError {
+    /// The file cannot be read or understood.
+    #[error(transparent)]
+    Document(#[from] ReadDocumentError),
+    /// A name is not one of those that a key may have.
+    #[error("{place}: unknown {what} `{name}`")]
+    UnknownName {
+        /// Where.
+        place: Place,
+        /// What the name should be a name of.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// What was probably meant.
+        hint: String,
+    },
+    /// A key without a default is absent.
+    #[error("{place}: `{key}` is missing")]
+    MissingKey {
+        /// Where.
+        place: Place,
+        /// The key.
+        key: &'static str,
+        /// A line that has it.
+        example: &'static str,
+    },
+    /// A key has no meaning for the chosen merge method.
+    #[error("{place}: `{key}` is a key of {owner}, and the merge method is {method}")]
+    ForeignKey {
+        /// Where.
+        place: Place,
+        /// The key.
+        key: &'static str,
+        /// The chosen method.
+        method: String,
+        /// The method that has the key.
+        owner: &'static str,
+    },
+    /// A value is of the right type and still impossible.
+    #[error("{place}: `{key}` {fault}")]
+    Value {
+        /// Where.
+        place: Place,
+        /// The key.
+        key: &'static str,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
+    /// The rounds cannot work.
+    #[error("{}: no round can work like this", path.display())]
+    Rounds {
+        /// The file.
+        path: PathBuf,
+        /// The arithmetic.
+        #[source]
+        source: PlanError,
+    },
+    /// The merge cannot work.
+    #[error("{}: no merge can work like this", path.display())]
+    Merge {
+        /// The file.
+        path: PathBuf,
+        /// The arithmetic.
+        #[source]
+        source: RecipeError,
+    },
+}
+
+impl From<ReadPlanError> for Failure {
+    fn from(error: ReadPlanError) -> Self {
+        let failure = Self::from_error(ExitCode::BadConfiguration, &error);
+        match error {
+            ReadPlanError::Document(error) => error.into(),
+            ReadPlanError::UnknownName { hint, .. } => failure.with_hint(hint),
+            ReadPlanError::MissingKey { example, .. } => {
+                failure.with_hint(format!("write {example}"))
+            }
+            ReadPlanError::ForeignKey { key, owner, .. } => {
+                failure.with_hint(format!("remove `{key}`, or write method = \"{owner}\""))
+            }
+            ReadPlanError::Rounds { source, .. } => match way_out(&source) {
+                Some(hint) => failure.with_hint(hint),
+                None => failure,
+            },
+            ReadPlanError::Value { .. } | ReadPlanError::Merge { .. } => failure,
+        }
+    }
+}
+
+/// Which numbers to change when they contradict each other.
+fn way_out(error: &PlanError) -> Option<&'static str> {
+    match error {
+        PlanError::QuorumOverTarget { .. } => {
+            Some("lower `quorum`, or raise `target` of the cohort, in [round]")
+        }
+        PlanError::ToleranceOverCohort { .. } => {
+            Some("lower `tolerate` in [merge], or raise `target` of the cohort in [round]")
+        }
+        PlanError::QuorumUnderTolerance { .. } => {
+            Some("raise `quorum` in [round], or lower `tolerate` in [merge]")
+        }
+        PlanError::Zero { .. } | PlanError::OutOfRange { .. } => None,
+    }
+}

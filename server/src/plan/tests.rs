@@ -1,0 +1,199 @@
+//! Good plans: every key, every default, the files of others.
+#![expect(clippy::unwrap_used, reason = "a failed test should panic")]
+
+use fedmerge_common::failure::Failure;
+use fedmerge_common::units::Millis;
+use fedmerge_coordinator::Cohort;
+use fedmerge_merge::{Before, ClipNorm, Elect, Method, TrimScope};
+
+use super::*;
+
+const MINIMAL: &str = "name = \"digits\"\nbase = \"base.safetensors\"\n";
+
+fn parse(text: &str) -> Result<FederationPlan, ReadPlanError> {
+    FederationPlan::parse(text, Path::new("plan/federation.toml"))
+}
+
+fn method(text: &str) -> Method {
+    parse(&format!("{MINIMAL}[merge]\n{text}"))
+        .unwrap()
+        .recipe
+        .method
+}
+
+#[test]
+fn a_plan_that_sets_nothing_has_the_documented_defaults() {
+    let expected = FederationPlan {
+        name: "digits".parse().unwrap(),
+        base: PathBuf::from("plan/base.safetensors"),
+        round: RoundPlan {
+            rounds: 10,
+            cohort: Cohort {
+                target: 2,
+                fraction: 1.0,
+                over_select: 1.0,
+            },
+            quorum: 2,
+            deadline: Millis::from_secs(1800),
+            grace: Millis::from_secs(30),
+            tolerate: 0,
+            seed: 0,
+            evaluate: None,
+        },
+        recipe: Recipe::of(Method::TrimmedMean { tolerate: 0 }),
+        weight: Weight::Examples,
+        freeze: Freeze::default(),
+        encodings: vec![Encoding::F32],
+        max_update: ByteSize::new(2 << 30),
+    };
+    assert_eq!(parse(MINIMAL).unwrap(), expected);
+}
+
+#[test]
+fn a_complete_plan_is_read_to_the_last_key() {
+    let text = r#"
+        name = "digits"
+        base = "/models/base"
+
+        [round]
+        count     = 20
+        cohort    = { target = 10, fraction = 0.5, over_select = 1.3 }
+        quorum    = 6
+        deadline  = "1h"
+        grace     = "1m"
+
+        [merge]
+        method    = "trimmed-mean"
+        tolerate  = 2
+        before    = [{ method = "clip", norm = "median" }, { method = "clip", norm = 10 }]
+        weight    = "uniform"
+        lambda    = 0.5
+        freeze    = ["*.embed_tokens.*", "head.?"]
+        optimizer = { method = "none" }
+        seed      = 7
+
+        [update]
+        encodings = ["bf16", "f32"]
+        max_bytes = "1GiB"
+    "#;
+    let expected = FederationPlan {
+        name: "digits".parse().unwrap(),
+        base: PathBuf::from("/models/base"),
+        round: RoundPlan {
+            rounds: 20,
+            cohort: Cohort {
+                target: 10,
+                fraction: 0.5,
+                over_select: 1.3,
+            },
+            quorum: 6,
+            deadline: Millis::from_secs(3600),
+            grace: Millis::from_secs(60),
+            tolerate: 2,
+            seed: 7,
+            evaluate: None,
+        },
+        recipe: Recipe {
+            before: vec![
+                Before::Clip {
+                    norm: ClipNorm::Median,
+                },
+                Before::Clip {
+                    norm: ClipNorm::Fixed(10.0),
+                },
+            ],
+            method: Method::TrimmedMean { tolerate: 2 },
+            lambda: 0.5,
+        },
+        weight: Weight::Uniform,
+        freeze: Freeze(vec![
+            WildMatch::new("*.embed_tokens.*"),
+            WildMatch::new("head.?"),
+        ]),
+        encodings: vec![Encoding::Bf16, Encoding::F32],
+        max_update: ByteSize::new(1 << 30),
+    };
+    assert_eq!(parse(text).unwrap(), expected);
+}
+
+#[test]
+fn each_method_has_its_parameters() {
+    for (text, expected) in [
+        ("method = \"mean\"", Method::Mean),
+        ("method = \"median\"", Method::Median),
+        (
+            "method = \"task-arithmetic\"",
+            Method::TaskArithmetic { normalize: false },
+        ),
+        (
+            "method = \"task-arithmetic\"\nnormalize = true",
+            Method::TaskArithmetic { normalize: true },
+        ),
+        (
+            "method = \"ties\"",
+            Method::Ties {
+                density: 0.2,
+                scope: TrimScope::Tensor,
+                elect: Elect::Mass,
+            },
+        ),
+        (
+            "method = \"ties\"\ndensity = 0.5\nscope = \"model\"\nelect = \"count\"",
+            Method::Ties {
+                density: 0.5,
+                scope: TrimScope::Model,
+                elect: Elect::Count,
+            },
+        ),
+    ] {
+        assert_eq!(method(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn what_simulate_writes_is_a_plan() {
+    let text = "base = \"../base.safetensors\"\nname = \"simulation\"\n[merge]\nbefore = [{ method = \"clip\", norm = 1.5 }]\n\
+                density = 0.5\nelect = \"count\"\nmethod = \"ties\"\nseed = 9223372036854775807\nweight = \"uniform\"\n\
+                [round]\ncount = 10\ndeadline = \"2m\"\ngrace = \"30s\"\nquorum = 6\n[round.cohort]\ntarget = 8\n";
+    let plan = parse(text).unwrap();
+    assert_eq!((plan.round.cohort.target, plan.round.quorum), (8, 6));
+    assert_eq!(plan.base, Path::new("plan/../base.safetensors"));
+}
+
+#[test]
+fn a_pattern_freezes_the_tensors_it_matches() {
+    let text = format!("{MINIMAL}[merge]\nfreeze = [\"*.embed_tokens.*\", \"head.?\"]");
+    let freeze = parse(&text).unwrap().freeze;
+    for (tensor, expected) in [
+        ("model.embed_tokens.weight", true),
+        ("head.0", true),
+        ("head.10", false),
+        ("model.layers.0.weight", false),
+        ("embed_tokens", false),
+    ] {
+        assert_eq!(freeze.matches(tensor), expected, "{tensor}");
+    }
+    assert!(freeze.patterns().eq(["*.embed_tokens.*", "head.?"]));
+}
+
+#[test]
+fn a_plan_is_read_from_its_file_and_missed_with_a_hint() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("federation.toml");
+    let failure = Failure::from(FederationPlan::read(&path).unwrap_err());
+    assert!(failure.message.ends_with("federation.toml does not exist"));
+    assert!(failure.hint.unwrap().contains("fedmerge server init"));
+    std::fs::write(&path, MINIMAL).unwrap();
+    let plan = FederationPlan::read(&path).unwrap();
+    assert_eq!(plan.base, root.path().join("base.safetensors"));
+}
+
+#[test]
+fn the_deployed_example_tolerates_two_of_ten() {
+    let text = include_str!("../../../deploy/federation.toml");
+    let plan = FederationPlan::parse(text, Path::new("deploy/federation.toml")).unwrap();
+    assert_eq!((plan.round.cohort.target, plan.round.quorum), (10, 6));
+    assert_eq!(plan.recipe.method, Method::TrimmedMean { tolerate: 2 });
+    let norm = ClipNorm::Median;
+    assert_eq!(plan.recipe.before, [Before::Clip { norm }]);
+}

@@ -1,0 +1,156 @@
+//! Settings good and bad: the defaults, every key, and each limit that is refused.
+#![expect(clippy::unwrap_used, reason = "a failed test should panic")]
+
+use std::fs;
+use std::path::Path;
+
+use super::*;
+
+fn parse(text: &str) -> Result<Settings, ReadSettingsError> {
+    Settings::of(&Document::new(Path::new("server.toml"), text))
+}
+
+fn refusal(text: &str) -> String {
+    let failure = Failure::from(parse(text).unwrap_err());
+    assert_eq!(failure.exit, ExitCode::BadConfiguration);
+    failure.to_string()
+}
+
+#[test]
+fn an_empty_file_has_the_defaults_and_they_are_possible() {
+    assert_eq!(parse("").unwrap(), Settings::default());
+}
+
+#[test]
+fn every_key_can_be_set() {
+    let settings = parse(
+        "listen = \"[::1]:0\"\n[limits]\nclients = 1\nconnections = 2\nhandshakes = 3\nstaged_bytes = \"4KiB\"\n\
+         examples = 5\nmagnitude = 6\n[enrolment]\ncertificate_life = \"7d\"\nclock_skew = \"0s\"\n[merge]\n\
+         memory = 8\nthreads = 9\n",
+    )
+    .unwrap();
+    let expected = Settings {
+        listen: "[::1]:0".to_owned(),
+        limits: Limits {
+            clients: 1,
+            connections: 2,
+            handshakes: 3,
+            staged_bytes: ByteSize::new(4096),
+            examples: 5,
+            magnitude: 6.0,
+        },
+        enrolment: EnrolmentSettings {
+            certificate_life: Millis::from_secs(7 * 24 * 60 * 60),
+            clock_skew: Millis::ZERO,
+        },
+        merge: MergeSettings {
+            memory: ByteSize::new(8),
+            threads: 9,
+        },
+    };
+    assert_eq!(settings, expected);
+}
+
+#[test]
+fn a_number_out_of_range_is_refused_with_its_key() {
+    for (text, expected) in [
+        (
+            "[limits]\nclients = 0",
+            "error: server.toml: `limits.clients` is 0, it must be from 1 to 1000000",
+        ),
+        ("[limits]\nconnections = 0", "`limits.connections` is 0"),
+        (
+            "[limits]\nconnections = 1000001",
+            "`limits.connections` is 1000001",
+        ),
+        ("[limits]\nhandshakes = 0", "`limits.handshakes` is 0"),
+        (
+            "[limits]\nstaged_bytes = 0",
+            "`limits.staged_bytes` is 0 B, it must be at least 1 byte",
+        ),
+        ("[limits]\nexamples = 0", "`limits.examples` is 0"),
+        ("[limits]\nmagnitude = 0.0", "`limits.magnitude` is 0,"),
+        ("[limits]\nmagnitude = inf", "`limits.magnitude` is inf"),
+        ("[limits]\nmagnitude = nan", "`limits.magnitude` is NaN"),
+        ("[limits]\nmagnitude = 1e300", "`limits.magnitude` is inf"),
+        (
+            "[enrolment]\ncertificate_life = \"0s\"",
+            "`enrolment.certificate_life` is 0s, it must be from 1s to 3650d",
+        ),
+        (
+            "[enrolment]\ncertificate_life = \"3651d\"",
+            "`enrolment.certificate_life` is",
+        ),
+        (
+            "[enrolment]\nclock_skew = \"25h\"",
+            "`enrolment.clock_skew` is 25h",
+        ),
+        ("[merge]\nmemory = \"0\"", "`merge.memory` is 0 B"),
+        ("[merge]\nthreads = 1025", "`merge.threads` is 1025"),
+        (
+            "listen = \"7600\"",
+            "`listen` is \"7600\", it must be HOST:PORT, such as \"0.0.0.0:7600\"",
+        ),
+    ] {
+        let refusal = refusal(text);
+        assert!(refusal.contains(expected), "{text}: {refusal}");
+    }
+}
+
+#[test]
+fn an_address_is_a_host_and_a_port() {
+    for text in [
+        "0.0.0.0:7600",
+        "localhost:0",
+        "[::]:7600",
+        "node-1.lan:65535",
+    ] {
+        assert!(is_address(text), "{text}");
+    }
+    for text in [
+        "",
+        ":7600",
+        "localhost",
+        "localhost:",
+        "localhost:65536",
+        "::1:7600",
+        "[]:7600",
+        "https://a:1",
+        "a b:1",
+    ] {
+        assert!(!is_address(text), "{text}");
+    }
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_place_and_its_neighbour() {
+    assert_eq!(
+        refusal("[limits]\nclients = 5\nconections = 3"),
+        "error: server.toml:3: unknown key `conections` in [limits]\nhint: did you mean `connections`?"
+    );
+    assert_eq!(
+        refusal("[limit]\nclients = 5"),
+        "error: server.toml:1: unknown key `limit` at the top\nhint: did you mean `limits`?"
+    );
+    assert_eq!(
+        refusal("threads = 5"),
+        "error: server.toml:1: unknown key `threads` at the top\nhint: `threads` belongs in [merge]"
+    );
+}
+
+#[test]
+fn a_directory_without_settings_is_told_how_to_make_them() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = ServerDirectory::new(root.path());
+    let failure = Failure::from(Settings::read(&directory).unwrap_err());
+    assert!(failure.message.ends_with("server.toml does not exist"));
+    assert!(failure.hint.unwrap().contains("fedmerge server init"));
+    fs::write(directory.settings(), "listen = \"localhost:1\"").unwrap();
+    assert_eq!(Settings::read(&directory).unwrap().listen, "localhost:1");
+}
+
+#[test]
+fn the_deployed_example_is_possible() {
+    let settings = parse(include_str!("../../../deploy/server.toml")).unwrap();
+    assert_eq!(settings.limits.clients, 100);
+}

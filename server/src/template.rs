@@ -1,0 +1,133 @@
+//! The files that `fedmerge server init` writes for the operator: every common key, its default and its meaning.
+//!
+//! Invariant: a file that nobody changed says the same as one in which nothing is set.
+
+use fedmerge_common::ids::FederationName;
+use toml::Value;
+
+const PLAN_HEAD: &str = r#"# The plan of this federation: the model it improves, how rounds are held, how updates are merged.
+# A key that you leave out has the value that stands here. After a change: fedmerge server check-config
+
+"#;
+
+const PLAN_BODY: &str = r#"
+[round]
+count    = 10               # rounds to hold; 0 = until stopped
+cohort   = { target = 2, fraction = 1.0, over_select = 1.0 }
+                            # target: updates wanted, a round closes when it has them
+                            # fraction: share of the attending clients that is invited, never fewer than the target
+                            # over_select: invitations for each wanted update; 1.3 invites 13 for 10, as some drop out
+quorum   = 2                # accepted updates without which a round is abandoned
+deadline = "30m"            # how long a round waits; a client that keeps sending is not cut off
+grace    = "30s"            # how long it waits for a client that was lost
+
+[merge]
+method   = "trimmed-mean"   # or mean, median, task-arithmetic, ties
+tolerate = 0                # f: clients that may be hostile. With 0 this is the plain mean; for f of them
+                            # raise cohort.target and quorum to at least 2f + 1
+before   = []               # [{ method = "clip", norm = "median" }] shortens updates that are longer than most
+weight   = "examples"       # or "uniform"; median and trimmed-mean count every client once in any case
+lambda   = 1.0              # scale of the merged task vector
+freeze   = []               # tensors that never change, such as ["*.embed_tokens.*"]
+seed     = 0                # fixes the choice of cohorts
+
+[update]
+encodings = ["f32"]         # how updates are sent, preferred first: "bf16" halves them, "f32" is exact
+max_bytes = "2GiB"          # largest update
+"#;
+
+const SETTINGS: &str = r#"# The settings of this server. A key that you leave out has the value that stands here.
+# After a change: fedmerge server check-config
+
+listen = "0.0.0.0:7600"       # HOST:PORT, TLS always; port 0 takes a free one
+
+[limits]
+clients      = 10_000         # enrolled clients
+connections  = 2_000          # open connections
+handshakes   = 64             # TLS handshakes at once
+staged_bytes = "16GiB"        # all incomplete uploads together, on disk
+examples     = 1_000_000_000  # examples that an update may claim
+magnitude    = 1e6            # largest absolute value in a task vector
+
+[enrolment]
+certificate_life = "90d"      # clients renew at two thirds of it
+clock_skew       = "5m"       # how far a client's clock may be off
+
+[merge]
+memory  = "512MiB"            # bound on a merge's memory; changes its speed, never its result
+threads = 0                   # 0 = all cores
+"#;
+
+/// A new federation's `federation.toml`; `base` is the path of its first base, as seen from the file's directory.
+#[must_use]
+pub fn plan(name: &FederationName, base: &str) -> String {
+    let base = Value::from(base);
+    format!(
+        "{PLAN_HEAD}name = \"{name}\"\nbase = {base}   # a safetensors file or a Hugging Face directory, seen from this file\n\
+         {PLAN_BODY}"
+    )
+}
+
+/// A new server's `server.toml`.
+#[must_use]
+pub fn settings() -> String {
+    SETTINGS.to_owned()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed test should panic")]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::directory::ServerDirectory;
+    use crate::plan::FederationPlan;
+    use crate::settings::Settings;
+
+    #[test]
+    fn a_new_plan_says_what_a_plan_that_sets_nothing_says() {
+        let path = Path::new("dir/federation.toml");
+        let name = "ward-study".parse().unwrap();
+        let written = FederationPlan::parse(&plan(&name, "base.safetensors"), path).unwrap();
+        let bare = "name = \"ward-study\"\nbase = \"base.safetensors\"";
+        assert_eq!(written, FederationPlan::parse(bare, path).unwrap());
+        assert_eq!(written.name, name);
+    }
+
+    #[test]
+    fn any_path_of_a_base_survives_the_plan() {
+        let name = "a".parse().unwrap();
+        for base in [
+            "../base.safetensors",
+            "with \"quotes\" and \\",
+            "it's # a {base}",
+        ] {
+            let written = FederationPlan::parse(&plan(&name, base), Path::new("f.toml")).unwrap();
+            assert_eq!(written.base, Path::new(base));
+        }
+    }
+
+    #[test]
+    fn what_the_comments_of_a_plan_offer_can_be_written() {
+        let offered = plan(&"a".parse().unwrap(), "b")
+            .replace("before   = []               # ", "before = ")
+            .replace(" shortens", " # shortens")
+            .replace(
+                "freeze   = []               # tensors that never change, such as ",
+                "freeze = ",
+            )
+            .replace("[\"f32\"]", "[\"bf16\", \"f32\"]");
+        let plan = FederationPlan::parse(&offered, Path::new("f.toml")).unwrap();
+        assert_eq!((plan.recipe.before.len(), plan.encodings.len()), (1, 2));
+        assert!(plan.freeze.matches("model.embed_tokens.weight"));
+    }
+
+    #[test]
+    fn new_settings_are_the_defaults() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = ServerDirectory::new(root.path());
+        fs::write(directory.settings(), settings()).unwrap();
+        assert_eq!(Settings::read(&directory).unwrap(), Settings::default());
+    }
+}
