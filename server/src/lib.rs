@@ -6,3 +6,4 @@ pub mod directory;
 pub mod plan;
 pub mod settings;
 pub mod template;
+pub mod store;

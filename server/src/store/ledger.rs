@@ -1,0 +1,135 @@
+//! The ledger: one SQLite file that a restart rebuilds everything from.
+//!
+//! Every write is one `BEGIN IMMEDIATE` transaction on the one writing connection, and on disk when its method answers
+//! (WAL, `synchronous = FULL`). Other processes open the same file while the server runs: `fedmerge server token
+//! create` does. It decides nothing about rounds.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
+use tokio::time::Instant;
+
+mod admission;
+mod clients;
+mod error;
+mod migrations;
+mod models;
+mod rounds;
+mod row;
+mod tokens;
+mod uploads;
+
+pub use admission::{Admission, AdmissionRefusal};
+pub use clients::EnrolledClient;
+pub use error::{LedgerError, OpenLedgerError};
+pub use models::StoredModel;
+pub use rounds::{MergeNote, RoundStory};
+pub use row::DecodeRowError;
+pub use tokens::{Revocation, TokenRow};
+pub use uploads::UploadRow;
+
+/// How long a write waits for another process's.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two attempts at what SQLite does not wait for by itself.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+/// Connections that only read: commands and the dashboard never stand in a write's way.
+const READERS: u32 = 3;
+/// The ledger holds hashes of secrets: the file is its owner's alone.
+const FILE_MODE: u32 = 0o600;
+
+/// An open ledger. Clones share its connections.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    /// One connection: writers of this process queue here in order, instead of in SQLite's busy loop.
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl Ledger {
+    /// Opens the ledger at `path`, making the file and its tables where they are missing.
+    ///
+    /// # Errors
+    /// When the file cannot be made or opened, is no ledger, is damaged, or was written by a newer program.
+    pub async fn open(path: &Path) -> Result<Self, OpenLedgerError> {
+        create_file(path).map_err(|source| OpenLedgerError::Create {
+            path: path.to_owned(),
+            source,
+        })?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .foreign_keys(true)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .disable_statement_logging();
+        let failed = |source| OpenLedgerError::from_database(path, source);
+        let mut first = connect(&options).await.map_err(failed)?;
+        migrations::run(&mut first, path).await?;
+        let ledger = Self {
+            writer: pool(1).connect_lazy_with(options.clone()),
+            readers: pool(READERS).connect_lazy_with(options.pragma("query_only", "ON")),
+        };
+        first.close().await.map_err(failed)?;
+        Ok(ledger)
+    }
+
+    /// Closes every connection. What is called afterwards fails.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, LedgerError> {
+        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+}
+
+fn pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(BUSY_TIMEOUT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+}
+
+/// Makes an empty file that only its owner reads; one that is there stays closed, because closing it again would drop
+/// the locks of this process's other connections.
+fn create_file(path: &Path) -> io::Result<()> {
+    let made = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(FILE_MODE)
+        .open(path);
+    match made {
+        Ok(file) => {
+            file.sync_all()?;
+            let directory = path.parent().filter(|parent| *parent != Path::new(""));
+            File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Connects and turns the file to WAL, which it then keeps. SQLite does not wait for the lock this needs.
+async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
+    let options = options.clone().journal_mode(SqliteJournalMode::Wal);
+    let deadline = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        match options.connect().await {
+            Err(error) if error::is_busy(&error) && Instant::now() < deadline => {
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

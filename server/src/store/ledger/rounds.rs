@@ -1,0 +1,150 @@
+//! The round protocol in the ledger: the coordinator's record, the stories of rounds, and notes on their merges.
+
+use std::collections::BTreeMap;
+
+use fedmerge_common::ids::RoundNumber;
+use fedmerge_common::update::ModelRef;
+use fedmerge_coordinator::{Record, RoundSummary};
+use sqlx::sqlite::SqliteRow;
+
+use crate::store::ledger::row::{self, DecodeRowError, damaged, integer, to_json};
+use crate::store::ledger::{Ledger, LedgerError};
+
+/// What a merge left to tell.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MergeNote {
+    /// The round.
+    pub round: RoundNumber,
+    /// The model that the merge made.
+    pub candidate: ModelRef,
+    /// How long it took, milliseconds.
+    pub elapsed_ms: u64,
+    /// Its report.
+    pub report: serde_json::Value,
+}
+
+/// A round that is over, with what its merge left to tell.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoundStory {
+    /// What became of the round and its clients.
+    pub summary: RoundSummary,
+    /// The merge; absent where it was not reached.
+    pub merge: Option<MergeNote>,
+}
+
+fn decode_merge(row: &SqliteRow) -> Result<MergeNote, DecodeRowError> {
+    Ok(MergeNote {
+        round: RoundNumber::new(row::number(row, "round")?),
+        candidate: row::json(row, "candidate")?,
+        elapsed_ms: row::number(row, "elapsed_ms")?,
+        report: row::json(row, "report")?,
+    })
+}
+
+impl Ledger {
+    /// The coordinator's state as it was last stored; nothing before the first [`Ledger::commit`].
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn record(&self) -> Result<Option<Record>, LedgerError> {
+        let row = sqlx::query("SELECT record FROM coordinator")
+            .fetch_optional(&self.readers)
+            .await?;
+        row.map(|row| row::json(&row, "record"))
+            .transpose()
+            .map_err(damaged("coordinator"))
+    }
+
+    /// Stores the coordinator's state and the stories of rounds that closed: all of it, or nothing.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written; then it is as it was.
+    pub async fn commit(
+        &self,
+        record: &Record,
+        closed: &[RoundSummary],
+    ) -> Result<(), LedgerError> {
+        let mut transaction = self.begin().await?;
+        sqlx::query("INSERT OR REPLACE INTO coordinator (only_row, record) VALUES (1, ?1)")
+            .bind(to_json(record))
+            .execute(&mut *transaction)
+            .await?;
+        for summary in closed {
+            sqlx::query("INSERT OR REPLACE INTO rounds (round, summary) VALUES (?1, ?2)")
+                .bind(integer("round", summary.round.get())?)
+                .bind(to_json(summary))
+                .execute(&mut *transaction)
+                .await?;
+        }
+        Ok(transaction.commit().await?)
+    }
+
+    /// The rounds that are over, from `first` on, in order.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn rounds(&self, first: RoundNumber) -> Result<Vec<RoundStory>, LedgerError> {
+        let Ok(first) = i64::try_from(first.get()) else {
+            return Ok(Vec::new());
+        };
+        // One transaction, so that a round and its merge are of one moment.
+        let mut transaction = self.readers.begin().await?;
+        let summaries = sqlx::query("SELECT summary FROM rounds WHERE round >= ?1 ORDER BY round")
+            .bind(first)
+            .fetch_all(&mut *transaction)
+            .await?;
+        let notes = sqlx::query("SELECT * FROM merges WHERE round >= ?1")
+            .bind(first)
+            .fetch_all(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        let notes: Result<Vec<_>, _> = notes.iter().map(decode_merge).collect();
+        let mut notes: BTreeMap<_, _> = notes
+            .map_err(damaged("merges"))?
+            .into_iter()
+            .map(|note| (note.round, note))
+            .collect();
+        let stories = summaries.iter().map(|row| {
+            let summary: RoundSummary = row::json(row, "summary").map_err(damaged("rounds"))?;
+            let merge = notes.remove(&summary.round);
+            Ok(RoundStory { summary, merge })
+        });
+        stories.collect()
+    }
+
+    /// Keeps what a merge left to tell; a merge that was repeated replaces its note.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub async fn note_merge(&self, note: &MergeNote) -> Result<(), LedgerError> {
+        let mut transaction = self.begin().await?;
+        sqlx::query(
+            "INSERT OR REPLACE INTO merges (round, candidate, elapsed_ms, report) \
+             VALUES (?1, ?2, ?3, ?4)",
+        )
+        .bind(integer("round", note.round.get())?)
+        .bind(to_json(&note.candidate))
+        .bind(integer("merge time", note.elapsed_ms)?)
+        .bind(to_json(&note.report))
+        .execute(&mut *transaction)
+        .await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// What the merge of `round` left to tell.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn merge_note(&self, round: RoundNumber) -> Result<Option<MergeNote>, LedgerError> {
+        let Ok(round) = i64::try_from(round.get()) else {
+            return Ok(None);
+        };
+        let row = sqlx::query("SELECT * FROM merges WHERE round = ?1")
+            .bind(round)
+            .fetch_optional(&self.readers)
+            .await?;
+        row.map(|row| decode_merge(&row))
+            .transpose()
+            .map_err(damaged("merges"))
+    }
+}

@@ -1,0 +1,80 @@
+//! Why bytes cannot be staged, and what a client is told about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use fedmerge_proto::status::{Refusal, RefusalReason};
+
+/// Why bytes cannot be staged.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// Another call writes the same upload.
+    #[error("the upload is written by another call")]
+    InUse,
+    /// The bytes do not continue where the file ends.
+    #[error("the chunk begins at byte {found}, the server stands at byte {expected}")]
+    WrongOffset {
+        /// Where the file ends, bytes.
+        expected: u64,
+        /// Where the chunk begins, bytes.
+        found: u64,
+    },
+    /// More bytes than announced, or than are ever staged.
+    #[error("{bytes} bytes are over the limit of {limit_bytes} bytes")]
+    TooLarge {
+        /// Size reached, bytes.
+        bytes: u64,
+        /// The announced size or the limit of staging, bytes.
+        limit_bytes: u64,
+    },
+    /// Other uploads take up the limit of all staged bytes.
+    #[error("other uploads take up the server's space for uploads")]
+    Full,
+    /// The disk is full.
+    #[error("the server's disk is full")]
+    StorageFull,
+    /// The disk failed.
+    #[error("the server cannot stage the upload in {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl From<StageError> for Refusal {
+    /// What a client is told: no paths.
+    fn from(error: StageError) -> Self {
+        let reason = match &error {
+            StageError::InUse => RefusalReason::Busy,
+            StageError::WrongOffset { .. } => RefusalReason::WrongOffset,
+            StageError::TooLarge { .. } => RefusalReason::TooLarge,
+            StageError::Full | StageError::StorageFull => RefusalReason::StorageFull,
+            StageError::Io { .. } => {
+                return Self::new(
+                    RefusalReason::Internal,
+                    "the server cannot store the upload: its log says why",
+                );
+            }
+        };
+        Self::new(reason, error)
+    }
+}
+
+pub(super) fn failed(path: &Path) -> impl Fn(io::Error) -> StageError {
+    move |source| {
+        let kind = source.kind();
+        if matches!(
+            kind,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        ) {
+            return StageError::StorageFull;
+        }
+        StageError::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Staging on real files.
+#![expect(clippy::unwrap_used, reason = "a failed test should panic")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use fedmerge_common::digest::Digest;
+use fedmerge_common::ids::RoundNumber;
+use fedmerge_common::task_vector::Encoding;
+use fedmerge_proto::status::{Refusal, RefusalReason};
+use tempfile::TempDir;
+
+use super::*;
+
+fn staging(directory: &TempDir, limit_bytes: u64) -> Staging {
+    let path = directory.path().join("staging");
+    Staging::open(path, ByteSize::new(limit_bytes)).unwrap()
+}
+
+fn id(name: &str) -> UploadId {
+    name.parse().unwrap()
+}
+
+fn header() -> UpdateHeader {
+    UpdateHeader {
+        round: RoundNumber::new(1),
+        base: Digest::of(b"base"),
+        encoding: Encoding::F32,
+        payload: Digest::of(b"payload"),
+        payload_bytes: 7,
+        num_examples: 10,
+        metrics: BTreeMap::from([("loss".to_owned(), 0.5)]),
+    }
+}
+
+#[test]
+fn the_same_announcement_is_the_same_upload_and_every_other_is_another() {
+    let client = "a".parse().unwrap();
+    let change = |change: fn(&mut UpdateHeader)| {
+        let mut header = header();
+        change(&mut header);
+        upload_id(&client, &header)
+    };
+    let ids = [
+        upload_id(&client, &header()),
+        upload_id(&"b".parse().unwrap(), &header()),
+        change(|header| header.round = RoundNumber::new(2)),
+        change(|header| header.base = Digest::of(b"other")),
+        change(|header| header.encoding = Encoding::Bf16),
+        change(|header| header.payload = Digest::of(b"other")),
+        change(|header| header.payload_bytes = 8),
+        change(|header| header.num_examples = 11),
+        change(|header| header.metrics.clear()),
+        change(|header| *header.metrics.get_mut("loss").unwrap() = 0.25),
+        change(|header| header.metrics = BTreeMap::from([("losss".to_owned(), 0.5)])),
+    ];
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len());
+    assert_eq!(ids[0], upload_id(&client, &header()));
+}
+
+#[tokio::test]
+async fn bytes_are_appended_and_survive_a_restart() {
+    let directory = TempDir::new().unwrap();
+    let staging = staging(&directory, 100);
+    assert_eq!(staging.durable_bytes(&id("u")).unwrap(), 0);
+    let mut writer = staging.writer(&id("u"), 6).await.unwrap();
+    writer.append(0, Bytes::from_static(b"abc")).await.unwrap();
+    assert_eq!(writer.unsynced_bytes(), 3);
+    assert_eq!(writer.sync().await.unwrap(), 3);
+    assert_eq!(writer.unsynced_bytes(), 0);
+    drop(writer);
+    drop(staging);
+
+    let staging = self::staging(&directory, 100);
+    assert_eq!(staging.uploads(), [id("u")]);
+    assert_eq!(staging.durable_bytes(&id("u")).unwrap(), 3);
+    let mut writer = staging.writer(&id("u"), 6).await.unwrap();
+    assert_eq!(writer.written_bytes(), 3);
+    writer.append(3, Bytes::from_static(b"def")).await.unwrap();
+    assert_eq!(writer.sync().await.unwrap(), 6);
+    assert_eq!(fs::read(staging.path(&id("u"))).unwrap(), b"abcdef");
+}
+
+#[tokio::test]
+async fn a_chunk_that_does_not_continue_is_told_where_the_file_ends() {
+    let directory = TempDir::new().unwrap();
+    let staging = staging(&directory, 100);
+    let mut writer = staging.writer(&id("u"), 6).await.unwrap();
+    writer.append(0, Bytes::from_static(b"ab")).await.unwrap();
+    for offset in [0, 1, 3] {
+        let error = writer.append(offset, Bytes::from_static(b"x")).await;
+        let refusal = Refusal::from(error.unwrap_err());
+        assert_eq!(refusal.reason, RefusalReason::WrongOffset);
+        assert_eq!(
+            refusal.detail,
+            format!("the chunk begins at byte {offset}, the server stands at byte 2")
+        );
+    }
+    assert_eq!(fs::read(staging.path(&id("u"))).unwrap(), b"ab");
+}
+
+#[tokio::test]
+async fn more_than_was_announced_is_not_written() {
+    let directory = TempDir::new().unwrap();
+    let staging = staging(&directory, 100);
+    let mut writer = staging.writer(&id("u"), 2).await.unwrap();
+    let error = writer
+        .append(0, Bytes::from_static(b"abc"))
+        .await
+        .unwrap_err();
+    assert!(matches!(
+        error,
+        StageError::TooLarge {
+            bytes: 3,
+            limit_bytes: 2
+        }
+    ));
+    writer.append(0, Bytes::from_static(b"ab")).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_upload_has_one_writer_at_a_time() {
+    let directory = TempDir::new().unwrap();
+    let staging = staging(&directory, 100);
+    let writer = staging.writer(&id("u"), 6).await.unwrap();
+    let error = staging.writer(&id("u"), 6).await.unwrap_err();
+    assert_eq!(Refusal::from(error).reason, RefusalReason::Busy);
+    staging.writer(&id("other"), 6).await.unwrap();
+    drop(writer);
+    staging.writer(&id("u"), 6).await.unwrap();
+}
+
+#[tokio::test]
+async fn announced_sizes_count_while_they_are_written_and_staged_bytes_afterwards() {
+    let directory = TempDir::new().unwrap();
+    let staging = staging(&directory, 10);
+    let mut first = staging.writer(&id("a"), 6).await.unwrap();
+    let error = staging.writer(&id("b"), 5).await.unwrap_err();
+    assert_eq!(Refusal::from(error).reason, RefusalReason::StorageFull);
+    first.append(0, Bytes::from_static(b"abcd")).await.unwrap();
+    drop(first);
+    // 4 bytes are staged: 6 are left, and 7 are not.
+    assert!(matches!(
+        staging.writer(&id("b"), 7).await.unwrap_err(),
+        StageError::Full
+    ));
+    let second = staging.writer(&id("b"), 6).await.unwrap();
+    assert!(matches!(
+        staging.writer(&id("a"), 6).await.unwrap_err(),
+        StageError::Full
+    ));
+    drop(second);
+    staging.writer(&id("a"), 6).await.unwrap();
+    let error = staging.writer(&id("c"), 11).await.unwrap_err();
+    assert_eq!(Refusal::from(error).reason, RefusalReason::TooLarge);
+}
+
+#[tokio::test]
+async fn what_was_staged_before_a_restart_counts() {
+    let directory = TempDir::new().unwrap();
+    let staging = staging(&directory, 10);
+    fs::write(staging.path(&id("a")), [0; 8]).unwrap();
+    fs::write(directory.path().join("staging/notes.txt"), [0; 8]).unwrap();
+    let staging = self::staging(&directory, 10);
+    assert_eq!(staging.uploads(), [id("a")]);
+    assert!(matches!(
+        staging.writer(&id("b"), 3).await.unwrap_err(),
+        StageError::Full
+    ));
+    staging.remove(&id("a")).unwrap();
+    staging.remove(&id("a")).unwrap();
+    staging.writer(&id("b"), 3).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_upload_that_was_moved_away_frees_its_space() {
+    let directory = TempDir::new().unwrap();
+    let staging = staging(&directory, 10);
+    let mut writer = staging.writer(&id("a"), 10).await.unwrap();
+    let data = Bytes::from_static(b"0123456789");
+    writer.append(0, data).await.unwrap();
+    fs::rename(staging.path(&id("a")), directory.path().join("update")).unwrap();
+    drop(writer);
+    assert!(staging.uploads().is_empty());
+    staging.writer(&id("b"), 10).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_upload_that_is_removed_while_it_is_written_keeps_its_reservation() {
+    let directory = TempDir::new().unwrap();
+    let staging = staging(&directory, 10);
+    let writer = staging.writer(&id("a"), 10).await.unwrap();
+    staging.remove(&id("a")).unwrap();
+    assert!(matches!(
+        staging.writer(&id("b"), 1).await.unwrap_err(),
+        StageError::Full
+    ));
+    drop(writer);
+    staging.writer(&id("b"), 10).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_is_not_told_the_servers_paths() {
+    let directory = TempDir::new().unwrap();
+    let staging = staging(&directory, 10);
+    fs::remove_dir(directory.path().join("staging")).unwrap();
+    let error = staging.writer(&id("a"), 1).await.unwrap_err();
+    assert!(error.to_string().contains("staging/a.part"), "{error}");
+    let refusal = Refusal::from(error);
+    assert_eq!(refusal.reason, RefusalReason::Internal);
+    assert!(!refusal.detail.contains("a.part"), "{refusal}");
+    // The right to write was given back.
+    fs::create_dir(directory.path().join("staging")).unwrap();
+    staging.writer(&id("a"), 1).await.unwrap();
+}
