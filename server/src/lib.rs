@@ -6,4 +6,5 @@ pub mod directory;
 pub mod plan;
 pub mod settings;
 pub mod template;
+pub mod intake;
 pub mod store;
