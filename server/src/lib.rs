@@ -8,3 +8,6 @@ pub mod settings;
 pub mod template;
 pub mod intake;
 pub mod store;
+pub mod enrolment;
+pub mod listener;
+pub mod rpc;

@@ -1,0 +1,237 @@
+//! The federation's certificate authority: who it is, whom it admits, and TLS for this machine.
+//!
+//! A client's request decides nothing but its public key; name, purpose and life of every certificate come from
+//! here. The authority's key stays in this process and in `identity/ca.key`. Whether a client may be admitted
+//! is not decided here.
+
+mod create;
+mod load;
+mod sign;
+
+use fedmerge_common::clock::Clock;
+use fedmerge_common::identity::{Identity, public_key_sha256};
+use fedmerge_common::ids::{ClientId, FederationName};
+use fedmerge_common::tls;
+use fedmerge_common::units::{Millis, Timestamp};
+use rcgen::{Issuer, KeyPair};
+use rustls_pki_types::CertificateDer;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::directory::ServerDirectory;
+
+pub use create::CreateAuthorityError;
+pub use load::LoadAuthorityError;
+pub use sign::SignError;
+
+use load::{Stored, damaged, read_certificate, read_key};
+use sign::{Validity, key_hash, key_of_request, public_key, sign_leaf};
+
+/// Name of the administrator on the server's own machine.
+const ADMIN: &str = "admin";
+/// How long the certificates of server and administrator live: a year.
+const LEAF_LIFE: Millis = Millis::from_secs(365 * 24 * 3600);
+
+/// A federation's certificate authority.
+#[derive(Debug)]
+pub struct Authority {
+    federation: FederationName,
+    certificate: CertificateDer<'static>,
+    pin: [u8; 32],
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    /// Makes the authority of a new federation, its server and its administrator, below `identity/`.
+    ///
+    /// # Errors
+    /// When an identity is there already, or it cannot be made or written; then nothing is left in its place.
+    pub fn create(
+        directory: &ServerDirectory,
+        federation: &FederationName,
+        now: Timestamp,
+    ) -> Result<Self, CreateAuthorityError> {
+        create::create(directory, federation, now)?;
+        Self::load(directory).map_err(CreateAuthorityError::Load)
+    }
+
+    /// Reads the authority of a server's directory.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, or key and certificate do not belong together.
+    pub fn load(directory: &ServerDirectory) -> Result<Self, LoadAuthorityError> {
+        let path = directory.authority_certificate();
+        let certificate = read_certificate(&path)?;
+        let pin = public_key_sha256(&certificate).map_err(|error| damaged(&path, error))?;
+        let key_path = directory.authority_key();
+        let key =
+            KeyPair::try_from(&read_key(&key_path)?).map_err(|error| damaged(&key_path, error))?;
+        if key_hash(&key) != pin {
+            return Err(LoadAuthorityError::Mismatch {
+                certificate: path,
+                key: key_path,
+            });
+        }
+        let issuer =
+            Issuer::from_ca_cert_der(&certificate, key).map_err(|error| damaged(&path, error))?;
+        let server = Stored::read(directory.certificate())?;
+        if server.content.identity != Identity::Server {
+            return Err(server.owner_error("a server"));
+        }
+        Ok(Self {
+            federation: server.content.federation,
+            certificate,
+            pin,
+            issuer,
+        })
+    }
+
+    /// The federation that this is the authority of.
+    #[must_use]
+    pub fn federation(&self) -> &FederationName {
+        &self.federation
+    }
+
+    /// SHA-256 of the authority's public key: what a join string pins.
+    #[must_use]
+    pub fn pin(&self) -> [u8; 32] {
+        self.pin
+    }
+
+    /// The authority's own certificate.
+    #[must_use]
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// Makes the certificate of a client from a PKCS #10 request, DER, of which only the public key is used.
+    ///
+    /// # Errors
+    /// When it is no request that its own key signed, or the certificate cannot be made.
+    pub fn admit(
+        &self,
+        client: &ClientId,
+        request: &[u8],
+        now: Timestamp,
+        life: Millis,
+    ) -> Result<CertificateDer<'static>, SignError> {
+        let key = key_of_request(request)?;
+        let identity = Identity::Client(client.clone());
+        let validity = Validity { now, life };
+        Ok(sign_leaf(&self.issuer, &self.federation, &identity, &key, validity)?.into())
+    }
+
+    /// SHA-256 of the public key in a signing request: the same as that of a certificate made from it.
+    ///
+    /// # Errors
+    /// When it is no request that its own key signed.
+    pub fn request_key(request: &[u8]) -> Result<[u8; 32], SignError> {
+        Ok(key_hash(&key_of_request(request)?))
+    }
+
+    /// TLS of the server. Renews the certificates of server and administrator, for the keys they have, when two
+    /// thirds of their lives are over.
+    ///
+    /// # Errors
+    /// When certificate or key cannot be read, renewed or used.
+    pub fn server_tls(
+        &self,
+        directory: &ServerDirectory,
+        clock: Clock,
+    ) -> Result<rustls::ServerConfig, LoadAuthorityError> {
+        let now = clock.now();
+        let path = directory.certificate();
+        let server = self.renewed(Stored::read(path.clone())?, now)?;
+        match Stored::read(directory.admin_certificate()) {
+            Ok(admin) => drop(self.renewed(admin, now)?),
+            // An operator may keep the administrator's files elsewhere.
+            Err(LoadAuthorityError::Missing { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let key = read_key(&directory.key())?;
+        let chain = vec![server, self.certificate.clone()];
+        tls::server_config(self.certificate.clone(), chain, key, clock).map_err(|source| {
+            LoadAuthorityError::Tls {
+                certificate: path,
+                source,
+            }
+        })
+    }
+
+    /// TLS of the administrator on this machine.
+    ///
+    /// # Errors
+    /// When certificate or key cannot be read or used, or the certificate is not valid now.
+    pub fn admin_tls(
+        directory: &ServerDirectory,
+        clock: Clock,
+    ) -> Result<rustls::ClientConfig, LoadAuthorityError> {
+        let authority = read_certificate(&directory.authority_certificate())?;
+        let admin = Stored::read(directory.admin_certificate())?;
+        if !matches!(admin.content.identity, Identity::Admin(_)) {
+            return Err(admin.owner_error("an administrator"));
+        }
+        let now = clock.now();
+        if now < admin.content.not_before || now >= admin.content.not_after {
+            return Err(LoadAuthorityError::NotValid {
+                path: admin.path,
+                not_before: admin.content.not_before,
+                not_after: admin.content.not_after,
+                now,
+            });
+        }
+        let key = read_key(&directory.admin_key())?;
+        tls::client_config_mutual(authority, vec![admin.certificate], key, clock).map_err(
+            |source| LoadAuthorityError::Tls {
+                certificate: admin.path,
+                source,
+            },
+        )
+    }
+
+    /// The certificate, or a new one for the same key and owner where its time has come.
+    fn renewed(
+        &self,
+        stored: Stored,
+        now: Timestamp,
+    ) -> Result<CertificateDer<'static>, LoadAuthorityError> {
+        if !stored.is_due(now) {
+            return Ok(stored.certificate);
+        }
+        let Stored {
+            path,
+            certificate,
+            content,
+        } = stored;
+        let (_, parsed) =
+            X509Certificate::from_der(&certificate).map_err(|error| damaged(&path, error))?;
+        let key = public_key(parsed.public_key().raw).map_err(|error| damaged(&path, error))?;
+        let validity = Validity {
+            now,
+            life: LEAF_LIFE,
+        };
+        let renewed = sign_leaf(
+            &self.issuer,
+            &self.federation,
+            &content.identity,
+            &key,
+            validity,
+        )
+        .map_err(|source| LoadAuthorityError::Renew {
+            path: path.clone(),
+            source,
+        })?;
+        create::replace_certificate(&path, &renewed).map_err(|source| {
+            LoadAuthorityError::Unwritable {
+                path: path.clone(),
+                source,
+            }
+        })?;
+        tracing::info!(certificate = %path.display(), "certificate renewed");
+        Ok(renewed.into())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testbed;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! The table's enforcement, as a layer around all services.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use fedmerge_common::identity::{Identity, PeerCertificate};
+use fedmerge_common::ids::{ClientId, FederationName};
+use fedmerge_proto::status::{Refusal, RefusalReason};
+use tonic::Status;
+use tower::{Layer, Service};
+
+use crate::listener::Peer;
+use crate::rpc::access::{Access, Caller, access_of};
+
+/// Who is enrolled.
+pub trait Members: Clone + Send + Sync + 'static {
+    /// SHA-256 of an enrolled client's public key; nothing when no such client is enrolled.
+    fn key_of(
+        &self,
+        client: &ClientId,
+    ) -> impl Future<Output = Result<Option<[u8; 32]>, String>> + Send;
+}
+
+/// Lets through what the table allows.
+#[derive(Debug, Clone)]
+pub struct AccessLayer<M> {
+    guard: Guard<M>,
+}
+
+impl<M: Members> AccessLayer<M> {
+    /// A layer for one federation's members.
+    #[must_use]
+    pub fn new(federation: FederationName, members: M) -> Self {
+        let federation = Arc::new(federation);
+        Self {
+            guard: Guard {
+                federation,
+                members,
+            },
+        }
+    }
+}
+
+impl<S, M: Members> Layer<S> for AccessLayer<M> {
+    type Service = AccessService<S, M>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        AccessService {
+            inner,
+            guard: self.guard.clone(),
+        }
+    }
+}
+
+/// Services behind an [`AccessLayer`].
+#[derive(Debug, Clone)]
+pub struct AccessService<S, M> {
+    inner: S,
+    guard: Guard<M>,
+}
+
+impl<S, M, B, R> Service<http::Request<B>> for AccessService<S, M>
+where
+    S: Service<http::Request<B>, Response = http::Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    M: Members,
+    B: Send + 'static,
+    R: Default + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
+        // The one that was polled ready serves this request; its copy waits for the next.
+        let copy = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, copy);
+        let guard = self.guard.clone();
+        Box::pin(async move {
+            let peer = request.extensions().get::<Peer>();
+            match guard.caller(request.uri().path(), peer).await {
+                Ok(caller) => {
+                    request.extensions_mut().insert(caller);
+                    inner.call(request).await
+                }
+                Err(refusal) => Ok(Status::from(refusal).into_http()),
+            }
+        })
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Guard<M> {
+    federation: Arc<FederationName>,
+    members: M,
+}
+
+impl<M: Members> Guard<M> {
+    /// Who calls, when it may.
+    async fn caller(&self, path: &str, peer: Option<&Peer>) -> Result<Caller, Refusal> {
+        let Some(access) = access_of(path) else {
+            return Err(not_permitted("there is no such rpc"));
+        };
+        if access == Access::Anyone {
+            return Ok(Caller::Anonymous);
+        }
+        let Some(certificate) = peer.and_then(|peer| peer.certificate.as_deref()) else {
+            return Err(Refusal::new(
+                RefusalReason::NotAuthenticated,
+                "this call needs a certificate of the federation",
+            ));
+        };
+        if certificate.federation != *self.federation {
+            let detail = format!(
+                "the certificate is one of federation `{}`, and this is `{}`",
+                certificate.federation, self.federation
+            );
+            return Err(not_permitted(&detail));
+        }
+        let caller = match (&certificate.identity, access) {
+            (Identity::Client(client), Access::Client | Access::Member) => {
+                self.check_enrolled(client, certificate).await?;
+                Caller::Client(client.clone())
+            }
+            (Identity::Admin(name), Access::Admin | Access::Member) => Caller::Admin(name.clone()),
+            (Identity::Server, _) => return Err(not_permitted("a server calls nobody")),
+            (Identity::Client(_), Access::Anyone | Access::Admin) => {
+                return Err(not_permitted("only administrators may call this"));
+            }
+            (Identity::Admin(_), Access::Anyone | Access::Client) => {
+                return Err(not_permitted("only clients may call this"));
+            }
+        };
+        Ok(caller)
+    }
+
+    async fn check_enrolled(
+        &self,
+        client: &ClientId,
+        certificate: &PeerCertificate,
+    ) -> Result<(), Refusal> {
+        let key = self.members.key_of(client).await.map_err(|error| {
+            tracing::error!(%client, error, "the ledger cannot tell whether a client is enrolled");
+            Refusal::new(
+                RefusalReason::Internal,
+                "the server cannot read its list of clients",
+            )
+        })?;
+        let detail = match key {
+            Some(key) if key == certificate.public_key_sha256 => return Ok(()),
+            Some(_) => format!("client `{client}` is enrolled with another key"),
+            None => format!("client `{client}` is not enrolled in this federation"),
+        };
+        Err(Refusal::new(RefusalReason::ClientUnknown, detail))
+    }
+}
+
+fn not_permitted(detail: &str) -> Refusal {
+    Refusal::new(RefusalReason::NotPermitted, detail)
+}
