@@ -14,6 +14,7 @@ use fedmerge_common::failure::{ExitCode, Failure};
 use fedmerge_common::identity::{Identity, PeerCertificate, public_key_sha256};
 use fedmerge_common::ids::{ClientId, FederationName};
 use fedmerge_common::join::JoinString;
+use fedmerge_common::lock::DirectoryLock;
 use fedmerge_common::output::Output;
 use fedmerge_common::tls;
 use fedmerge_common::units::Millis;
@@ -23,7 +24,7 @@ use fedmerge_proto::v1::enrolment_client::EnrolmentClient;
 use crate::link::address::ServerAddress;
 use crate::link::trouble::Trouble;
 use crate::link::{Greeting, Link};
-use crate::lock::DirectoryLock;
+
 use crate::settings::{ClientDirectory, Settings};
 
 /// What a machine asks for.
@@ -48,7 +49,7 @@ pub async fn enrol(
     wish: &Wish,
     output: &Output,
 ) -> Result<Settings, Failure> {
-    let _lock = DirectoryLock::take(directory)?;
+    let _lock = DirectoryLock::take(directory.root(), &directory.lock())?;
     refuse_enrolled(directory)?;
     let clock = Clock::system();
     let key = identity::key(directory)?;

@@ -13,7 +13,6 @@ pub mod cli;
 pub mod driver;
 pub mod enrolment;
 pub mod link;
-pub mod lock;
 pub mod milestone;
 pub mod policy;
 pub mod settings;

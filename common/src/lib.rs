@@ -16,6 +16,7 @@ pub mod hex;
 pub mod identity;
 pub mod ids;
 pub mod join;
+pub mod lock;
 pub mod output;
 pub mod reason;
 pub mod schema;

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use clap::Args;
 use fedmerge_common::clock::Clock;
 use fedmerge_common::failure::Failure;
+use fedmerge_common::lock::DirectoryLock;
 use fedmerge_common::output::Output;
 use fedmerge_common::units::Millis;
 
 use crate::agent::Stay;
 use crate::driver::{self, Site};
 use crate::enrolment::identity;
-use crate::lock::DirectoryLock;
+
 use crate::policy::Policy;
 use crate::settings::{ClientDirectory, Settings};
 use crate::telemetry;
@@ -51,7 +52,7 @@ pub struct RunArguments {
 pub(super) fn run(arguments: RunArguments, output: &Output) -> Result<(), Failure> {
     let directory = ClientDirectory::new(arguments.dir);
     let settings = Settings::read(&directory)?;
-    let _lock = DirectoryLock::take(&directory)?;
+    let _lock = DirectoryLock::take(directory.root(), &directory.lock())?;
     telemetry::start(&directory, output)?;
     let identity = identity::load(&directory, &Clock::system())?;
     let stay = match (arguments.once, arguments.stay) {

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 use fedmerge_common::clock::Clock;
 use fedmerge_common::failure::Failure;
+use fedmerge_common::lock::DirectoryLock;
 use fedmerge_common::output::Output;
 use fedmerge_common::units::Timestamp;
 use serde::Serialize;
 
 use crate::enrolment::identity;
-use crate::lock::DirectoryLock;
+
 use crate::settings::{ClientDirectory, Settings};
 
 pub(super) const EXAMPLES: &str = "\
@@ -42,7 +43,7 @@ pub(super) fn run(arguments: &StatusArguments, output: &Output) -> Result<(), Fa
     let status = ClientStatus {
         certificate_until: until.to_string(),
         certificate_valid: Clock::system().now() < until,
-        process: DirectoryLock::holder_of(&directory),
+        process: DirectoryLock::holder_of(&directory.lock()),
         settings,
     };
     output.line(format_args!("client       {}", status.settings.client));

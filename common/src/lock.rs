@@ -1,14 +1,12 @@
-//! One process per client directory: a lock the operating system lets go of when the process ends, however it ends.
+//! One process per directory: a lock the operating system lets go of when the process ends, however it ends.
 //!
 //! The file holds the process number for people; only the lock counts.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use fedmerge_common::failure::{ExitCode, Failure};
-
-use crate::settings::ClientDirectory;
+use crate::failure::{ExitCode, Failure};
 
 /// A directory in use by this process, until dropped.
 #[derive(Debug)]
@@ -20,7 +18,7 @@ pub struct DirectoryLock {
 #[derive(Debug, thiserror::Error)]
 pub enum LockDirectoryError {
     /// Another process uses it.
-    #[error("another fedmerge client (pid {process}) uses {}", directory.display())]
+    #[error("another fedmerge process (pid {process}) uses `{}`", directory.display())]
     InUse {
         /// Its process number, `unknown` when it could not be read.
         process: String,
@@ -28,7 +26,7 @@ pub enum LockDirectoryError {
         directory: PathBuf,
     },
     /// The lock file cannot be made.
-    #[error("{} cannot be locked", path.display())]
+    #[error("`{}` cannot be locked", path.display())]
     File {
         /// The lock file.
         path: PathBuf,
@@ -41,39 +39,41 @@ pub enum LockDirectoryError {
 impl From<LockDirectoryError> for Failure {
     fn from(error: LockDirectoryError) -> Self {
         match &error {
-            LockDirectoryError::InUse { .. } => Self::from_error(ExitCode::Temporary, &error).with_hint(
-                "wait for it or stop it; for a second client, enrol one into a directory of its own",
-            ),
+            LockDirectoryError::InUse { .. } => Self::from_error(ExitCode::Temporary, &error)
+                .with_hint(
+                    "wait for it or stop it; another client or server needs a directory of its own",
+                ),
             LockDirectoryError::File { .. } => Self::from_error(ExitCode::Unavailable, &error),
         }
     }
 }
 
 impl DirectoryLock {
-    /// Takes the lock, making the directory where it is missing.
+    /// Takes the lock of `directory`, which is the file `path`, making both where they are missing.
     ///
     /// # Errors
     /// When another process holds it, or the file system refuses.
-    pub fn take(directory: &ClientDirectory) -> Result<Self, LockDirectoryError> {
-        let path = directory.lock();
+    pub fn take(directory: &Path, path: &Path) -> Result<Self, LockDirectoryError> {
         let wrong = |source| LockDirectoryError::File {
-            path: path.clone(),
+            path: path.to_owned(),
             source,
         };
-        fs::create_dir_all(directory.root()).map_err(wrong)?;
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(wrong)?;
+        }
         let mut file = File::options()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
-            .open(&path)
+            .open(path)
             .map_err(wrong)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(LockDirectoryError::InUse {
                     process: holder(&mut file),
-                    directory: directory.root().to_owned(),
+                    directory: directory.to_owned(),
                 });
             }
             Err(TryLockError::Error(source)) => return Err(wrong(source)),
@@ -87,10 +87,10 @@ impl DirectoryLock {
         Ok(Self { _file: file })
     }
 
-    /// The process that uses the directory, if one does.
+    /// The process that holds the lock, if one does.
     #[must_use]
-    pub fn holder_of(directory: &ClientDirectory) -> Option<String> {
-        let mut file = File::open(directory.lock()).ok()?;
+    pub fn holder_of(path: &Path) -> Option<String> {
+        let mut file = File::open(path).ok()?;
         match file.try_lock_shared() {
             Err(TryLockError::WouldBlock) => Some(holder(&mut file)),
             Ok(()) | Err(TryLockError::Error(_)) => None,
@@ -115,20 +115,22 @@ mod tests {
     #[test]
     fn a_second_holder_is_refused_and_told_the_first() {
         let root = tempfile::tempdir().unwrap();
-        let directory = ClientDirectory::new(root.path().join("new"));
-        let lock = DirectoryLock::take(&directory).unwrap();
-        let message = DirectoryLock::take(&directory).unwrap_err().to_string();
+        let path = root.path().join("new").join("lock");
+        let lock = DirectoryLock::take(root.path(), &path).unwrap();
+        let message = DirectoryLock::take(root.path(), &path)
+            .unwrap_err()
+            .to_string();
         assert!(
             message.contains(&format!("(pid {})", std::process::id())),
             "{message}"
         );
         assert_eq!(
-            DirectoryLock::holder_of(&directory),
+            DirectoryLock::holder_of(&path),
             Some(std::process::id().to_string())
         );
         drop(lock);
-        assert_eq!(DirectoryLock::holder_of(&directory), None);
-        DirectoryLock::take(&directory).unwrap();
+        assert_eq!(DirectoryLock::holder_of(&path), None);
+        DirectoryLock::take(root.path(), &path).unwrap();
     }
 
     #[test]
@@ -136,7 +138,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let file = root.path().join("file");
         fs::write(&file, "").unwrap();
-        let error = DirectoryLock::take(&ClientDirectory::new(&file)).unwrap_err();
+        let error = DirectoryLock::take(&file, &file.join("lock")).unwrap_err();
         assert!(matches!(error, LockDirectoryError::File { .. }));
     }
 }
