@@ -57,7 +57,7 @@ pub struct Limits {
 pub struct EnrolmentSettings {
     /// How long a client's certificate is valid; 90 days. A client that is away for longer enrols again.
     pub certificate_life: Millis,
-    /// How far a client's clock may be off; 5 minutes. Certificates become valid that much before they are made.
+    /// How far a client's clock may be off; 5 minutes.
     pub clock_skew: Millis,
 }
 
@@ -69,6 +69,8 @@ pub struct MergeSettings {
     pub memory: ByteSize,
     /// Threads of a merge; 0 takes all cores, which is the default.
     pub threads: usize,
+    /// Rounds for which the updates are kept after their own, so that a merge can be repeated; 3.
+    pub keep_updates: u64,
 }
 
 impl Default for Settings {
@@ -109,6 +111,7 @@ impl Default for MergeSettings {
         Self {
             memory: ByteSize::from_mebibytes(512),
             threads: 0,
+            keep_updates: 3,
         }
     }
 }
@@ -194,7 +197,11 @@ impl Settings {
             certificate_life: life,
             clock_skew: skew,
         } = self.enrolment;
-        let MergeSettings { memory, threads } = self.merge;
+        let MergeSettings {
+            memory,
+            threads,
+            keep_updates: _,
+        } = self.merge;
         let is_life = life >= Millis::from_secs(1) && life <= Millis::new(3650 * DAY.get());
         let mut checks = self.limits.checks();
         checks.extend([

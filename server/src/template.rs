@@ -50,12 +50,13 @@ examples     = 1_000_000_000  # examples that an update may claim
 magnitude    = 1e6            # largest absolute value in a task vector
 
 [enrolment]
-certificate_life = "90d"      # clients renew at two thirds of it
+certificate_life = "90d"      # how long a client may come back before it has to enrol again
 clock_skew       = "5m"       # how far a client's clock may be off
 
 [merge]
-memory  = "512MiB"            # bound on a merge's memory; changes its speed, never its result
-threads = 0                   # 0 = all cores
+memory       = "512MiB"       # bound on a merge's memory; changes its speed, never its result
+threads      = 0              # 0 = all cores
+keep_updates = 3              # rounds for which updates are kept, so that a merge can be repeated
 "#;
 
 /// A new federation's `federation.toml`; `base` is the path of its first base, as seen from the file's directory.

@@ -2,8 +2,6 @@
 //!
 //! Whether a token may still be used is the ledger's to say.
 
-use std::collections::BTreeMap;
-
 use fedmerge_common::ids::TokenId;
 use fedmerge_common::join::{JoinString, Secret};
 use fedmerge_common::units::Timestamp;
@@ -11,6 +9,7 @@ use fedmerge_proto::convert::admin::TokenRequest;
 use ring::digest::{Context, Digest, SHA256};
 
 use crate::enrolment::random::{RandomError, random_bytes};
+use crate::store::ledger::TokenRow;
 
 /// Length of a token's id: 60 random bits, so that no two tokens of a federation meet.
 const ID_CHARACTERS: usize = 12;
@@ -25,23 +24,6 @@ const SECRET_ALPHABET: &[u8; 64] =
 /// Sets these hashes apart from every other SHA-256 of the same text.
 const HASH_CONTEXT: &[u8] = b"fedmerge token secret v1\0";
 
-/// A token as the ledger keeps it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewToken {
-    /// Public part.
-    pub id: TokenId,
-    /// [`hash_secret`] of the secret part.
-    pub secret_hash: [u8; 32],
-    /// How many machines may use it.
-    pub uses: u32,
-    /// When it was made.
-    pub created: Timestamp,
-    /// When it stops being of use.
-    pub expires: Timestamp,
-    /// Labels for the clients that use it.
-    pub labels: BTreeMap<String, String>,
-}
-
 /// Makes a token, and the join string that holds its secret: to be shown once and forgotten.
 ///
 /// # Errors
@@ -50,15 +32,17 @@ pub fn create(
     request: &TokenRequest,
     authority_pin: [u8; 32],
     now: Timestamp,
-) -> Result<(NewToken, JoinString), RandomError> {
+) -> Result<(TokenRow, JoinString), RandomError> {
     let id = new_id()?;
     let secret = Secret::new(random_text::<SECRET_CHARACTERS>(SECRET_ALPHABET)?);
-    let token = NewToken {
+    let token = TokenRow {
         id: id.clone(),
         secret_hash: hash_secret(&secret),
         uses: request.uses,
+        used: 0,
         created: now,
         expires: now + request.ttl,
+        is_revoked: false,
         labels: request.labels.clone(),
     };
     let join = JoinString {
@@ -101,6 +85,8 @@ mod tests {
 
     use fedmerge_common::hex;
     use fedmerge_common::units::Millis;
+
+    use std::collections::BTreeMap;
 
     use super::*;
 

@@ -26,7 +26,7 @@ fn every_key_can_be_set() {
     let settings = parse(
         "listen = \"[::1]:0\"\n[limits]\nclients = 1\nconnections = 2\nhandshakes = 3\nstaged_bytes = \"4KiB\"\n\
          examples = 5\nmagnitude = 6\n[enrolment]\ncertificate_life = \"7d\"\nclock_skew = \"0s\"\n[merge]\n\
-         memory = 8\nthreads = 9\n",
+         memory = 8\nthreads = 9\nkeep_updates = 10\n",
     )
     .unwrap();
     let expected = Settings {
@@ -46,6 +46,7 @@ fn every_key_can_be_set() {
         merge: MergeSettings {
             memory: ByteSize::new(8),
             threads: 9,
+            keep_updates: 10,
         },
     };
     assert_eq!(settings, expected);

@@ -1,5 +1,6 @@
 //! The round protocol in the ledger: the coordinator's record, the stories of rounds, and notes on their merges.
 
+use sqlx::Row;
 use std::collections::BTreeMap;
 
 use fedmerge_common::ids::RoundNumber;
@@ -110,6 +111,20 @@ impl Ledger {
             Ok(RoundStory { summary, merge })
         });
         stories.collect()
+    }
+
+    /// The last round that is over.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn last_round(&self) -> Result<Option<RoundNumber>, LedgerError> {
+        let row = sqlx::query("SELECT MAX(round) AS round FROM rounds")
+            .fetch_one(&self.readers)
+            .await?;
+        let last: Option<i64> = row.try_get("round")?;
+        Ok(last
+            .and_then(|last| u64::try_from(last).ok())
+            .map(RoundNumber::new))
     }
 
     /// Keeps what a merge left to tell; a merge that was repeated replaces its note.
