@@ -1,0 +1,260 @@
+//! The straight line, the publication: a candidate becomes the base by a rename and one transaction.
+//!
+//! Invariants: a version is one digest for ever; each step may be repeated, so a crash between them is mended by doing it
+//! again. It decides nothing: the coordinator said that the candidate is to be published.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use fedmerge_common::checkpoint::{
+    Checkpoint, CheckpointWriter, ReadCheckpointError, WriteCheckpointError,
+};
+use fedmerge_common::digest::Digest;
+use fedmerge_common::failure::{ExitCode, Failure};
+use fedmerge_common::ids::{FederationName, ModelVersion, RoundNumber};
+use fedmerge_common::units::Timestamp;
+use fedmerge_common::update::ModelRef;
+
+use crate::compute;
+use crate::directory::ServerDirectory;
+use crate::files;
+use crate::merging::manifest::{FORMAT, Manifest};
+use crate::store::ledger::{Ledger, LedgerError, StoredModel};
+
+/// A model that could not be made the base.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// Neither the candidate nor the published model is there.
+    #[error("neither `{}` nor `{}` is there", candidate.display(), published.display())]
+    Missing {
+        /// Where the candidate should be.
+        candidate: PathBuf,
+        /// Where the published model would be.
+        published: PathBuf,
+    },
+    /// The file system refused.
+    #[error("`{}` cannot be put in place", path.display())]
+    File {
+        /// The model's directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The ledger refused.
+    #[error("the publication cannot be written to the ledger")]
+    Ledger(#[source] LedgerError),
+}
+
+/// What a publication says.
+#[derive(Debug, Clone, Copy)]
+pub struct Publication {
+    /// The round.
+    pub round: RoundNumber,
+    /// The base it started from.
+    pub parent: Digest,
+    /// The new base.
+    pub candidate: ModelRef,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// Makes a candidate the base, durably.
+///
+/// # Errors
+/// When the file system or the ledger refuses.
+pub async fn publish(
+    directory: &ServerDirectory,
+    ledger: &Ledger,
+    publication: Publication,
+) -> Result<(), PublishError> {
+    let candidate = directory.candidate(publication.round);
+    let published = directory.model(publication.candidate.version);
+    let placed = published.clone();
+    compute::blocking(move || put_in_place(&candidate, &placed)).await?;
+    let model = StoredModel {
+        model: publication.candidate,
+        parent: Some(publication.parent),
+        round: Some(publication.round),
+        published: publication.now,
+    };
+    ledger.publish(&model).await.map_err(PublishError::Ledger)
+}
+
+/// Moves the candidate's directory, unless that was done before a crash.
+fn put_in_place(candidate: &Path, published: &Path) -> Result<(), PublishError> {
+    if !candidate.exists() {
+        if published.exists() {
+            return Ok(());
+        }
+        return Err(PublishError::Missing {
+            candidate: candidate.to_owned(),
+            published: published.to_owned(),
+        });
+    }
+    // A version that is there without its transaction is the same model: merges repeat byte for byte.
+    files::remove_directory(published)
+        .and_then(|()| files::rename(candidate, published))
+        .map_err(|source| PublishError::File {
+            path: published.to_owned(),
+            source,
+        })
+}
+
+/// A first base that could not be taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportBaseError {
+    /// It cannot be read.
+    #[error("the plan's base cannot be used")]
+    Read(#[from] ReadCheckpointError),
+    /// It has nothing to merge.
+    #[error("`{}` has no tensor of F32, F16 or BF16: there is nothing to merge", path.display())]
+    NothingToMerge {
+        /// The base.
+        path: PathBuf,
+    },
+    /// It cannot be copied.
+    #[error("the base cannot be copied to `{}`", path.display())]
+    File {
+        /// Where to.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Its shards cannot be joined.
+    #[error("the base's shards cannot be joined")]
+    Write(#[from] WriteCheckpointError),
+    /// The ledger refused.
+    #[error("the base cannot be written to the ledger")]
+    Ledger(#[source] LedgerError),
+}
+
+impl From<ImportBaseError> for Failure {
+    fn from(error: ImportBaseError) -> Self {
+        let hint = "set `base` in federation.toml to a .safetensors file, or to a directory that holds model.safetensors";
+        match &error {
+            ImportBaseError::Read(_) | ImportBaseError::NothingToMerge { .. } => {
+                Self::from_error(ExitCode::BadData, &error).with_hint(hint)
+            }
+            ImportBaseError::File { .. }
+            | ImportBaseError::Write(_)
+            | ImportBaseError::Ledger(_) => Self::from_error(ExitCode::Unavailable, &error),
+        }
+    }
+}
+
+/// Opens the base that a plan names, and sees that it can be merged into.
+///
+/// # Errors
+/// When it cannot be read, or has nothing to merge.
+pub fn open_base(path: &Path) -> Result<Checkpoint, ImportBaseError> {
+    let base = Checkpoint::open(path)?;
+    if base.schema().iter().any(|tensor| tensor.is_mergeable()) {
+        Ok(base)
+    } else {
+        let path = path.to_owned();
+        Err(ImportBaseError::NothingToMerge { path })
+    }
+}
+
+/// Copies the plan's base to be model 0.
+///
+/// # Errors
+/// When it cannot be read or copied.
+pub async fn import_base(
+    directory: &ServerDirectory,
+    ledger: &Ledger,
+    federation: &FederationName,
+    base: &Path,
+    now: Timestamp,
+) -> Result<ModelRef, ImportBaseError> {
+    let first = ModelVersion::new(0);
+    let target = directory.model(first);
+    let (base, federation) = (base.to_owned(), federation.clone());
+    let model = compute::blocking(move || import_files(&base, &target, &federation)).await?;
+    let stored = StoredModel {
+        model,
+        parent: None,
+        round: None,
+        published: now,
+    };
+    ledger
+        .publish(&stored)
+        .await
+        .map_err(ImportBaseError::Ledger)?;
+    Ok(model)
+}
+
+fn import_files(
+    path: &Path,
+    target: &Path,
+    federation: &FederationName,
+) -> Result<ModelRef, ImportBaseError> {
+    let base = open_base(path)?;
+    let failed = |source| ImportBaseError::File {
+        path: target.to_owned(),
+        source,
+    };
+    let temporary = target.with_added_extension("part");
+    files::make_empty_directory(&temporary).map_err(failed)?;
+    let model = temporary.join(files::MODEL);
+    let (digest, size_bytes) = copy_checkpoint(&base, &model).map_err(|error| match error {
+        CopyBase::File(source) => failed(source),
+        CopyBase::Read(error) => error.into(),
+        CopyBase::Write(error) => error.into(),
+    })?;
+    if path.is_dir() {
+        files::copy_companions(path, &temporary).map_err(failed)?;
+    }
+    let manifest = Manifest {
+        format: FORMAT,
+        federation: federation.clone(),
+        version: ModelVersion::new(0),
+        digest,
+        size_bytes,
+        merge: None,
+    };
+    files::write_json(&temporary.join(files::MANIFEST), &manifest).map_err(failed)?;
+    files::remove_directory(target).map_err(failed)?;
+    files::rename(&temporary, target).map_err(failed)?;
+    Ok(ModelRef {
+        version: manifest.version,
+        digest,
+        size_bytes,
+    })
+}
+
+enum CopyBase {
+    File(io::Error),
+    Read(ReadCheckpointError),
+    Write(WriteCheckpointError),
+}
+
+/// One file is copied as it is, so that its digest stays; shards are joined.
+fn copy_checkpoint(base: &Checkpoint, target: &Path) -> Result<(Digest, u64), CopyBase> {
+    let mut shards = base.files();
+    if let (Some(only), None) = (shards.next(), shards.next()) {
+        let bytes = fs::copy(only, target).map_err(CopyBase::File)?;
+        fs::File::open(target)
+            .and_then(|file| file.sync_all())
+            .map_err(CopyBase::File)?;
+        let digest = Digest::of_file(target).map_err(CopyBase::File)?;
+        // What was copied may have changed since it was looked at: only a copy that opens is a base.
+        Checkpoint::open(target).map_err(CopyBase::Read)?;
+        return Ok((digest, bytes));
+    }
+    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    let writer =
+        CheckpointWriter::create(target, base.schema(), &metadata).map_err(CopyBase::Write)?;
+    for position in 0..base.schema().len() {
+        crate::merging::copy_tensor(base, &writer, position).map_err(|error| match error {
+            crate::merging::CopyError::Read(error) => CopyBase::Read(error),
+            crate::merging::CopyError::Write(error) => CopyBase::Write(error),
+        })?;
+    }
+    let written = writer.finish().map_err(CopyBase::Write)?;
+    Ok((written.digest, written.bytes))
+}
