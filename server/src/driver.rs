@@ -1,0 +1,382 @@
+//! The straight line, the shell's loop: one event, the coordinator's step, the ledger, then its effects in order.
+//!
+//! Invariants: the ledger is written before anyone is told; every decision is the coordinator's; events that wait together are
+//! written together. What takes long (merge, publication) runs beside the loop and comes back as an event.
+
+mod deeds;
+mod inbox;
+mod seats;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fedmerge_common::clock::Clock;
+use fedmerge_common::failure::Failure;
+use fedmerge_common::ids::{ClientId, RoundNumber};
+use fedmerge_common::reason::Rejection;
+use fedmerge_common::units::Timestamp;
+use fedmerge_coordinator::{Coordinator, Effect, Event, Record, RoundSummary, UpdateRef, View};
+use fedmerge_proto::convert::transfer::UpdateOutcome;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::announce::Announcer;
+use crate::notice::Offer;
+use crate::store::ledger::{Ledger, LedgerError};
+use deeds::Deeds;
+use inbox::{INPUTS_AHEAD, Input};
+use seats::Seats;
+
+pub use deeds::Workshop;
+pub use inbox::{Federation, Seat};
+
+/// Inputs that are written to the ledger together, at most.
+const TOGETHER: usize = 256;
+/// Longest sleep: a clock that was set back is noticed after it.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// Pause before the ledger is written again that could not be.
+const LEDGER_PAUSE: Duration = Duration::from_secs(1);
+/// How long a server that exits when the federation is over waits for its clients to hear so and leave.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// When the driver ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stay {
+    /// When the federation is over and its clients have left.
+    UntilDone,
+    /// Never.
+    Always,
+}
+
+/// The driver of one federation.
+#[derive(Debug)]
+pub struct Driver {
+    coordinator: Coordinator,
+    clock: Clock,
+    ledger: Ledger,
+    announcer: Announcer,
+    stay: Stay,
+    inputs: mpsc::Receiver<Input>,
+    view: watch::Sender<Arc<View>>,
+    seats: Seats,
+    deeds: Deeds,
+    /// Who waits for a decision, in the order of their updates.
+    undecided: BTreeMap<(RoundNumber, ClientId), VecDeque<oneshot::Sender<UpdateOutcome>>>,
+    persisted: Option<Record>,
+    farewell: Option<Instant>,
+}
+
+/// What a driver works with.
+#[derive(Debug)]
+pub struct Equipment {
+    /// The round protocol, new or restored.
+    pub coordinator: Coordinator,
+    /// The server's clock.
+    pub clock: Clock,
+    /// Where decisions become durable.
+    pub ledger: Ledger,
+    /// Merges and publishes.
+    pub workshop: Workshop,
+    /// What invitations offer.
+    pub offer: Offer,
+    /// Tells the operator.
+    pub announcer: Announcer,
+    /// When to end.
+    pub stay: Stay,
+}
+
+/// Why the loop must not go on.
+#[derive(Debug)]
+enum Halt {
+    /// A person or supervisor stops the server.
+    Stopped,
+    /// The ledger fails in a way that waiting does not mend.
+    Ledger(LedgerError),
+}
+
+impl Driver {
+    /// A driver and the handle by which the rest of the server reaches it.
+    #[must_use]
+    pub fn new(equipment: Equipment) -> (Self, Federation) {
+        let (sender, inputs) = mpsc::channel(INPUTS_AHEAD);
+        let (view, shown) = watch::channel(Arc::new(equipment.coordinator.view()));
+        let driver = Self {
+            deeds: Deeds::new(equipment.workshop),
+            seats: Seats::new(equipment.offer),
+            coordinator: equipment.coordinator,
+            clock: equipment.clock,
+            ledger: equipment.ledger,
+            announcer: equipment.announcer,
+            stay: equipment.stay,
+            inputs,
+            view,
+            undecided: BTreeMap::new(),
+            persisted: None,
+            farewell: None,
+        };
+        let federation = Federation {
+            inputs: sender,
+            view: shown,
+        };
+        (driver, federation)
+    }
+
+    /// Drives the federation until `stop`, or until it is over where that was asked for.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written and waiting does not help.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Failure> {
+        let halt = match self.drive(&stop).await {
+            Ok(()) => None,
+            Err(Halt::Stopped) => {
+                tracing::info!("driver stopped");
+                None
+            }
+            Err(Halt::Ledger(error)) => Some(Failure::from(error)),
+        };
+        self.deeds.stop().await;
+        halt.map_or(Ok(()), Err)
+    }
+
+    async fn drive(&mut self, stop: &CancellationToken) -> Result<(), Halt> {
+        let mut due = Vec::new();
+        let effects = self.coordinator.resume(self.clock.now());
+        self.follow(effects, stop).await?;
+        loop {
+            if self.is_done() {
+                return Ok(());
+            }
+            let sleep = tokio::time::sleep(self.until_due());
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(Halt::Stopped),
+                event = self.deeds.next() => due.push(Input::unheard(event)),
+                count = self.inputs.recv_many(&mut due, TOGETHER) => {
+                    if count == 0 {
+                        return Err(Halt::Stopped);
+                    }
+                }
+                () = sleep => {}
+            }
+            self.take(&mut due, stop).await?;
+        }
+    }
+
+    /// Turns what came into steps, writes the outcome once, and acts on it.
+    async fn take(&mut self, due: &mut Vec<Input>, stop: &CancellationToken) -> Result<(), Halt> {
+        let mut effects = Vec::new();
+        let mut durable = Vec::new();
+        for input in due.drain(..) {
+            match input {
+                Input::Happened {
+                    event,
+                    durable: done,
+                } => {
+                    effects.append(&mut self.step(event));
+                    durable.push(done);
+                }
+                Input::Progress { client, round } => {
+                    effects.append(&mut self.step(Event::ProgressReported { client, round }));
+                }
+                Input::Attend {
+                    client,
+                    instance,
+                    seat,
+                } => {
+                    let taken = self.seats.take(&client, instance, &self.coordinator);
+                    if taken.is_ok() {
+                        effects.append(&mut self.step(Event::ClientArrived { client }));
+                    }
+                    // A client that is gone already is seen to leave by its stream.
+                    let _gone = seat.send(taken);
+                }
+                Input::Left { client, session } => {
+                    if self.seats.leave(&client, session) {
+                        effects.append(&mut self.step(Event::ClientLeft { client }));
+                    }
+                }
+                Input::Decide {
+                    client,
+                    round,
+                    verdict,
+                    outcome,
+                } => {
+                    let waiting = self.undecided.entry((round, client.clone())).or_default();
+                    waiting.push_back(outcome);
+                    effects.append(&mut self.step(verdict_event(client, round, verdict)));
+                }
+            }
+        }
+        effects.append(&mut self.step(Event::TimePassed));
+        self.follow(effects, stop).await?;
+        for done in durable {
+            let _gone = done.send(());
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, event: Event) -> Vec<Effect> {
+        let is_notable = !matches!(event, Event::TimePassed | Event::ProgressReported { .. });
+        if is_notable {
+            tracing::info!(?event, "event");
+        }
+        self.coordinator.step(self.clock.now(), event)
+    }
+
+    /// The ledger first; then the effects, and everyone is told how things stand.
+    async fn follow(&mut self, effects: Vec<Effect>, stop: &CancellationToken) -> Result<(), Halt> {
+        let closed = effects.iter().filter_map(|effect| match effect {
+            Effect::CloseRound { summary } => Some(summary.clone()),
+            Effect::Invite { .. }
+            | Effect::Withdraw { .. }
+            | Effect::AcceptUpdate { .. }
+            | Effect::RejectUpdate { .. }
+            | Effect::StartMerge { .. }
+            | Effect::RequestEvaluations { .. }
+            | Effect::Publish { .. }
+            | Effect::EndFederation { .. } => None,
+        });
+        let closed: Vec<RoundSummary> = closed.collect();
+        self.persist(&closed, stop).await?;
+        for effect in effects {
+            self.perform(effect).await;
+        }
+        let view = Arc::new(self.coordinator.view());
+        self.announcer.standing(&view);
+        // Before the notices: an update that a notice brings must find the round that it is for.
+        self.view.send_replace(view);
+        self.seats.refresh(&self.coordinator);
+        Ok(())
+    }
+
+    async fn persist(
+        &mut self,
+        closed: &[RoundSummary],
+        stop: &CancellationToken,
+    ) -> Result<(), Halt> {
+        let record = self.coordinator.record();
+        if closed.is_empty() && self.persisted.as_ref() == Some(&record) {
+            return Ok(());
+        }
+        loop {
+            match self.ledger.commit(&record, closed).await {
+                Ok(()) => break,
+                Err(error @ (LedgerError::Full(_) | LedgerError::Busy(_))) => {
+                    tracing::warn!(%error, "ledger not written, trying again");
+                }
+                Err(error) => return Err(Halt::Ledger(error)),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return Err(Halt::Stopped),
+                () = tokio::time::sleep(LEDGER_PAUSE) => {}
+            }
+        }
+        self.persisted = Some(record);
+        Ok(())
+    }
+
+    async fn perform(&mut self, effect: Effect) {
+        tracing::info!(?effect, "effect");
+        match effect {
+            // Whoever is invited or not any more reads it from the notice.
+            Effect::Invite { client, task } => self.announcer.invited(&client, &task),
+            Effect::Withdraw { .. } => {}
+            Effect::AcceptUpdate { client, round } => self.answer(client, round, Ok(())),
+            Effect::RejectUpdate {
+                client,
+                round,
+                rejection,
+            } => self.answer(client, round, Err(rejection)),
+            Effect::StartMerge {
+                round,
+                base,
+                updates,
+            } => self.deeds.merge(round, base, updates),
+            Effect::RequestEvaluations { task, .. } => {
+                // A plan that asks for evaluations is refused before it gets here.
+                tracing::error!(
+                    round = task.round.get(),
+                    "no client can be asked to evaluate"
+                );
+            }
+            Effect::Publish { round, candidate } => {
+                let parent = self.coordinator.base().digest;
+                self.deeds.publish(round, parent, candidate);
+            }
+            Effect::CloseRound { summary } => {
+                self.announce_closed(&summary).await;
+                self.deeds.clean_up(summary.round);
+            }
+            Effect::EndFederation { reason, last } => {
+                self.announcer.ended(reason, &last);
+                self.farewell = Some(Instant::now() + FAREWELL);
+            }
+        }
+    }
+
+    async fn announce_closed(&mut self, summary: &RoundSummary) {
+        let note = self.ledger.merge_note(summary.round).await;
+        let note = note.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the story of a merge cannot be read");
+            None
+        });
+        self.announcer.closed(summary, note.as_ref());
+    }
+
+    fn answer(&mut self, client: ClientId, round: RoundNumber, outcome: UpdateOutcome) {
+        let key = (round, client);
+        let Some(waiting) = self.undecided.get_mut(&key) else {
+            return;
+        };
+        if let Some(sender) = waiting.pop_front() {
+            // A client that lost its connection asks again and gets the same answer.
+            let _gone = sender.send(outcome);
+        }
+        if waiting.is_empty() {
+            self.undecided.remove(&key);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        let is_over = self
+            .farewell
+            .is_some_and(|until| self.seats.is_empty() || Instant::now() >= until);
+        self.stay == Stay::UntilDone && is_over
+    }
+
+    /// Until the coordinator has something to do, or the farewell is over.
+    fn until_due(&self) -> Duration {
+        let now: Timestamp = self.clock.now();
+        let wake = self.coordinator.wake_at();
+        let wake = wake.map_or(LONGEST_SLEEP, |at| {
+            // `wake_at` is in whole milliseconds: waking a moment late is waking once.
+            Duration::from_millis(1) + (at - now).to_duration()
+        });
+        let farewell = self
+            .farewell
+            .filter(|_| self.stay == Stay::UntilDone)
+            .map_or(LONGEST_SLEEP, |until| until - Instant::now());
+        wake.min(farewell).min(LONGEST_SLEEP)
+    }
+}
+
+fn verdict_event(
+    client: ClientId,
+    round: RoundNumber,
+    verdict: Result<UpdateRef, Rejection>,
+) -> Event {
+    match verdict {
+        Ok(update) => Event::UpdateValidated {
+            client,
+            round,
+            update,
+        },
+        Err(rejection) => Event::UpdateRejected {
+            client,
+            round,
+            rejection,
+        },
+    }
+}

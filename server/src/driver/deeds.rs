@@ -1,0 +1,227 @@
+//! What takes long: merges and publications, run beside the loop, each coming back as an event.
+//!
+//! A deed is safe to repeat, because a crash repeats it. When the server stops, deeds are dropped, which raises the flag of a
+//! merge under way; the next start does them again.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use fedmerge_common::clock::Clock;
+use fedmerge_common::digest::Digest;
+use fedmerge_common::failure::explain;
+use fedmerge_common::ids::{ClientId, FederationName, RoundNumber};
+use fedmerge_common::units::Millis;
+use fedmerge_common::update::ModelRef;
+use fedmerge_coordinator::{Event, UpdateRef};
+use fedmerge_merge::{Recipe, Resources};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::compute::{self, Compute};
+use crate::directory::ServerDirectory;
+use crate::files;
+use crate::merging::{MergeJob, Merged, merge};
+use crate::plan::{Freeze, Weight};
+use crate::publish::{Publication, publish};
+use crate::store::ledger::{Ledger, MergeNote};
+use crate::store::staging::Staging;
+
+/// What merges and publications need.
+#[derive(Debug, Clone)]
+pub struct Workshop {
+    /// Where everything is.
+    pub directory: ServerDirectory,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// Incomplete uploads.
+    pub staging: Staging,
+    /// The pool.
+    pub compute: Compute,
+    /// The server's clock.
+    pub clock: Clock,
+    /// The federation.
+    pub federation: FederationName,
+    /// The stages of a merge.
+    pub recipe: Recipe,
+    /// What weighs an update.
+    pub weight: Weight,
+    /// Tensors that stay as they are.
+    pub freeze: Freeze,
+    /// The plan's seed.
+    pub seed: u64,
+    /// What a merge may use.
+    pub resources: Resources,
+    /// For how many rounds updates are kept after their round.
+    pub keep_updates: u64,
+}
+
+/// The deeds under way.
+#[derive(Debug)]
+pub(super) struct Deeds {
+    workshop: Workshop,
+    running: JoinSet<Option<Event>>,
+}
+
+impl Deeds {
+    pub(super) fn new(workshop: Workshop) -> Self {
+        Self {
+            workshop,
+            running: JoinSet::new(),
+        }
+    }
+
+    /// What the next deed that is done made of the federation; never, where none is under way. Safe to cancel.
+    pub(super) async fn next(&mut self) -> Event {
+        loop {
+            match self.running.join_next().await {
+                Some(Ok(Some(event))) => return event,
+                Some(Ok(None)) => {}
+                Some(Err(error)) => match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(_cancelled) => {}
+                },
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Ends all that is under way.
+    pub(super) async fn stop(&mut self) {
+        self.running.shutdown().await;
+    }
+
+    /// Merges a round's updates.
+    pub(super) fn merge(
+        &mut self,
+        round: RoundNumber,
+        base: ModelRef,
+        updates: BTreeMap<ClientId, UpdateRef>,
+    ) {
+        let workshop = self.workshop.clone();
+        self.running
+            .spawn(async move { Some(workshop.merge(round, base, updates).await) });
+    }
+
+    /// Publishes a round's candidate.
+    pub(super) fn publish(&mut self, round: RoundNumber, parent: Digest, candidate: ModelRef) {
+        let workshop = self.workshop.clone();
+        self.running
+            .spawn(async move { Some(workshop.publish(round, parent, candidate).await) });
+    }
+
+    /// Removes what a closed round leaves: its uploads, and the updates of rounds long gone.
+    pub(super) fn clean_up(&mut self, closed: RoundNumber) {
+        let workshop = self.workshop.clone();
+        self.running.spawn(async move {
+            workshop.clean_up(closed).await;
+            None
+        });
+    }
+}
+
+impl Workshop {
+    async fn merge(
+        &self,
+        round: RoundNumber,
+        base: ModelRef,
+        updates: BTreeMap<ClientId, UpdateRef>,
+    ) -> Event {
+        let begun = Instant::now();
+        let job = MergeJob {
+            directory: self.directory.clone(),
+            federation: self.federation.clone(),
+            round,
+            base,
+            updates,
+            recipe: self.recipe.clone(),
+            weight: self.weight,
+            freeze: self.freeze.clone(),
+            seed: self.seed,
+            resources: self.resources,
+        };
+        let result = self.compute.run(move |cancelled| merge(&job, cancelled));
+        let result = match result.await {
+            Ok(Ok(merged)) => self.note(round, merged, begun).await,
+            Ok(Err(error)) => Err(explain(&error)),
+            Err(error) => Err(explain(&error)),
+        };
+        match result {
+            Ok(candidate) => Event::MergeFinished { round, candidate },
+            Err(detail) => Event::MergeFailed { round, detail },
+        }
+    }
+
+    async fn note(
+        &self,
+        round: RoundNumber,
+        merged: Merged,
+        begun: Instant,
+    ) -> Result<ModelRef, String> {
+        let report = serde_json::to_value(&merged.story).map_err(|error| explain(&error))?;
+        let note = MergeNote {
+            round,
+            candidate: merged.candidate,
+            elapsed_ms: Millis::from(begun.elapsed()).get(),
+            report,
+        };
+        let noted = self.ledger.note_merge(&note).await;
+        noted
+            .map_err(|error| explain(&error))
+            .map(|()| note.candidate)
+    }
+
+    async fn publish(&self, round: RoundNumber, parent: Digest, candidate: ModelRef) -> Event {
+        let publication = Publication {
+            round,
+            parent,
+            candidate,
+            now: self.clock.now(),
+        };
+        match publish(&self.directory, &self.ledger, publication).await {
+            Ok(()) => Event::ModelPublished {
+                round,
+                model: candidate,
+            },
+            Err(error) => Event::PublishFailed {
+                round,
+                detail: explain(&error),
+            },
+        }
+    }
+
+    /// What cannot be removed now is tried again after the next round.
+    async fn clean_up(&self, closed: RoundNumber) {
+        match self.ledger.forget_uploads_through(closed).await {
+            Ok(uploads) => {
+                for upload in uploads {
+                    if let Err(error) = self.staging.remove(&upload) {
+                        tracing::warn!(%upload, %error, "staged upload not removed");
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "uploads of a closed round not forgotten"),
+        }
+        let gone = self.outdated(closed);
+        compute::blocking(move || {
+            for path in gone {
+                if let Err(error) = files::remove_directory(&path) {
+                    tracing::warn!(path = %path.display(), %error, "old directory not removed");
+                }
+            }
+        })
+        .await;
+    }
+
+    /// The directories of candidates up to the closed round, and of updates that are kept no longer.
+    fn outdated(&self, closed: RoundNumber) -> Vec<PathBuf> {
+        let mut paths = vec![self.directory.candidate(closed)];
+        let last = closed.get().saturating_sub(self.keep_updates);
+        let numbers = std::fs::read_dir(self.directory.updates())
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u64>().ok())
+            .filter(|&number| number <= last);
+        paths.extend(numbers.map(|number| self.directory.round_updates(RoundNumber::new(number))));
+        paths
+    }
+}

@@ -1,0 +1,100 @@
+//! Who attends: one place for each client, held by one process at a time, with the newest notice for it.
+//!
+//! A process that reconnects shows the same random instance and takes its place back; another one is refused while the
+//! place is held. Notices are replaced, never queued: a slow client costs one notice.
+
+use std::collections::BTreeMap;
+
+use fedmerge_common::ids::ClientId;
+use fedmerge_coordinator::Coordinator;
+use fedmerge_proto::limits::INSTANCE_BYTES;
+use fedmerge_proto::status::{Refusal, RefusalReason};
+use fedmerge_proto::v1;
+use tokio::sync::watch;
+
+use super::inbox::Seat;
+use crate::notice::Offer;
+
+#[derive(Debug)]
+struct Place {
+    instance: [u8; INSTANCE_BYTES],
+    session: u64,
+    notices: watch::Sender<v1::Notice>,
+}
+
+/// The places of all who attend.
+#[derive(Debug)]
+pub(super) struct Seats {
+    offer: Offer,
+    places: BTreeMap<ClientId, Place>,
+    sessions: u64,
+}
+
+impl Seats {
+    pub(super) fn new(offer: Offer) -> Self {
+        Self {
+            offer,
+            places: BTreeMap::new(),
+            sessions: 0,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Gives a process the place of its client, unless another process holds it.
+    pub(super) fn take(
+        &mut self,
+        client: &ClientId,
+        instance: [u8; INSTANCE_BYTES],
+        coordinator: &Coordinator,
+    ) -> Result<Seat, Refusal> {
+        if let Some(place) = self.places.get(client)
+            && place.instance != instance
+        {
+            return Err(Refusal::new(
+                RefusalReason::IdentityInUse,
+                format_args!("another process attends as {client}"),
+            ));
+        }
+        self.sessions += 1;
+        let session = self.sessions;
+        let notice = self.offer.notice(coordinator.assignment(client));
+        let (sender, notices) = watch::channel(notice);
+        let place = Place {
+            instance,
+            session,
+            notices: sender,
+        };
+        // Dropping an earlier place of the same process ends its stream.
+        self.places.insert(client.clone(), place);
+        Ok(Seat { notices, session })
+    }
+
+    /// Ends a stay; false when the client has taken its place anew since.
+    pub(super) fn leave(&mut self, client: &ClientId, session: u64) -> bool {
+        let is_current = self
+            .places
+            .get(client)
+            .is_some_and(|place| place.session == session);
+        if is_current {
+            self.places.remove(client);
+        }
+        is_current
+    }
+
+    /// Tells everyone what is expected of them now, where that has changed.
+    pub(super) fn refresh(&self, coordinator: &Coordinator) {
+        for (client, place) in &self.places {
+            let notice = self.offer.notice(coordinator.assignment(client));
+            place.notices.send_if_modified(|shown| {
+                let is_new = *shown != notice;
+                if is_new {
+                    *shown = notice;
+                }
+                is_new
+            });
+        }
+    }
+}

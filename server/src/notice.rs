@@ -1,0 +1,51 @@
+//! What a client is told: the coordinator's assignment in the words of the wire.
+//!
+//! A notice is the whole of what is expected of a client, never a change to an earlier one. It names no other client.
+
+use fedmerge_common::task_vector::Encoding;
+use fedmerge_common::units::ByteSize;
+use fedmerge_coordinator::{Assignment, Task};
+use fedmerge_proto::convert::round::Invitation;
+use fedmerge_proto::v1;
+use fedmerge_proto::v1::notice::State;
+
+/// What the plan allows in an update.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// Encodings, preferred first; never empty.
+    pub encodings: Vec<Encoding>,
+    /// Largest payload.
+    pub max_update: ByteSize,
+}
+
+impl Offer {
+    /// An assignment as a client hears it.
+    #[must_use]
+    pub fn notice(&self, assignment: Assignment) -> v1::Notice {
+        let state = match assignment {
+            Assignment::Standby {
+                waiting_for,
+                last_round,
+            } => State::Standby(v1::Standby {
+                waiting_for,
+                last_round,
+            }),
+            Assignment::Invited(task) => State::Invitation(self.invitation(task).into()),
+            Assignment::Ended { reason, last } => State::Ended(v1::FederationEnded {
+                reason: reason.to_string(),
+                last: Some(last.into()),
+            }),
+        };
+        v1::Notice { state: Some(state) }
+    }
+
+    fn invitation(&self, task: Task) -> Invitation {
+        Invitation {
+            round: task.round,
+            base: task.base,
+            deadline: task.deadline,
+            encodings: self.encodings.clone(),
+            max_update: self.max_update,
+        }
+    }
+}
