@@ -1,3 +1,88 @@
-//! The services as they are called from outside: decode, call, encode. Nothing is decided here but who may call.
+//! The services of `fedmerge.v1`: decode, call, encode. No decision is taken here.
+//!
+//! [`access`] says who may call what, before a service sees the request.
 
 pub mod access;
+mod admin;
+mod enrolment;
+mod members;
+mod round;
+mod transfer;
+
+use std::sync::Arc;
+
+use fedmerge_common::clock::Clock;
+use fedmerge_common::ids::FederationName;
+use fedmerge_common::units::Millis;
+use fedmerge_proto::limits::MAX_MESSAGE_BYTES;
+use fedmerge_proto::v1::FILE_DESCRIPTOR_SET;
+use fedmerge_proto::v1::admin_server::AdminServer;
+use fedmerge_proto::v1::enrolment_server::EnrolmentServer;
+use fedmerge_proto::v1::round_server::RoundServer;
+use fedmerge_proto::v1::transfer_server::TransferServer;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+
+use crate::driver::Federation;
+use crate::enrolment::authority::Authority;
+use crate::store::ledger::Ledger;
+use crate::uploads::Uploads;
+
+/// What the services work with.
+#[derive(Debug)]
+pub struct Desk {
+    /// The federation's name.
+    pub name: FederationName,
+    /// The running federation.
+    pub federation: Federation,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// Signs certificates.
+    pub authority: Authority,
+    /// Takes updates in.
+    pub uploads: Uploads,
+    /// The server's clock.
+    pub clock: Clock,
+    /// How long a client's certificate lives.
+    pub certificate_life: Millis,
+    /// By how much a client's clock may differ when it enrols.
+    pub clock_skew: Millis,
+    /// Most clients that may be enrolled.
+    pub max_clients: usize,
+    /// Raised when the server is about to stop: streams end.
+    pub stop: CancellationToken,
+    /// Owns the tasks behind streams.
+    pub tasks: TaskTracker,
+}
+
+/// All services, health and reflection with them.
+///
+/// # Panics
+/// When the descriptors that were compiled in are damaged.
+pub async fn routes(desk: Desk) -> Routes {
+    let desk = Arc::new(desk);
+    let round = RoundServer::new(round::Service(Arc::clone(&desk)));
+    let transfer = TransferServer::new(transfer::Service(Arc::clone(&desk)));
+    let enrolment = EnrolmentServer::new(enrolment::Service(Arc::clone(&desk)));
+    let admin = AdminServer::new(admin::Service(desk));
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<RoundServer<round::Service>>().await;
+    health
+        .set_serving::<TransferServer<transfer::Service>>()
+        .await;
+    health
+        .set_serving::<EnrolmentServer<enrolment::Service>>()
+        .await;
+    health.set_serving::<AdminServer<admin::Service>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .expect("the descriptors were compiled with the program");
+    Routes::new(round.max_decoding_message_size(MAX_MESSAGE_BYTES))
+        .add_service(transfer.max_decoding_message_size(MAX_MESSAGE_BYTES))
+        .add_service(enrolment.max_decoding_message_size(MAX_MESSAGE_BYTES))
+        .add_service(admin.max_decoding_message_size(MAX_MESSAGE_BYTES))
+        .add_service(health_service)
+        .add_service(reflection)
+}

@@ -1,0 +1,164 @@
+//! Watching and steering, for administrators.
+
+use std::sync::Arc;
+
+use fedmerge_common::ids::RoundNumber;
+use fedmerge_coordinator::{RoundOutcome, View};
+use fedmerge_proto::convert::admin::TokenRequest;
+use fedmerge_proto::status::{Refusal, RefusalReason};
+use fedmerge_proto::v1;
+use fedmerge_proto::v1::admin_server::Admin;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::Desk;
+use crate::announce::ClosedClient;
+use crate::enrolment::token;
+use crate::store::ledger::RoundStory;
+
+/// The service `fedmerge.v1.Admin`.
+#[derive(Debug)]
+pub(super) struct Service(pub(super) Arc<Desk>);
+
+#[tonic::async_trait]
+impl Admin for Service {
+    type WatchStatusStream = ReceiverStream<Result<v1::WatchStatusResponse, Status>>;
+
+    async fn get_status(
+        &self,
+        _request: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        let status = Some(self.status(&self.0.federation.now()));
+        Ok(Response::new(v1::GetStatusResponse { status }))
+    }
+
+    async fn watch_status(
+        &self,
+        _request: Request<v1::WatchStatusRequest>,
+    ) -> Result<Response<Self::WatchStatusStream>, Status> {
+        let (statuses, stream) = mpsc::channel(1);
+        let service = Self(Arc::clone(&self.0));
+        self.0
+            .tasks
+            .spawn(async move { service.watch(statuses).await });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<v1::CreateTokenRequest>,
+    ) -> Result<Response<v1::CreateTokenResponse>, Status> {
+        let request = TokenRequest::try_from(request.into_inner())?;
+        let created = token::create(&request, self.0.authority.pin(), self.0.clock.now());
+        let (token, join) =
+            created.map_err(|error| Refusal::new(RefusalReason::Internal, error))?;
+        let added = self.0.ledger.add_token(&token).await;
+        added.map_err(Refusal::from)?;
+        Ok(Response::new(v1::CreateTokenResponse {
+            join_string: join.to_string(),
+        }))
+    }
+
+    async fn list_clients(
+        &self,
+        _request: Request<v1::ListClientsRequest>,
+    ) -> Result<Response<v1::ListClientsResponse>, Status> {
+        let enrolled = self.0.ledger.clients().await.map_err(Refusal::from)?;
+        let view = self.0.federation.now();
+        let clients = enrolled.into_iter().map(|client| v1::Client {
+            attending: view.attending.contains(&client.id),
+            client_id: client.id.to_string(),
+            enrolled_ms: client.enrolled.get(),
+            labels: client.labels,
+        });
+        Ok(Response::new(v1::ListClientsResponse {
+            clients: clients.collect(),
+        }))
+    }
+
+    async fn list_rounds(
+        &self,
+        request: Request<v1::ListRoundsRequest>,
+    ) -> Result<Response<v1::ListRoundsResponse>, Status> {
+        let first = RoundNumber::new(request.into_inner().first_round);
+        let rounds = self.0.ledger.rounds(first).await.map_err(Refusal::from)?;
+        Ok(Response::new(v1::ListRoundsResponse {
+            rounds: rounds.iter().map(round).collect(),
+        }))
+    }
+}
+
+impl Service {
+    fn status(&self, view: &View) -> v1::Status {
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        v1::Status {
+            federation: self.0.name.to_string(),
+            round: view.round.map_or(0, RoundNumber::get),
+            phase: view.phase.to_owned(),
+            waiting_for: view.waiting_for.clone(),
+            base: Some(view.base.into()),
+            attending: count(view.attending.len()),
+            invited: count(view.tally.invited()),
+            accepted: count(view.tally.accepted),
+            rounds_ended: view.rounds_ended,
+            ended: view
+                .ended
+                .map(|ended| ended.to_string())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Sends the newest status until nobody listens or the server stops; a slow watcher misses what was between.
+    async fn watch(&self, statuses: mpsc::Sender<Result<v1::WatchStatusResponse, Status>>) {
+        let mut view = self.0.federation.watch();
+        loop {
+            let status = self.status(&view.borrow_and_update());
+            let message = v1::WatchStatusResponse {
+                status: Some(status),
+            };
+            if statuses.send(Ok(message)).await.is_err() {
+                return;
+            }
+            tokio::select! {
+                changed = view.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                () = statuses.closed() => return,
+                () = self.0.stop.cancelled() => return,
+            }
+        }
+    }
+}
+
+fn round(story: &RoundStory) -> v1::RoundRecord {
+    let summary = &story.summary;
+    let (outcome, reason) = match &summary.outcome {
+        RoundOutcome::Published(_) => ("published", String::new()),
+        RoundOutcome::Abandoned(reason) => ("abandoned", reason.to_string()),
+    };
+    v1::RoundRecord {
+        round: summary.round.get(),
+        outcome: outcome.to_owned(),
+        reason,
+        model: summary.outcome.published().map(|model| (*model).into()),
+        clients: summary
+            .clients
+            .iter()
+            .map(|(client, outcome)| part(ClosedClient::new(client, outcome)))
+            .collect(),
+        merge_ms: story.merge.as_ref().map_or(0, |merge| merge.elapsed_ms),
+        wall_ms: summary.wall().get(),
+    }
+}
+
+fn part(client: ClosedClient) -> v1::RoundClient {
+    v1::RoundClient {
+        client_id: client.client.to_string(),
+        outcome: client.outcome.to_owned(),
+        reason: client.reason,
+        num_examples: client.num_examples,
+    }
+}

@@ -1,0 +1,265 @@
+//! The straight line, the bytes: models down as chunks, updates up into staging, each acknowledged when it is durable.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use fedmerge_common::digest::Digest;
+use fedmerge_common::ids::{ClientId, RoundNumber};
+use fedmerge_common::update::UpdateHeader;
+use fedmerge_proto::convert::nested;
+use fedmerge_proto::convert::transfer::{chunk, upload_id, verified_chunk};
+use fedmerge_proto::limits::CHUNK_BYTES;
+use fedmerge_proto::status::{Refusal, RefusalReason};
+use fedmerge_proto::v1;
+use fedmerge_proto::v1::transfer_server::Transfer;
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Desk;
+use super::access::client;
+use crate::files;
+use crate::store::staging::StagingWriter;
+
+/// Chunks of a model that are read ahead of the wire.
+const CHUNKS_AHEAD: usize = 4;
+/// Bytes of an upload that wait for the disk, at most, before they are made durable.
+const UNSYNCED_BYTES: u64 = 4 * 1024 * 1024;
+/// How long bytes of a slow upload wait for the disk.
+const SYNC_PAUSE: Duration = Duration::from_millis(500);
+/// How often a running upload counts as progress.
+const PROGRESS_PAUSE: Duration = Duration::from_secs(1);
+/// Longest silence of an upload; its client begins again.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+
+/// The service `fedmerge.v1.Transfer`.
+#[derive(Debug)]
+pub(super) struct Service(pub(super) Arc<Desk>);
+
+type Answers<T> = ReceiverStream<Result<T, Status>>;
+
+#[tonic::async_trait]
+impl Transfer for Service {
+    type DownloadModelStream = Answers<v1::DownloadModelResponse>;
+    type UploadChunksStream = Answers<v1::UploadChunksResponse>;
+
+    async fn download_model(
+        &self,
+        request: Request<v1::DownloadModelRequest>,
+    ) -> Result<Response<Self::DownloadModelStream>, Status> {
+        let message = request.into_inner();
+        let digest: Digest = nested("digest", message.digest)?;
+        let path = self.locate(&digest, message.offset).await?;
+        let (chunks, stream) = mpsc::channel(CHUNKS_AHEAD);
+        self.0.tasks.spawn(async move {
+            if let Err(error) = send_file(&path, message.offset, &chunks).await {
+                tracing::error!(path = %path.display(), %error, "model not readable");
+                let words = "the server could not read the model";
+                let refusal = Refusal::new(RefusalReason::Internal, words);
+                let _gone = chunks.send(Err(refusal.into())).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn begin_upload(
+        &self,
+        request: Request<v1::BeginUploadRequest>,
+    ) -> Result<Response<v1::BeginUploadResponse>, Status> {
+        let client = client(&request)?;
+        let header = UpdateHeader::try_from(request.into_inner())?;
+        let begun = self.0.uploads.begin(&client, header).await?;
+        Ok(Response::new(v1::BeginUploadResponse {
+            upload_id: begun.id.to_string(),
+            durable_bytes: begun.durable_bytes,
+            chunk_bytes: u32::try_from(CHUNK_BYTES).unwrap_or(u32::MAX),
+        }))
+    }
+
+    async fn upload_chunks(
+        &self,
+        request: Request<Streaming<v1::UploadChunksRequest>>,
+    ) -> Result<Response<Self::UploadChunksStream>, Status> {
+        let client = client(&request)?;
+        let (acknowledgements, stream) = mpsc::channel(CHUNKS_AHEAD);
+        let desk = Arc::clone(&self.0);
+        let messages = request.into_inner();
+        self.0.tasks.spawn(async move {
+            let receiving = receive(&desk, &client, messages, &acknowledgements);
+            let result = tokio::select! {
+                result = receiving => result,
+                () = acknowledgements.closed() => Ok(()),
+                () = desk.stop.cancelled() => {
+                    let words = "the server is about to stop";
+                    Err(Refusal::new(RefusalReason::ShuttingDown, words).into())
+                }
+            };
+            if let Err(status) = result {
+                let _gone = acknowledgements.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn commit_upload(
+        &self,
+        request: Request<v1::CommitUploadRequest>,
+    ) -> Result<Response<v1::CommitUploadResponse>, Status> {
+        let client = client(&request)?;
+        let id = upload_id(&request.into_inner().upload_id)?;
+        let outcome = self.0.uploads.commit(&client, &id).await?;
+        Ok(Response::new(outcome.into()))
+    }
+}
+
+impl Service {
+    async fn locate(&self, digest: &Digest, offset: u64) -> Result<PathBuf, Status> {
+        let found = self.0.ledger.model_by_digest(digest).await;
+        let found = found.map_err(Refusal::from)?.ok_or_else(|| {
+            let words = format!("there is no model {digest}");
+            Refusal::new(RefusalReason::ModelUnknown, words)
+        })?;
+        if offset > found.model.size_bytes {
+            let words = format!(
+                "offset {offset} is past the end of the model, which has {} bytes",
+                found.model.size_bytes
+            );
+            return Err(Refusal::new(RefusalReason::WrongOffset, words).into());
+        }
+        let directory = self.0.uploads.directory.model(found.model.version);
+        Ok(directory.join(files::MODEL))
+    }
+}
+
+/// Sends a file from an offset on, until its end or until nobody listens.
+async fn send_file(
+    path: &PathBuf,
+    mut offset: u64,
+    chunks: &mpsc::Sender<Result<v1::DownloadModelResponse, Status>>,
+) -> io::Result<()> {
+    let mut file = File::open(path).await?;
+    file.set_max_buf_size(CHUNK_BYTES);
+    file.seek(SeekFrom::Start(offset)).await?;
+    loop {
+        let mut data = BytesMut::with_capacity(CHUNK_BYTES);
+        while data.len() < CHUNK_BYTES {
+            let room = (CHUNK_BYTES - data.len()) as u64;
+            if (&mut file).take(room).read_buf(&mut data).await? == 0 {
+                break;
+            }
+        }
+        if data.is_empty() {
+            return Ok(());
+        }
+        let length = data.len() as u64;
+        let message = v1::DownloadModelResponse {
+            chunk: Some(chunk(offset, data.freeze())),
+        };
+        if chunks.send(Ok(message)).await.is_err() {
+            return Ok(());
+        }
+        offset += length;
+    }
+}
+
+/// An upload that receives.
+struct Receiving<'a> {
+    desk: &'a Desk,
+    client: &'a ClientId,
+    round: RoundNumber,
+    whole_bytes: u64,
+    upload: String,
+    writer: StagingWriter,
+    told: Instant,
+    acknowledgements: &'a mpsc::Sender<Result<v1::UploadChunksResponse, Status>>,
+}
+
+async fn receive(
+    desk: &Desk,
+    client: &ClientId,
+    mut messages: Streaming<v1::UploadChunksRequest>,
+    acknowledgements: &mpsc::Sender<Result<v1::UploadChunksResponse, Status>>,
+) -> Result<(), Status> {
+    let Some(first) = next(&mut messages, IDLE_LIMIT).await? else {
+        return Ok(());
+    };
+    let id = upload_id(&first.upload_id)?;
+    let (writer, header) = desk.uploads.writer(client, &id).await?;
+    let mut receiving = Receiving {
+        desk,
+        client,
+        round: header.round,
+        whole_bytes: header.payload_bytes,
+        upload: first.upload_id.clone(),
+        writer,
+        told: Instant::now(),
+        acknowledgements,
+    };
+    receiving.append(first).await?;
+    loop {
+        let patience = if receiving.writer.unsynced_bytes() > 0 {
+            SYNC_PAUSE
+        } else {
+            IDLE_LIMIT
+        };
+        match tokio::time::timeout(patience, messages.message()).await {
+            Ok(message) => match message? {
+                Some(message) => receiving.append(message).await?,
+                None => return receiving.sync().await,
+            },
+            Err(_) if patience == SYNC_PAUSE => receiving.sync().await?,
+            Err(_) => return Err(silent()),
+        }
+    }
+}
+
+async fn next(
+    messages: &mut Streaming<v1::UploadChunksRequest>,
+    limit: Duration,
+) -> Result<Option<v1::UploadChunksRequest>, Status> {
+    let message = tokio::time::timeout(limit, messages.message()).await;
+    message.map_err(|_| silent())?
+}
+
+fn silent() -> Status {
+    let words = format!("no bytes within {} s", IDLE_LIMIT.as_secs());
+    Refusal::new(RefusalReason::Busy, words).into()
+}
+
+impl Receiving<'_> {
+    async fn append(&mut self, message: v1::UploadChunksRequest) -> Result<(), Status> {
+        if message.upload_id != self.upload {
+            let words = "one stream of chunks is one upload";
+            return Err(Refusal::new(RefusalReason::InvalidRequest, words).into());
+        }
+        let chunk = verified_chunk(message.chunk).map_err(Refusal::from)?;
+        let end = chunk.end();
+        let appended = self.writer.append(chunk.offset, chunk.data).await;
+        appended.map_err(Refusal::from)?;
+        if end >= self.whole_bytes || self.writer.unsynced_bytes() >= UNSYNCED_BYTES {
+            self.sync().await?;
+        }
+        Ok(())
+    }
+
+    /// Makes what came durable and says so; a client that has gone away asks again.
+    async fn sync(&mut self) -> Result<(), Status> {
+        if self.writer.unsynced_bytes() == 0 {
+            return Ok(());
+        }
+        let durable_bytes = self.writer.sync().await.map_err(Refusal::from)?;
+        if self.told.elapsed() >= PROGRESS_PAUSE {
+            self.told = Instant::now();
+            self.desk.federation.note_progress(self.client, self.round);
+        }
+        let answer = v1::UploadChunksResponse { durable_bytes };
+        let _gone = self.acknowledgements.send(Ok(answer)).await;
+        Ok(())
+    }
+}

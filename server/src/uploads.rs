@@ -1,0 +1,297 @@
+//! Uploads, from the announcement to the decision: what bytes are wanted, where they are, and when intake sees them.
+//!
+//! Invariants: bytes are taken only for the round that collects, from a header that nothing speaks against; what only its
+//! header condemns is decided without a byte. A client has one upload at a time, so what it can leave here is bounded.
+//! Announced again, after any loss, the same update is the same upload.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use fedmerge_common::checkpoint::{Checkpoint, ReadCheckpointError};
+use fedmerge_common::clock::Clock;
+use fedmerge_common::failure::explain;
+use fedmerge_common::ids::{ClientId, RoundNumber, UploadId};
+use fedmerge_common::reason::Rejection;
+use fedmerge_common::update::{ModelRef, UpdateHeader};
+use fedmerge_coordinator::UpdateRef;
+use fedmerge_proto::convert::transfer::UpdateOutcome;
+use fedmerge_proto::status::{Refusal, RefusalReason};
+
+use crate::compute::{self, Compute};
+use crate::directory::ServerDirectory;
+use crate::driver::Federation;
+use crate::files;
+use crate::intake::{self, IntakeError, Terms};
+use crate::notice::Offer;
+use crate::store::ledger::{Ledger, UploadRow};
+use crate::store::staging::{Staging, StagingWriter, upload_id};
+
+/// Takes updates in.
+#[derive(Debug)]
+pub struct Uploads {
+    /// Where everything is.
+    pub directory: ServerDirectory,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// Incomplete uploads.
+    pub staging: Staging,
+    /// The pool.
+    pub compute: Compute,
+    /// The running federation.
+    pub federation: Federation,
+    /// The server's clock.
+    pub clock: Clock,
+    /// What the plan allows in an update.
+    pub offer: Offer,
+    /// Most training examples that an update may claim.
+    pub max_examples: u64,
+    /// Largest magnitude of a value.
+    pub max_magnitude: f32,
+}
+
+/// An upload that has begun, or goes on.
+#[derive(Debug)]
+pub struct Begun {
+    /// Its name.
+    pub id: UploadId,
+    /// Bytes that need not be sent.
+    pub durable_bytes: u64,
+}
+
+/// Why intake could not look at an update: this server's fault.
+#[derive(Debug, thiserror::Error)]
+enum ExamineError {
+    #[error("the round's base cannot be read")]
+    Base(#[source] ReadCheckpointError),
+    #[error(transparent)]
+    Intake(#[from] IntakeError),
+    #[error("`{}` cannot be put in place", path.display())]
+    File {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Uploads {
+    /// Takes an announcement and says where to go on.
+    ///
+    /// # Errors
+    /// When the ledger or the disk fails.
+    pub async fn begin(&self, client: &ClientId, header: UpdateHeader) -> Result<Begun, Refusal> {
+        let id = upload_id(client, &header);
+        let round = header.round;
+        let durable_bytes = self.held_bytes(client, &id, &header)?;
+        let row = UploadRow {
+            id: id.clone(),
+            client: client.clone(),
+            header,
+            begun: self.clock.now(),
+        };
+        for replaced in self.ledger.begin_upload(&row).await? {
+            self.staging
+                .remove(&replaced)
+                .map_err(|error| unstored(&error))?;
+        }
+        self.federation.note_progress(client, round);
+        Ok(Begun { id, durable_bytes })
+    }
+
+    /// The upload of that name, to append to.
+    ///
+    /// # Errors
+    /// When there is none of this client, its bytes are not wanted, or another stream appends to it.
+    pub async fn writer(
+        &self,
+        client: &ClientId,
+        id: &UploadId,
+    ) -> Result<(StagingWriter, UpdateHeader), Refusal> {
+        let header = self.find(client, id).await?;
+        if !self.wants_bytes(client, &header) {
+            return Err(unknown(id));
+        }
+        let writer = self.staging.writer(id, header.payload_bytes).await?;
+        Ok((writer, header))
+    }
+
+    /// Submits a complete upload and answers with its fate.
+    ///
+    /// # Errors
+    /// When it is not complete, or this server fails.
+    pub async fn commit(&self, client: &ClientId, id: &UploadId) -> Result<UpdateOutcome, Refusal> {
+        let header = self.find(client, id).await?;
+        let (round, payload) = (header.round, header.payload);
+        let verdict = self.judge(client, id, &header).await?;
+        let outcome = self
+            .federation
+            .decide(client.clone(), round, verdict)
+            .await?;
+        self.staging.remove(id).map_err(|error| unstored(&error))?;
+        if outcome.is_err() {
+            let stray = files::update(&self.directory, round, client, &payload);
+            // What stays is removed when the round is cleaned up.
+            let _left = compute::blocking(move || std::fs::remove_file(stray)).await;
+        }
+        Ok(outcome)
+    }
+
+    async fn find(&self, client: &ClientId, id: &UploadId) -> Result<UpdateHeader, Refusal> {
+        let row = self.ledger.upload(id).await?;
+        let own = row.filter(|row| row.client == *client);
+        own.map(|row| row.header).ok_or_else(|| unknown(id))
+    }
+
+    /// The round that collects, and its base.
+    fn collecting(&self) -> Option<(RoundNumber, ModelRef)> {
+        let view = self.federation.now();
+        let round = view.round.filter(|_| view.phase == "collecting")?;
+        Some((round, view.base))
+    }
+
+    fn terms(&self, base: &ModelRef) -> Terms {
+        Terms {
+            base: base.digest,
+            encodings: self.offer.encodings.clone(),
+            max_update: self.offer.max_update,
+            max_examples: self.max_examples,
+            max_magnitude: self.max_magnitude,
+        }
+    }
+
+    fn place(&self, client: &ClientId, header: &UpdateHeader) -> PathBuf {
+        files::update(&self.directory, header.round, client, &header.payload)
+    }
+
+    fn wants_bytes(&self, client: &ClientId, header: &UpdateHeader) -> bool {
+        let base = self
+            .collecting()
+            .filter(|(round, _)| *round == header.round)
+            .map(|(_, base)| base);
+        base.is_some_and(|base| intake::prejudge(header, &self.terms(&base)).is_ok())
+            && !self.place(client, header).exists()
+    }
+
+    /// Bytes that need not be sent: those that are there, or all, where none are wanted.
+    fn held_bytes(
+        &self,
+        client: &ClientId,
+        id: &UploadId,
+        header: &UpdateHeader,
+    ) -> Result<u64, Refusal> {
+        if !self.wants_bytes(client, header) {
+            return Ok(header.payload_bytes);
+        }
+        self.staging
+            .durable_bytes(id)
+            .map_err(|error| unstored(&error))
+    }
+
+    async fn judge(
+        &self,
+        client: &ClientId,
+        id: &UploadId,
+        header: &UpdateHeader,
+    ) -> Result<Result<UpdateRef, Rejection>, Refusal> {
+        let Some((_, base)) = self
+            .collecting()
+            .filter(|(round, _)| *round == header.round)
+        else {
+            return Ok(self.judge_late(header));
+        };
+        let terms = self.terms(&base);
+        if let Err(rejection) = intake::prejudge(header, &terms) {
+            return Ok(Err(rejection));
+        }
+        self.examine(client, id, header, &base, terms).await
+    }
+
+    /// A round that collects no longer never does again: the coordinator repeats its answer, or says that it is over.
+    fn judge_late(&self, header: &UpdateHeader) -> Result<UpdateRef, Rejection> {
+        let newest = self.federation.now().round;
+        if newest.is_none_or(|newest| header.round > newest) {
+            return Err(Rejection::round_closed(header.round));
+        }
+        Ok(UpdateRef {
+            payload: header.payload,
+            num_examples: header.num_examples,
+            bytes: header.payload_bytes,
+        })
+    }
+
+    async fn examine(
+        &self,
+        client: &ClientId,
+        id: &UploadId,
+        header: &UpdateHeader,
+        base: &ModelRef,
+        terms: Terms,
+    ) -> Result<Result<UpdateRef, Rejection>, Refusal> {
+        let (staged, place) = (self.staging.path(id), self.place(client, header));
+        if !place.exists() {
+            let held = self.staging.durable_bytes(id);
+            let held = held.map_err(|error| unstored(&error))?;
+            if held != header.payload_bytes {
+                let words = format!("{held} of {} bytes are there", header.payload_bytes);
+                return Err(Refusal::new(RefusalReason::WrongOffset, words));
+            }
+        }
+        let base = self.directory.model(base.version).join(files::MODEL);
+        let header = header.clone();
+        let examined = self.compute.run(move |cancelled| {
+            let base = Checkpoint::open(&base).map_err(ExamineError::Base)?;
+            let path = if place.exists() { &place } else { &staged };
+            let verdict = intake::validate(path, &header, base.schema(), &terms, cancelled)?;
+            if verdict.is_ok() && *path == staged {
+                put_in_place(&staged, &place)?;
+            }
+            Ok::<_, ExamineError>(verdict.map(|valid| valid.update().clone()))
+        });
+        match examined.await {
+            Ok(Ok(verdict)) => Ok(verdict),
+            Ok(Err(error)) => Err(failed(&error)),
+            Err(error) => Err(failed(&error)),
+        }
+    }
+}
+
+fn put_in_place(staged: &Path, place: &Path) -> Result<(), ExamineError> {
+    let failed = |source| ExamineError::File {
+        path: place.to_owned(),
+        source,
+    };
+    if let Some(directory) = place.parent() {
+        std::fs::create_dir_all(directory).map_err(failed)?;
+    }
+    match files::rename(staged, place) {
+        // The same commit, sent twice at once, has done it.
+        Err(_) if place.exists() => Ok(()),
+        result => result.map_err(failed),
+    }
+}
+
+fn unknown(id: &UploadId) -> Refusal {
+    let words = format!("there is no upload {id} to go on with: begin again");
+    Refusal::new(RefusalReason::UploadUnknown, words)
+}
+
+fn unstored(error: &io::Error) -> Refusal {
+    if matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    ) {
+        return Refusal::new(
+            RefusalReason::StorageFull,
+            "the server's disk is full: try again later",
+        );
+    }
+    failed(error)
+}
+
+/// The server's own fault: the log says more than the client needs to know.
+fn failed(error: &dyn std::error::Error) -> Refusal {
+    tracing::error!(error = %explain(error), "an update could not be examined");
+    Refusal::new(
+        RefusalReason::Internal,
+        "the server could not examine the update",
+    )
+}
