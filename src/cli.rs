@@ -8,6 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use fedmerge_client::cli::ClientArguments;
 use fedmerge_common::failure::{self, Failure};
 use fedmerge_common::output::{Output, OutputFormat};
+use fedmerge_server::cli::ServerArguments;
 
 use crate::simulate::{AttackArguments, SimulateArguments};
 
@@ -63,6 +64,8 @@ enum Format {
 enum Command {
     /// Run a server and many client processes on this machine: real training, TLS and tokens
     Simulate(Box<SimulateArguments>),
+    /// Hold a federation: make it, serve it, let clients in, look at it
+    Server(Box<ServerArguments>),
     /// Take part in a federation
     Client(Box<ClientArguments>),
     /// Print a completion script for a shell
@@ -104,6 +107,7 @@ pub(crate) fn main() -> ExitCode {
 fn run(command: Command, output: &Output) -> Result<(), Failure> {
     match command {
         Command::Simulate(arguments) => crate::simulate::run(*arguments, output),
+        Command::Server(arguments) => fedmerge_server::cli::run(*arguments, output),
         Command::Client(arguments) => fedmerge_client::cli::run(*arguments, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();

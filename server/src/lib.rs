@@ -1,13 +1,26 @@
 //! The federation's server: the shell around two pure cores, the round protocol and the merge engine.
 //!
-//! It owns sockets, files, the clock and the ledger, and decides nothing about rounds.
+//! It owns sockets, files, the clock and the ledger, and decides nothing about rounds. Follow a task vector: [`rpc`] takes
+//! its bytes, [`uploads`] says which are wanted, [`intake`] judges them, [`driver`] brings them to the coordinator,
+//! [`merging`] runs the engine, [`publish`] makes the result the base, and [`notice`] is what clients hear of it.
 
+pub mod announce;
+pub mod app;
+pub mod cli;
+pub mod compute;
 pub mod directory;
-pub mod plan;
-pub mod settings;
-pub mod template;
-pub mod intake;
-pub mod store;
+pub mod driver;
 pub mod enrolment;
+pub mod files;
+pub mod intake;
 pub mod listener;
+pub mod merging;
+pub mod notice;
+pub mod plan;
+pub mod publish;
 pub mod rpc;
+pub mod settings;
+pub mod store;
+pub mod telemetry;
+pub mod template;
+pub mod uploads;

@@ -1,0 +1,120 @@
+//! The commands of `fedmerge server`: reads the command line, calls the deed, returns its failure.
+//!
+//! Strings become types here and in `settings`; nothing is decided here. What the ledger knows is read from the ledger,
+//! whether or not the server runs; what only the running server knows is asked of it.
+
+mod ask;
+mod init;
+mod list;
+mod run;
+mod status;
+mod token;
+
+use std::future::Future;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use fedmerge_common::failure::{ExitCode, Failure};
+use fedmerge_common::output::Output;
+
+use crate::directory::ServerDirectory;
+use crate::store::ledger::Ledger;
+
+pub use init::InitArguments;
+pub use list::{ClientsCommand, ModelsCommand, RoundsCommand};
+pub use run::RunArguments;
+pub use status::StatusArguments;
+pub use token::TokenCommand;
+
+/// `fedmerge server …`
+#[derive(Debug, Args)]
+pub struct ServerArguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ServerCommand,
+}
+
+/// The deeds of a server.
+#[derive(Debug, Subcommand)]
+pub enum ServerCommand {
+    /// Make a server's directory: certificate authority, settings and a plan
+    #[command(after_help = init::EXAMPLES)]
+    Init(InitArguments),
+    /// Serve: gather clients, hold rounds, merge and publish
+    #[command(after_help = run::EXAMPLES)]
+    Run(RunArguments),
+    /// Check the directory's settings, plan and base, and exit
+    #[command(after_help = run::CHECK_EXAMPLES)]
+    CheckConfig(DirectoryArguments),
+    /// Show what the running server does and what it waits for
+    #[command(after_help = status::EXAMPLES)]
+    Status(StatusArguments),
+    /// Make, list and revoke the tokens by which machines enrol
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Show who is enrolled
+    #[command(subcommand)]
+    Clients(ClientsCommand),
+    /// Show the rounds that were held
+    #[command(subcommand)]
+    Rounds(RoundsCommand),
+    /// Show the models that were published
+    #[command(subcommand)]
+    Models(ModelsCommand),
+}
+
+/// Where a server is.
+#[derive(Debug, Args)]
+pub struct DirectoryArguments {
+    /// The server's directory
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+}
+
+impl DirectoryArguments {
+    /// An absolute path, so that what is printed means the same elsewhere.
+    fn directory(&self) -> ServerDirectory {
+        ServerDirectory::new(std::path::absolute(&self.dir).unwrap_or_else(|_| self.dir.clone()))
+    }
+
+    /// The ledger of a server that was made before.
+    async fn ledger(&self) -> Result<Ledger, Failure> {
+        let directory = self.directory();
+        if !directory.settings().exists() {
+            let message = format!("`{}` is not a server's directory", self.dir.display());
+            return Err(Failure::new(ExitCode::BadConfiguration, message)
+                .with_hint("give --dir, or make one: fedmerge server init DIR"));
+        }
+        Ok(Ledger::open(&directory.ledger()).await?)
+    }
+}
+
+/// Runs a server's command to its end.
+///
+/// # Errors
+/// The command's failure, with its exit code.
+pub fn run(arguments: ServerArguments, output: &Output) -> Result<(), Failure> {
+    match arguments.command {
+        ServerCommand::Init(arguments) => init::run(&arguments, output),
+        ServerCommand::Run(arguments) => run::run(arguments, *output),
+        ServerCommand::CheckConfig(arguments) => run::check(&arguments, output),
+        ServerCommand::Status(arguments) => block_on(status::run(&arguments, output)),
+        ServerCommand::Token(command) => block_on(token::run(command, output)),
+        ServerCommand::Clients(command) => block_on(list::clients(&command, output)),
+        ServerCommand::Rounds(command) => block_on(list::rounds(&command, output)),
+        ServerCommand::Models(command) => block_on(list::models(&command, output)),
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            let message = "the server's threads cannot be started";
+            Failure::new(ExitCode::Temporary, message).with_source(&error)
+        })?;
+    let result = runtime.block_on(future);
+    runtime.shutdown_background();
+    result
+}

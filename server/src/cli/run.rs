@@ -1,0 +1,100 @@
+//! `fedmerge server run` and `fedmerge server check-config`.
+
+use clap::Args;
+use fedmerge_common::failure::{ExitCode, Failure};
+use fedmerge_common::output::Output;
+use fedmerge_common::units::ByteSize;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::DirectoryArguments;
+use crate::app::{self, App, Options};
+use crate::driver::Stay;
+use crate::telemetry;
+
+pub(super) const EXAMPLES: &str = "\
+Example:
+  fedmerge server run --dir hub --listen 0.0.0.0:7600";
+
+pub(super) const CHECK_EXAMPLES: &str = "\
+Example:
+  fedmerge server check-config --dir hub";
+
+/// What `server run` takes.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// Where the server is.
+    #[command(flatten)]
+    pub directory: DirectoryArguments,
+    /// Where to listen, instead of `listen` in server.toml; port 0 takes a free one
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: Option<String>,
+    /// Exit when the federation is over and its clients have left
+    #[arg(long)]
+    pub exit_when_done: bool,
+}
+
+pub(super) fn run(arguments: RunArguments, output: Output) -> Result<(), Failure> {
+    let directory = arguments.directory.directory();
+    if directory.settings().exists() {
+        telemetry::start(&directory, &output)?;
+    }
+    let options = Options {
+        listen: arguments.listen,
+        stay: if arguments.exit_when_done {
+            Stay::UntilDone
+        } else {
+            Stay::Always
+        },
+    };
+    super::block_on(async move {
+        let interrupted = interrupted()?;
+        let app = App::build(directory, &options, output).await?;
+        app.serve(interrupted).await
+    })
+}
+
+/// Ends when a person or supervisor asks to stop.
+fn interrupted() -> Result<impl Future<Output = ()>, Failure> {
+    let listen = |kind| {
+        signal(kind).map_err(|error| {
+            Failure::new(ExitCode::Unavailable, "signals cannot be listened to").with_source(&error)
+        })
+    };
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+pub(super) fn check(arguments: &DirectoryArguments, output: &Output) -> Result<(), Failure> {
+    let checked = app::check(&arguments.directory())?;
+    let (plan, merge) = (&checked.plan, &checked.merge);
+    let tensors: usize = merge.tensors().len();
+    output.line(format_args!(
+        "federation {}: {} with a cohort of {}, at least {} updates",
+        plan.name,
+        plan.recipe.method.name(),
+        plan.round.cohort.target,
+        plan.round.quorum
+    ));
+    output.line(format_args!(
+        "base {}: {tensors} tensors to merge",
+        plan.base.display()
+    ));
+    output.line(format_args!(
+        "a merge needs at most {} of memory, whatever the model's size",
+        ByteSize::new(merge.peak_bytes())
+    ));
+    output.json(&serde_json::json!({
+        "event": "checked",
+        "federation": plan.name,
+        "method": plan.recipe.method.name(),
+        "tensors": tensors,
+        "merge_peak_bytes": merge.peak_bytes(),
+    }));
+    Ok(())
+}

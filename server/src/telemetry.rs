@@ -1,0 +1,64 @@
+//! The server's own log: warnings on stderr (`-v` for more), and everything from INFO up in `log/server.log`.
+//!
+//! Every event and effect of the round protocol is logged by the driver. Nothing here leaves the machine.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Mutex;
+
+use fedmerge_common::failure::{ExitCode, Failure};
+use fedmerge_common::output::Output;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::directory::ServerDirectory;
+
+/// A log over this size is begun anew at the next start, bytes; the one before is kept beside it.
+const MAX_LOG_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Begins to log.
+///
+/// # Errors
+/// When the log file cannot be opened.
+pub fn start(directory: &ServerDirectory, output: &Output) -> Result<(), Failure> {
+    let path = directory.log().join("server.log");
+    let file = open(&path).map_err(|error| {
+        let message = format!("`{}` cannot be opened", path.display());
+        Failure::new(ExitCode::Unavailable, message).with_source(&error)
+    })?;
+    let on_screen = match (output.quiet, output.verbosity) {
+        (true, _) => LevelFilter::ERROR,
+        (false, 0) => LevelFilter::WARN,
+        (false, 1) => LevelFilter::INFO,
+        (false, _) => LevelFilter::DEBUG,
+    };
+    let screen = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_filter(on_screen);
+    let file = tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .with_writer(Mutex::new(file))
+        .with_filter(LevelFilter::INFO);
+    // A subscriber that is there already was set by whoever runs this in a test: it stays.
+    let _ = tracing_subscriber::registry()
+        .with(screen)
+        .with(file)
+        .try_init();
+    Ok(())
+}
+
+fn open(path: &Path) -> io::Result<fs::File> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    if path
+        .metadata()
+        .is_ok_and(|found| found.len() > MAX_LOG_BYTES)
+    {
+        fs::rename(path, path.with_added_extension("1"))?;
+    }
+    fs::File::options().create(true).append(true).open(path)
+}
