@@ -1,0 +1,199 @@
+//! Help texts, as people see them: what there is, the defaults, and an example for every command.
+
+use insta::assert_snapshot;
+
+use crate::command::{fedmerge, run};
+
+/// The long help of a command, without spaces at the ends of its lines.
+fn help(command: &[&str]) -> String {
+    let ended = run(fedmerge(command).arg("--help")).well();
+    assert!(ended.stderr.is_empty(), "{ended}");
+    let lines: Vec<_> = ended.stdout.lines().map(str::trim_end).collect();
+    lines.join("\n")
+}
+
+/// What is a command's own in its help: all before the options that every command has.
+fn own_help(command: &[&str]) -> String {
+    let help = help(command);
+    let (own, _) = help.split_once("\n  -h, --help").unwrap();
+    own.to_owned()
+}
+
+#[test]
+fn the_program_introduces_itself() {
+    assert_snapshot!(help(&[]), @r#"
+    Federated model merging: clients fine-tune a base on data that stays with them, a server merges
+    their task vectors robustly into the next base, round after round
+
+    Usage: fedmerge [OPTIONS] <COMMAND>
+
+    Commands:
+      simulate     Run a server and many client processes on this machine: real training, TLS and tokens
+      client       Take part in a federation
+      completions  Print a completion script for a shell
+      help         Print this message or the help of the given subcommand(s)
+
+    Options:
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+
+    Output:
+          --format <FORMAT>
+              What standard output carries
+
+              Possible values:
+              - text: For people
+              - json: For programs: documented and stable
+
+              [default: text]
+
+      -q, --quiet
+              Print results and errors only
+
+      -v, --verbose...
+              Say more; twice, still more
+
+    Examples:
+      fedmerge simulate                                    a whole federation on this machine
+      fedmerge simulate --attack sign-flip --attackers 2   the same with two clients that lie
+      fedmerge server init hub && fedmerge server run --dir hub
+      fedmerge client enrol --server https://hub:7600 --token fm1.… --dir site
+
+    Exit codes: 0 ok, 64 usage, 65 bad data, 69 unavailable, 70 bug, 75 temporary (try again), 77 not
+    permitted,
+    78 bad configuration.
+    "#);
+}
+
+#[test]
+fn enrolling_is_explained_with_an_example() {
+    assert_snapshot!(own_help(&["client", "enrol"]), @r#"
+    Exchange a join string for a certificate, once per machine
+
+    Usage: fedmerge client enrol [OPTIONS] --server <URL> --token <STRING> --dir <DIR>
+
+    Options:
+          --server <URL>
+              The server: https://HOST:PORT
+
+          --token <STRING>
+              The join string that `fedmerge server token create` printed
+
+              [env: FEDMERGE_TOKEN]
+
+          --dir <DIR>
+              Directory to make: the client's key, certificate and cache
+
+          --name <ID>
+              The client's name, a-z 0-9 . _ - [default: this machine's name]
+
+          --wait <DURATION>
+              How long to wait for a server that is not there yet
+
+              [default: 30s]
+    "#);
+}
+
+#[test]
+fn simulating_is_explained_with_every_choice() {
+    assert_snapshot!(own_help(&["simulate"]), @r#"
+    Run a server and many client processes on this machine: real training, TLS and tokens
+
+    Usage: fedmerge simulate [OPTIONS] [PLAN]
+
+    Arguments:
+      [PLAN]
+              A federation.toml whose round and merge tables to use; flags override it
+
+    Options:
+          --clients <N>
+              Client processes
+
+              [default: 8]
+
+          --rounds <N>
+              Rounds [default: 10]
+
+          --method <NAME>
+              Merge method [default: trimmed-mean]
+
+              [possible values: mean, median, trimmed-mean, task-arithmetic, ties]
+
+          --tolerate <F>
+              Hostile clients that trimmed-mean withstands [default: 2, fewer with less than 5 clients]
+
+          --before <clip:median|clip:NORM>
+              Before the merge: clip each update to the median norm, or to a number
+
+          --density <SHARE>
+              Share of the values that ties keeps [default: 0.5]
+
+          --elect <HOW>
+              How ties elects signs: by the sum of values or one client one vote [default: count]
+
+              [possible values: mass, count]
+
+          --weight <HOW>
+              Weight of a client: its number of examples, or the same for all [default: examples]
+
+              [possible values: examples, uniform]
+
+          --attack <ATTACK>
+              What attackers hand in
+
+              Possible values:
+              - sign-flip:  Its own update times −10
+              - gaussian:   Noise of standard deviation 1 in place of an update
+              - scale:      Its own update times 10
+              - label-flip: An honest update on dishonest data: label y becomes (classes − 1 − y)
+              - nan:        Its own update with one value that is not a number
+              - free-rider: No update at all, and a claim of a million examples
+
+          --attackers <N>
+              Clients that lie; the last ones [default with --attack: 2]
+
+          --partition <HOW>
+              How the training examples are spread: iid, dirichlet:ALPHA or by-label
+
+              [default: dirichlet:0.5]
+
+          --dataset <digits|PATH>
+              Examples: the embedded digits, or a safetensors file with x (n × d) and y (n)
+
+              [default: digits]
+
+          --local-steps <N>
+              Batches a client trains on in a round
+
+              [default: 40]
+
+          --seed <SEED>
+              Fixes the data of each client, the first base and every batch
+
+              [default: 7]
+
+          --out <DIR>
+              Directory for everything the run leaves [default: a new one in the system's temporary
+              directory]
+    "#);
+}
+
+#[test]
+fn every_command_has_help_and_every_deed_an_example() {
+    for deed in [
+        &["simulate"][..],
+        &["client", "enrol"],
+        &["client", "enroll"],
+        &["client", "run"],
+        &["client", "status"],
+        &["completions"],
+    ] {
+        assert!(help(deed).contains("Example"), "{deed:?} has no example");
+    }
+    for group in [&["client"][..], &["client", "train"]] {
+        assert!(help(group).contains("Usage: fedmerge"), "{group:?}");
+    }
+}

@@ -1,0 +1,45 @@
+//! The plan of a story's federation: short times, few clients, everything said.
+
+use std::fmt;
+
+/// What a story's `federation.toml` says; its base is the one that the harness wrote.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) rounds: u64,
+    pub(crate) target: usize,
+    pub(crate) quorum: usize,
+    pub(crate) deadline: &'static str,
+    pub(crate) grace: &'static str,
+    /// The lines of `[merge]`.
+    pub(crate) merge: &'static str,
+    /// Lines of `[update]`.
+    pub(crate) update: &'static str,
+}
+
+impl Plan {
+    /// One round of so many clients, all of whom must succeed, and the weighted mean of their updates.
+    pub(crate) fn of(clients: usize) -> Self {
+        Self {
+            rounds: 1,
+            target: clients,
+            quorum: clients,
+            deadline: "60s",
+            grace: "10s",
+            merge: "method = \"mean\"",
+            update: "encodings = [\"f32\"]",
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "name = \"story\"\nbase = \"../base.safetensors\"\n")?;
+        writeln!(f, "[round]\ncount = {}", self.rounds)?;
+        writeln!(f, "cohort = {{ target = {} }}", self.target)?;
+        writeln!(f, "quorum = {}", self.quorum)?;
+        writeln!(f, "deadline = \"{}\"", self.deadline)?;
+        writeln!(f, "grace = \"{}\"\n", self.grace)?;
+        writeln!(f, "[merge]\n{}\n", self.merge)?;
+        writeln!(f, "[update]\n{}", self.update)
+    }
+}

@@ -1,0 +1,205 @@
+//! A client without manners: it speaks the wire by hand, with a real client's certificate or with none.
+//!
+//! Every answer is either the message or the server's typed [`Refusal`]; a status that carries no reason of ours fails the
+//! test, because a client could not tell its user what to do.
+
+use bytes::Bytes;
+use fedmerge_client::enrolment::identity;
+use fedmerge_client::link::{Greeting, Link};
+use fedmerge_client::settings::ClientDirectory;
+use fedmerge_common::clock::Clock;
+use fedmerge_common::digest::Digest;
+use fedmerge_common::join::JoinString;
+use fedmerge_common::output::Output;
+use fedmerge_common::tls;
+use fedmerge_proto::convert::transfer::chunk;
+use fedmerge_proto::limits::INSTANCE_BYTES;
+use fedmerge_proto::status::Refusal;
+use fedmerge_proto::v1;
+use fedmerge_proto::v1::admin_client::AdminClient;
+use fedmerge_proto::v1::commit_upload_response::Outcome;
+use fedmerge_proto::v1::round_client::RoundClient;
+use fedmerge_proto::v1::transfer_client::TransferClient;
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+use tonic::transport::Channel;
+use tonic::{Response, Status, Streaming};
+
+use super::federation::Federation;
+use super::process::LIMIT;
+
+/// An answer, or the server's reason for none.
+pub(crate) type Answer<T> = Result<T, Refusal>;
+
+/// A connection whose calls a story makes one by one.
+#[derive(Debug)]
+pub(crate) struct RawClient {
+    runtime: Runtime,
+    channel: Channel,
+    notices: Option<Streaming<v1::Notice>>,
+}
+
+impl RawClient {
+    /// With the certificate of an enrolled client.
+    pub(crate) fn with_certificate_of(federation: &Federation, name: &str) -> Self {
+        let directory = ClientDirectory::new(federation.path(name));
+        let tls = identity::load(&directory, &Clock::system()).unwrap();
+        Self::connect(federation, tls)
+    }
+
+    /// As a machine that has a join string and is not enrolled.
+    pub(crate) fn without_certificate(federation: &Federation, join: &str) -> Self {
+        let join: JoinString = join.parse().unwrap();
+        let tls = tls::client_config_pinned(join.authority_pin, Clock::system()).unwrap();
+        Self::connect(federation, tls)
+    }
+
+    fn connect(federation: &Federation, tls: rustls::ClientConfig) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let address = federation.address.parse().unwrap();
+        let link = Link::new(address, tls, Greeting::None, Output::default());
+        let channel = runtime.block_on(link.connection()).unwrap().channel;
+        Self {
+            runtime,
+            channel,
+            notices: None,
+        }
+    }
+
+    /// Attends until it is invited; the place is kept as long as this client lives.
+    pub(crate) fn attend(&mut self) -> v1::Invitation {
+        let mut client = RoundClient::new(self.channel.clone());
+        let request = v1::AttendRequest {
+            instance: Bytes::from_static(&[7; INSTANCE_BYTES]),
+        };
+        let mut notices = self.answer(client.attend(request)).unwrap();
+        let invited = async {
+            loop {
+                let notice = notices.message().await.unwrap().expect("the stream ended");
+                if let Some(v1::notice::State::Invitation(invitation)) = notice.state {
+                    return invitation;
+                }
+            }
+        };
+        let invitation = self
+            .runtime
+            .block_on(async { timeout(LIMIT, invited).await });
+        self.notices = Some(notices);
+        invitation.expect("no invitation came")
+    }
+
+    /// Announces an update.
+    pub(crate) fn begin_upload(&self, header: v1::UpdateHeader) -> Answer<v1::BeginUploadResponse> {
+        let mut client = TransferClient::new(self.channel.clone());
+        let request = v1::BeginUploadRequest {
+            header: Some(header),
+        };
+        self.answer(client.begin_upload(request))
+    }
+
+    /// Sends one chunk and answers how many bytes are durable then.
+    pub(crate) fn send(&self, upload: &str, chunk: v1::Chunk) -> Answer<u64> {
+        let mut client = TransferClient::new(self.channel.clone());
+        let messages = tokio_stream::iter([v1::UploadChunksRequest {
+            upload_id: upload.to_owned(),
+            chunk: Some(chunk),
+        }]);
+        self.answer(async move {
+            let mut acknowledged = client.upload_chunks(messages).await?.into_inner();
+            let answer = acknowledged.message().await?;
+            Ok(Response::new(
+                answer.expect("no acknowledgement").durable_bytes,
+            ))
+        })
+    }
+
+    /// Ends an upload.
+    pub(crate) fn commit(&self, upload: &str) -> Answer<Outcome> {
+        let mut client = TransferClient::new(self.channel.clone());
+        let request = v1::CommitUploadRequest {
+            upload_id: upload.to_owned(),
+        };
+        let answer = self.answer(client.commit_upload(request))?;
+        Ok(answer.outcome.expect("neither accepted nor rejected"))
+    }
+
+    /// Announces, sends and commits an update in one go.
+    pub(crate) fn submit(
+        &self,
+        header: v1::UpdateHeader,
+        payload: &'static [u8],
+    ) -> Answer<Outcome> {
+        let upload = self.begin_upload(header)?.upload_id;
+        self.send(&upload, chunk(0, Bytes::from_static(payload)))?;
+        self.commit(&upload)
+    }
+
+    /// Says how far the work on a round is.
+    pub(crate) fn report_progress(&self, round: u64) -> Answer<v1::ReportProgressResponse> {
+        let mut client = RoundClient::new(self.channel.clone());
+        self.answer(client.report_progress(v1::ReportProgressRequest {
+            round,
+            progress: 0.5,
+            loss: None,
+        }))
+    }
+
+    /// Asks for a model.
+    pub(crate) fn download(&self, digest: &Digest) -> Answer<Bytes> {
+        let mut client = TransferClient::new(self.channel.clone());
+        let request = v1::DownloadModelRequest {
+            digest: Some((*digest).into()),
+            offset: 0,
+        };
+        self.answer(async move {
+            let mut parts = client.download_model(request).await?.into_inner();
+            let part = parts.message().await?.expect("an empty model");
+            Ok(Response::new(
+                part.chunk.expect("a part without a chunk").data,
+            ))
+        })
+    }
+
+    /// Asks for what only administrators may see.
+    pub(crate) fn admin_status(&self) -> Answer<v1::GetStatusResponse> {
+        let mut client = AdminClient::new(self.channel.clone());
+        self.answer(client.get_status(v1::GetStatusRequest {}))
+    }
+
+    /// Asks for what only administrators may make.
+    pub(crate) fn admin_token(&self) -> Answer<v1::CreateTokenResponse> {
+        let mut client = AdminClient::new(self.channel.clone());
+        self.answer(client.create_token(v1::CreateTokenRequest {
+            uses: 1,
+            ttl_ms: 60_000,
+            ..Default::default()
+        }))
+    }
+
+    fn answer<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Answer<T> {
+        let answer = self.runtime.block_on(async { timeout(LIMIT, call).await });
+        let answer = answer.expect("no answer in time").map(Response::into_inner);
+        answer.map_err(|status| reason_of(&status))
+    }
+}
+
+fn reason_of(status: &Status) -> Refusal {
+    Refusal::from_status(status).unwrap_or_else(|| panic!("no reason of ours: {status:?}"))
+}
+
+/// The header of an update whose payload is `payload`, for a task.
+pub(crate) fn header(task: &v1::Invitation, payload: &[u8]) -> v1::UpdateHeader {
+    v1::UpdateHeader {
+        round: task.round,
+        base: task.base.clone().and_then(|base| base.digest),
+        encoding: v1::Encoding::F32.into(),
+        payload: Some(Digest::of(payload).into()),
+        payload_bytes: payload.len() as u64,
+        num_examples: 1,
+        ..Default::default()
+    }
+}

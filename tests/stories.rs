@@ -1,0 +1,20 @@
+//! The stories: whole federations of real processes with real TLS, and what their users see, also when things go wrong.
+//!
+//! Each is one situation from beginning to end. What can be tested beside the code is not told again here.
+#![expect(clippy::unwrap_used, reason = "a failed test should panic")]
+
+mod harness;
+
+mod stories {
+    mod bad_input;
+    mod bad_trainers;
+    mod determinism;
+    mod enrolment;
+    mod federation;
+    mod full_disk;
+    mod hostile;
+    mod python;
+    mod readme;
+    mod recovery;
+    mod simulate;
+}

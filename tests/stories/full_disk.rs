@@ -1,0 +1,57 @@
+//! Full disks: at a client it costs a round, at the server it costs time until there is room.
+
+use crate::harness::federation::Federation;
+use crate::harness::machine::SmallDisk;
+use crate::harness::plan::Plan;
+use crate::harness::values::Values;
+
+/// A model of 2 MiB, more than the small disk holds.
+fn large() -> Values {
+    Values {
+        w: vec![1.0; 1 << 19],
+        b: vec![0.5; 2],
+    }
+}
+
+#[test]
+fn a_client_without_room_for_the_base_declines_and_the_others_go_on() {
+    let plan = Plan {
+        quorum: 1,
+        ..Plan::of(2)
+    };
+    let mut federation = Federation::from_base(&plan, |path| large().write(path));
+    let Some(_disk) = SmallDisk::mount(&federation.path("cramped"), 1) else {
+        return;
+    };
+    federation.start_server();
+    federation.enrol(&["cramped", "roomy"]);
+    for name in ["cramped", "roomy"] {
+        let trainer = federation.trainer(name, &large().plus(1.0), 1);
+        federation.start_client(name, &trainer);
+    }
+    let closed = federation.next_round();
+    closed.expect(
+        "cramped",
+        "declined",
+        &["storage", "No space left on device"],
+    );
+    closed.expect("roomy", "accepted", &[]);
+    assert!(Values::read(&closed.published().path) == large().plus(1.0));
+}
+
+#[test]
+fn a_server_without_room_keeps_its_clients_waiting_until_there_is() {
+    let mut federation = Federation::from_base(&Plan::of(1), |path| large().write(path));
+    let Some(disk) = SmallDisk::mount(&federation.path("server/state/staging"), 1) else {
+        return;
+    };
+    federation.start_server();
+    federation.enrol(&["a"]);
+    let trainer = federation.trainer("a", &large().plus(1.0), 1);
+    federation.start_client("a", &trainer);
+    federation.client("a").wait_for_stderr("storage-full");
+    disk.grow(16);
+    let closed = federation.next_round();
+    assert!(Values::read(&closed.published().path) == large().plus(1.0));
+    federation.client_end("a").well();
+}

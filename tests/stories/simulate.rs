@@ -1,0 +1,119 @@
+//! `fedmerge simulate`, whole: the same seed gives the same model, liars are shown, and an interrupt leaves nothing running.
+
+use std::path::Path;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::harness::command::fedmerge;
+use crate::harness::machine::{processes_with, wait_until};
+use crate::harness::process::{Ended, Process};
+
+fn start(out: &Path, arguments: &[&str]) -> Process {
+    let mut command = fedmerge(&[
+        "simulate",
+        "--local-steps",
+        "5",
+        "--format",
+        "json",
+        "--out",
+    ]);
+    Process::start("simulate", command.arg(out).args(arguments))
+}
+
+fn summary(ended: &Ended) -> Value {
+    let last = ended.stdout.lines().last().unwrap_or_default();
+    serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {ended}"))
+}
+
+#[test]
+fn two_simulations_at_once_with_one_seed_end_in_the_same_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = ["--clients", "4", "--rounds", "2", "--seed", "3"];
+    let running = ["one", "two"].map(|out| start(&dir.path().join(out), &arguments));
+    let [one, two] = running.map(|process| summary(&process.end().well()));
+    assert_eq!(one["rounds"].as_array().unwrap().len(), 2, "{one:#}");
+    assert_eq!(one["rounds"][1]["outcome"], "published", "{one:#}");
+    assert!(
+        one["final"]["model"]
+            .as_str()
+            .unwrap()
+            .starts_with("blake3:"),
+        "{one:#}"
+    );
+    assert_eq!(one["final"]["model"], two["final"]["model"]);
+    for file in [
+        "server/state/ledger.sqlite",
+        "server/models/2/fedmerge.json",
+        "logs/client-4.log",
+        "summary.json",
+    ] {
+        assert!(
+            dir.path().join("one").join(file).exists(),
+            "{file} is missing"
+        );
+    }
+}
+
+#[test]
+fn attackers_that_hand_in_nan_are_rejected_and_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let attack = [
+        "--clients",
+        "4",
+        "--rounds",
+        "1",
+        "--attack",
+        "nan",
+        "--attackers",
+        "1",
+    ];
+    let ended = start(&dir.path().join("out"), &attack).end().well();
+    let summary = summary(&ended);
+    let round = &summary["rounds"][0];
+    assert_eq!(
+        (&round["accepted"], &round["rejected"]),
+        (&3.into(), &1.into()),
+        "{summary:#}"
+    );
+    let refused = &round["refused"][0];
+    assert_eq!(
+        (&refused["client"], &refused["outcome"]),
+        (&"client-4".into(), &"rejected".into())
+    );
+    let reason = refused["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("non-finite") && reason.contains("tensor `"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn an_interrupted_simulation_leaves_its_results_and_no_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let mark = format!("FEDMERGE_TEST_MARK={}", out.display());
+    let (name, value) = mark.split_once('=').unwrap();
+    let mut command = fedmerge(&["simulate", "--clients", "3", "--rounds", "10000", "--out"]);
+    let process = Process::start("simulate", command.arg(&out).env(name, value));
+    // The row of the first round.
+    process.wait_for_stdout("    1  ");
+    let running = processes_with(&mark).len();
+    assert!(
+        running >= 5,
+        "{running} processes: the simulation, its server and 3 clients are missing"
+    );
+
+    process.signal(Signal::INT);
+    let ended = process.end().with_code(75);
+    let said = format!(
+        "every process is stopped; what they left is in {}",
+        out.display()
+    );
+    assert!(ended.stderr.contains(&said), "{ended}");
+    assert!(ended.stderr.contains("interrupted after round"), "{ended}");
+    wait_until("the end of every process", || {
+        processes_with(&mark).is_empty()
+    });
+    assert!(out.join("summary.json").exists());
+}
