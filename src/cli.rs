@@ -28,8 +28,8 @@ use crate::simulate::{AttackArguments, SimulateArguments};
   fedmerge server init hub && fedmerge server run --dir hub
   fedmerge client enrol --server https://hub:7600 --token fm1.… --dir site
 
-Exit codes: 0 ok, 64 usage, 65 bad data, 69 unavailable, 70 bug, 75 temporary (try again), 77 not permitted,
-78 bad configuration.")]
+Exit codes: 0 ok, 64 usage, 65 bad data, 69 unavailable, 70 bug, 75 temporary (try again),
+77 not permitted, 78 bad configuration.")]
 struct Cli {
     #[command(flatten)]
     global: GlobalArguments,

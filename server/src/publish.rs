@@ -136,6 +136,14 @@ impl From<ImportBaseError> for Failure {
     fn from(error: ImportBaseError) -> Self {
         let hint = "set `base` in federation.toml to a .safetensors file, or to a directory that holds model.safetensors";
         match &error {
+            ImportBaseError::Read(ReadCheckpointError::NoCheckpoint { .. }) => {
+                Self::from_error(ExitCode::BadConfiguration, &error).with_hint(hint)
+            }
+            ImportBaseError::Read(ReadCheckpointError::Io { source, .. })
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
+                Self::from_error(ExitCode::BadConfiguration, &error).with_hint(hint)
+            }
             ImportBaseError::Read(_) | ImportBaseError::NothingToMerge { .. } => {
                 Self::from_error(ExitCode::BadData, &error).with_hint(hint)
             }

@@ -1,7 +1,7 @@
 //! Uploads, from the announcement to the decision: what bytes are wanted, where they are, and when intake sees them.
 //!
-//! Invariants: bytes are taken only for the round that collects, from a header that nothing speaks against; what only its
-//! header condemns is decided without a byte. A client has one upload at a time, so what it can leave here is bounded.
+//! Invariants: bytes are taken only from a client that the collecting round waits for, and only when nothing in the header
+//! speaks against them; what need not be looked at is decided without a byte. A client has one upload at a time, so what it can leave here is bounded.
 //! Announced again, after any loss, the same update is the same upload.
 
 use std::io;
@@ -56,6 +56,18 @@ pub struct Begun {
     pub id: UploadId,
     /// Bytes that need not be sent.
     pub durable_bytes: u64,
+}
+
+/// How a client stands in a round. The view that this is read from may be older than the coordinator's state, never newer.
+enum Standing {
+    /// Its update is waited for, and starts from this base.
+    Awaited(ModelRef),
+    /// Its part is decided, or the round collects no longer.
+    Decided,
+    /// The round collects, but not from it.
+    NotInvited,
+    /// The round has not begun.
+    Ahead,
 }
 
 /// Why intake could not look at an update: this server's fault.
@@ -141,11 +153,21 @@ impl Uploads {
         own.map(|row| row.header).ok_or_else(|| unknown(id))
     }
 
-    /// The round that collects, and its base.
-    fn collecting(&self) -> Option<(RoundNumber, ModelRef)> {
+    /// How a client stands in the round that its update is for.
+    fn standing(&self, client: &ClientId, round: RoundNumber) -> Standing {
         let view = self.federation.now();
-        let round = view.round.filter(|_| view.phase == "collecting")?;
-        Some((round, view.base))
+        match view.round {
+            Some(newest) if round < newest => Standing::Decided,
+            Some(newest) if round == newest && view.phase == "collecting" => {
+                match view.clients.get(client) {
+                    Some(None) => Standing::Awaited(view.base),
+                    Some(Some(_)) => Standing::Decided,
+                    None => Standing::NotInvited,
+                }
+            }
+            Some(newest) if round == newest => Standing::Decided,
+            Some(_) | None => Standing::Ahead,
+        }
     }
 
     fn terms(&self, base: &ModelRef) -> Terms {
@@ -163,12 +185,10 @@ impl Uploads {
     }
 
     fn wants_bytes(&self, client: &ClientId, header: &UpdateHeader) -> bool {
-        let base = self
-            .collecting()
-            .filter(|(round, _)| *round == header.round)
-            .map(|(_, base)| base);
-        base.is_some_and(|base| intake::prejudge(header, &self.terms(&base)).is_ok())
-            && !self.place(client, header).exists()
+        let Standing::Awaited(base) = self.standing(client, header.round) else {
+            return false;
+        };
+        intake::prejudge(header, &self.terms(&base)).is_ok() && !self.place(client, header).exists()
     }
 
     /// Bytes that need not be sent: those that are there, or all, where none are wanted.
@@ -192,30 +212,18 @@ impl Uploads {
         id: &UploadId,
         header: &UpdateHeader,
     ) -> Result<Result<UpdateRef, Rejection>, Refusal> {
-        let Some((_, base)) = self
-            .collecting()
-            .filter(|(round, _)| *round == header.round)
-        else {
-            return Ok(self.judge_late(header));
+        let base = match self.standing(client, header.round) {
+            Standing::Awaited(base) => base,
+            // What is decided is never taken back: the coordinator repeats its answer, or says that it is too late.
+            Standing::Decided => return Ok(Ok(update_ref(header))),
+            Standing::NotInvited => return Ok(Err(Rejection::not_invited(header.round))),
+            Standing::Ahead => return Ok(Err(Rejection::round_closed(header.round))),
         };
         let terms = self.terms(&base);
         if let Err(rejection) = intake::prejudge(header, &terms) {
             return Ok(Err(rejection));
         }
         self.examine(client, id, header, &base, terms).await
-    }
-
-    /// A round that collects no longer never does again: the coordinator repeats its answer, or says that it is over.
-    fn judge_late(&self, header: &UpdateHeader) -> Result<UpdateRef, Rejection> {
-        let newest = self.federation.now().round;
-        if newest.is_none_or(|newest| header.round > newest) {
-            return Err(Rejection::round_closed(header.round));
-        }
-        Ok(UpdateRef {
-            payload: header.payload,
-            num_examples: header.num_examples,
-            bytes: header.payload_bytes,
-        })
     }
 
     async fn examine(
@@ -251,6 +259,14 @@ impl Uploads {
             Ok(Err(error)) => Err(failed(&error)),
             Err(error) => Err(failed(&error)),
         }
+    }
+}
+
+fn update_ref(header: &UpdateHeader) -> UpdateRef {
+    UpdateRef {
+        payload: header.payload,
+        num_examples: header.num_examples,
+        bytes: header.payload_bytes,
     }
 }
 

@@ -160,7 +160,8 @@ impl Settings {
                 "--clients {} must be from 1 to {MOST_CLIENTS}",
                 arguments.clients
             );
-            return Err(Failure::new(ExitCode::Usage, message));
+            return Err(Failure::new(ExitCode::Usage, message)
+                .with_hint("8 is a good number to begin with"));
         }
         let attackers = attackers(&arguments)?;
         let hostile = attackers.map_or(0, |attackers| attackers.count);
@@ -202,7 +203,8 @@ fn attackers(arguments: &SimulateArguments) -> Result<Option<Attackers>, Failure
             "--attackers {count} is more than --clients {}",
             arguments.clients
         );
-        return Err(Failure::new(ExitCode::Usage, message));
+        return Err(Failure::new(ExitCode::Usage, message)
+            .with_hint("lower --attackers or raise --clients"));
     }
     Ok(Some(Attackers { attack, count }))
 }
@@ -217,6 +219,7 @@ fn read_plan(arguments: &SimulateArguments) -> Result<Table, Failure> {
             format!("cannot read the plan {}", path.display()),
         )
         .with_source(error)
+        .with_hint("give a federation.toml, or none: simulate has a plan of its own")
     };
     let text = std::fs::read_to_string(path).map_err(|error| bad(&error))?;
     text.parse().map_err(|error: toml::de::Error| bad(&error))

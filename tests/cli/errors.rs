@@ -84,6 +84,7 @@ fn a_token_that_was_cut_off_is_told_without_being_repeated() {
 fn no_clients_are_too_few() {
     assert_snapshot!(seen(&["simulate", "--clients", "0"]), @r#"
     error: --clients 0 must be from 1 to 1000
+    hint: 8 is a good number to begin with
     exit code 64
     "#);
 }
@@ -93,6 +94,7 @@ fn a_plan_that_is_not_there_is_named() {
     assert_snapshot!(seen(&["simulate", "no-such.toml"]), @r#"
     error: cannot read the plan no-such.toml
     caused by: No such file or directory (os error 2)
+    hint: give a federation.toml, or none: simulate has a plan of its own
     exit code 78
     "#);
 }

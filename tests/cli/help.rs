@@ -29,6 +29,7 @@ fn the_program_introduces_itself() {
 
     Commands:
       simulate     Run a server and many client processes on this machine: real training, TLS and tokens
+      server       Hold a federation: make it, serve it, let clients in, look at it
       client       Take part in a federation
       completions  Print a completion script for a shell
       help         Print this message or the help of the given subcommand(s)
@@ -62,9 +63,8 @@ fn the_program_introduces_itself() {
       fedmerge server init hub && fedmerge server run --dir hub
       fedmerge client enrol --server https://hub:7600 --token fm1.… --dir site
 
-    Exit codes: 0 ok, 64 usage, 65 bad data, 69 unavailable, 70 bug, 75 temporary (try again), 77 not
-    permitted,
-    78 bad configuration.
+    Exit codes: 0 ok, 64 usage, 65 bad data, 69 unavailable, 70 bug, 75 temporary (try again),
+    77 not permitted, 78 bad configuration.
     "#);
 }
 

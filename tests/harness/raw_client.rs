@@ -127,15 +127,18 @@ impl RawClient {
         Ok(answer.outcome.expect("neither accepted nor rejected"))
     }
 
-    /// Announces, sends and commits an update in one go.
+    /// Announces an update, sends what is wanted of it, and commits it.
     pub(crate) fn submit(
         &self,
         header: v1::UpdateHeader,
         payload: &'static [u8],
     ) -> Answer<Outcome> {
-        let upload = self.begin_upload(header)?.upload_id;
-        self.send(&upload, chunk(0, Bytes::from_static(payload)))?;
-        self.commit(&upload)
+        let payload_bytes = header.payload_bytes;
+        let begun = self.begin_upload(header)?;
+        if begun.durable_bytes < payload_bytes {
+            self.send(&begun.upload_id, chunk(0, Bytes::from_static(payload)))?;
+        }
+        self.commit(&begun.upload_id)
     }
 
     /// Says how far the work on a round is.

@@ -66,12 +66,14 @@ fn what_is_left_is_whole(federation: &Federation) {
         (&["clients", "list"][..], "a"),
         (&["rounds", "list"][..], "published"),
         (&["models", "list"][..], "blake3:"),
-        (&["status"][..], "story"),
     ] {
         let command = [&["server"], words, &["--dir", "server"]].concat();
         let listed = federation.run(&command).well().stdout;
         assert!(listed.contains(expected), "{command:?} printed:\n{listed}");
     }
+    federation
+        .run(&["server", "status", "--dir", "server"])
+        .refused(69, &["no server runs"]);
 }
 
 #[test]

@@ -90,9 +90,14 @@ fn hostile_peers_get_typed_refusals_and_the_honest_publish_their_rounds() {
     closed.expect("mallory", "rejected", &["malformed"]);
 
     federation.server().next_event("round-opened");
+    // An update for a past round is too late; an answer to one that was decided in it is given again.
+    rejected(
+        eve.submit(header(&task, PAYLOAD), PAYLOAD),
+        v1::RejectionCode::RoundClosed,
+    );
     rejected(
         mallory.submit(header(&task, PAYLOAD), PAYLOAD),
-        v1::RejectionCode::RoundClosed,
+        v1::RejectionCode::Malformed,
     );
     drop(mallory);
     for gate in &mut gates {
@@ -149,7 +154,13 @@ fn uploads_are_checked(mallory: &RawClient, eve: &RawClient, task: &v1::Invitati
         payload_bytes: u64::MAX,
         ..header(task, PAYLOAD)
     };
-    refused(mallory.begin_upload(endless), RefusalReason::TooLarge);
+    // What its header condemns is decided without a byte: all of it counts as there, and none is taken.
+    let condemned = mallory.begin_upload(endless).unwrap();
+    assert_eq!(condemned.durable_bytes, u64::MAX);
+    refused(
+        mallory.send(&condemned.upload_id, chunk(0, Bytes::from_static(PAYLOAD))),
+        RefusalReason::UploadUnknown,
+    );
     refused(mallory.report_progress(0), RefusalReason::InvalidRequest);
     refused(
         mallory.download(&Digest::of(b"other")),

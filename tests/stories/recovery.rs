@@ -94,7 +94,7 @@ fn a_second_process_with_a_clients_identity_is_turned_away() {
     let in_the_same_directory = federation.run(&["client", "run", "--dir", "a", "--train", "true"]);
     let ended = in_the_same_directory.with_code(75);
     assert!(
-        ended.stderr.contains("another fedmerge client (pid "),
+        ended.stderr.contains("another fedmerge process (pid "),
         "{ended}"
     );
     assert!(ended.stderr.contains("hint: "), "{ended}");

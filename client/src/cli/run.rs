@@ -22,8 +22,9 @@ pub(super) const EXAMPLES: &str = "\
 Example:
   fedmerge client run --dir ward-3 --train 'python train.py --data ward-3.csv'
 
-The command gets FEDMERGE_BASE, FEDMERGE_OUT, FEDMERGE_ROUND and FEDMERGE_CONFIG, reads the base, writes the
-fine-tuned checkpoint, and may print JSON lines such as {\"progress\":0.4,\"loss\":0.31} and
+The command gets FEDMERGE_BASE, FEDMERGE_OUT, FEDMERGE_ROUND and FEDMERGE_CONFIG, reads the base,
+writes the fine-tuned checkpoint, and may print JSON lines such as
+{\"progress\":0.4,\"loss\":0.31} and
 {\"num_examples\":1280,\"metrics\":{\"accuracy\":0.9}}.";
 
 /// What `client run` takes.

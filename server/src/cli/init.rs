@@ -52,7 +52,7 @@ pub(super) fn run(arguments: &InitArguments, output: &Output) -> Result<(), Fail
             "`{}` is a server's directory already",
             arguments.dir.display()
         );
-        return Err(Failure::new(ExitCode::BadConfiguration, message)
+        return Err(Failure::new(ExitCode::Usage, message)
             .with_hint("choose a new directory; what is there was not touched"));
     }
     let authority = Authority::create(&directory, &name, Clock::system().now())?;

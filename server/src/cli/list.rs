@@ -104,7 +104,7 @@ pub(super) async fn rounds(command: &RoundsCommand, output: &Output) -> Result<(
             let rounds = read(arguments, RoundNumber::new(0)).await?;
             let rows = rounds.iter().map(|round| {
                 let outcome = match &round.model {
-                    Some(model) => format!("model {}", model.version),
+                    Some(model) => format!("published model {}", model.version),
                     None => format!("abandoned: {}", round.reason),
                 };
                 [

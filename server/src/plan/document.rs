@@ -98,7 +98,10 @@ impl From<ReadDocumentError> for Failure {
             ),
             ReadDocumentError::UnknownKey { hint, .. }
             | ReadDocumentError::NotAvailable { hint, .. } => failure.with_hint(hint),
-            ReadDocumentError::Read { .. } | ReadDocumentError::Parse { .. } => failure,
+            ReadDocumentError::Parse { .. } => failure.with_hint(
+                "mend that line, then see that all is right: fedmerge server check-config",
+            ),
+            ReadDocumentError::Read { .. } => failure,
         }
     }
 }
