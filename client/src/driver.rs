@@ -4,6 +4,7 @@
 //! way). The client waits here and nowhere else. No decision is made here.
 
 mod attend;
+mod teller;
 mod work;
 
 use std::path::PathBuf;
@@ -20,17 +21,17 @@ use fedmerge_proto::v1::round_client::RoundClient;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::agent::{Agent, Effect, Event, Stay};
 use crate::cache::Cache;
 use crate::link::trouble::Trouble;
 use crate::link::{Greeting, Link};
-use crate::milestone::Milestone;
 use crate::policy::Policy;
 use crate::settings::{ClientDirectory, Settings};
 use crate::trainer::command::TrainerCommand;
+use teller::Teller;
 
 /// Reports that wait for the driver before whoever makes them waits, too.
 const EVENTS_AHEAD: usize = 16;
@@ -52,6 +53,14 @@ pub struct Site {
     pub stay: Stay,
     /// How long to wait for another process with the same certificate.
     pub identity_wait: Millis,
+}
+
+/// At a moment; never, without one.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// What reaches the driver.
@@ -113,14 +122,19 @@ pub async fn drive_until(
         reports,
         work: None,
         errands: JoinSet::new(),
-        output,
+        teller: Teller::new(output),
     };
     let _attendance = driver.attend();
     tokio::pin!(stop);
     loop {
+        let due = driver.teller.due();
         let report = tokio::select! {
             Some(report) = incoming.recv() => report,
             () = &mut stop => Report::Event(Event::StopAsked),
+            () = at(due) => {
+                driver.teller.release();
+                continue;
+            }
         };
         match report {
             Report::Fatal(failure) => {
@@ -152,7 +166,7 @@ struct Driver {
     reports: mpsc::Sender<Report>,
     work: Option<AbortOnDropHandle<()>>,
     errands: JoinSet<()>,
-    output: Output,
+    teller: Teller,
 }
 
 impl Driver {
@@ -180,7 +194,7 @@ impl Driver {
                 }
                 Effect::Abort => self.abort().await,
                 Effect::Decline { round, decline } => self.decline(round, decline),
-                Effect::Tell(milestone) => self.tell(&milestone),
+                Effect::Tell(milestone) => self.teller.tell(&milestone),
                 Effect::Leave => {
                     self.leave().await;
                     return Next::Leave;
@@ -229,15 +243,6 @@ impl Driver {
             }
         });
         while self.errands.try_join_next().is_some() {}
-    }
-
-    fn tell(&self, milestone: &Milestone) {
-        if *milestone == Milestone::ExamplesUnknown {
-            self.output.note(milestone);
-        } else {
-            self.output.line(milestone);
-        }
-        self.output.json(milestone);
     }
 
     async fn leave(&mut self) {

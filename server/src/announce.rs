@@ -223,7 +223,7 @@ impl Announcer {
             self.opened = round.get();
             self.output.json(&Line::RoundOpened { round, invited });
             self.output.line(format_args!(
-                "round {round}: {invited} invited; waiting for {}",
+                "round {round}: {invited} invited, waiting for {}",
                 view.waiting_for
             ));
         }

@@ -72,20 +72,20 @@ pub struct DirectoryArguments {
 }
 
 impl DirectoryArguments {
-    /// An absolute path, so that what is printed means the same elsewhere.
-    fn directory(&self) -> ServerDirectory {
-        ServerDirectory::new(std::path::absolute(&self.dir).unwrap_or_else(|_| self.dir.clone()))
+    /// The directory of a server that was made before, as an absolute path: what is printed means the same elsewhere.
+    fn directory(&self) -> Result<ServerDirectory, Failure> {
+        let absolute = std::path::absolute(&self.dir).unwrap_or_else(|_| self.dir.clone());
+        let directory = ServerDirectory::new(absolute);
+        if directory.settings().exists() {
+            return Ok(directory);
+        }
+        let message = format!("`{}` is not a server's directory", self.dir.display());
+        Err(Failure::new(ExitCode::BadConfiguration, message)
+            .with_hint("give --dir, or make one: fedmerge server init DIR"))
     }
 
-    /// The ledger of a server that was made before.
     async fn ledger(&self) -> Result<Ledger, Failure> {
-        let directory = self.directory();
-        if !directory.settings().exists() {
-            let message = format!("`{}` is not a server's directory", self.dir.display());
-            return Err(Failure::new(ExitCode::BadConfiguration, message)
-                .with_hint("give --dir, or make one: fedmerge server init DIR"));
-        }
-        Ok(Ledger::open(&directory.ledger()).await?)
+        Ok(Ledger::open(&self.directory()?.ledger()).await?)
     }
 }
 

@@ -32,7 +32,7 @@ pub enum Assignment {
     Standby {
         /// What the federation waits for, one line that names no client.
         waiting_for: String,
-        /// What became of the last round, one line; empty before the first.
+        /// What became of the last round, one line; empty before the first and while a round is open.
         last_round: String,
     },
     /// A task is open.
@@ -119,7 +119,9 @@ impl Coordinator {
         {
             return Assignment::Invited(collecting.round.task());
         }
-        let last_round = self.state.last_round.as_ref();
+        // While a round is open its outcome is what matters; that of the round before was told, or shows in the base.
+        let is_between = matches!(self.state.phase, Phase::Gathering(_));
+        let last_round = self.state.last_round.as_ref().filter(|_| is_between);
         Assignment::Standby {
             waiting_for: self.sentence(Audience::Client),
             last_round: last_round.map(story_for_clients).unwrap_or_default(),
@@ -194,7 +196,7 @@ fn evaluating_sentence(evaluating: &Evaluating, audience: Audience) -> String {
     )
 }
 
-/// ` (waiting for client-2, client-7 and 1 more)`, for an administrator.
+/// `, missing client-2, client-7 and 1 more,`, for an administrator.
 fn names<'a>(clients: impl Iterator<Item = &'a ClientId>, audience: Audience) -> String {
     let clients: Vec<&str> = clients.map(ClientId::as_str).collect();
     if audience == Audience::Client || clients.is_empty() {
@@ -202,9 +204,9 @@ fn names<'a>(clients: impl Iterator<Item = &'a ClientId>, audience: Audience) ->
     }
     let named = &clients[..clients.len().min(NAMED)];
     match (clients.len() - named.len(), named) {
-        (0, [first, second]) => format!(" (waiting for {first} and {second})"),
-        (0, named) => format!(" (waiting for {})", named.join(", ")),
-        (more, named) => format!(" (waiting for {} and {more} more)", named.join(", ")),
+        (0, [first, second]) => format!(", missing {first} and {second},"),
+        (0, named) => format!(", missing {},", named.join(", ")),
+        (more, named) => format!(", missing {} and {more} more,", named.join(", ")),
     }
 }
 

@@ -7,7 +7,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use fedmerge_common::failure::{ExitCode, Failure};
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::output::Output;
-use fedmerge_common::units::{ByteSize, Millis};
+use fedmerge_common::units::{ByteSize, Millis, Timestamp};
 
 use super::DirectoryArguments;
 use crate::announce::ClosedRound;
@@ -70,6 +70,11 @@ pub(super) fn table<const N: usize>(
     lines.join("\n")
 }
 
+/// A moment to the second: enough for people, and of one width.
+pub(super) fn second(moment: Timestamp) -> String {
+    Timestamp::new(moment.unix_seconds() * 1000).to_string()
+}
+
 pub(super) async fn clients(command: &ClientsCommand, output: &Output) -> Result<(), Failure> {
     let ClientsCommand::List(arguments) = command;
     let ledger = arguments.ledger().await?;
@@ -81,7 +86,7 @@ pub(super) async fn clients(command: &ClientsCommand, output: &Output) -> Result
             .map(|(key, value)| format!("{key}={value}"));
         [
             client.id.to_string(),
-            client.enrolled.to_string(),
+            second(client.enrolled),
             client.token.to_string(),
             labels.collect::<Vec<_>>().join(" "),
         ]
@@ -134,7 +139,7 @@ async fn read(
     arguments: &DirectoryArguments,
     first: RoundNumber,
 ) -> Result<Vec<ClosedRound>, Failure> {
-    let (directory, ledger) = (arguments.directory(), arguments.ledger().await?);
+    let (directory, ledger) = (arguments.directory()?, arguments.ledger().await?);
     let stories: Vec<RoundStory> = ledger.rounds(first).await?;
     let rounds = stories
         .iter()
@@ -170,7 +175,7 @@ async fn show(arguments: &ShowArguments, output: &Output) -> Result<(), Failure>
 
 pub(super) async fn models(command: &ModelsCommand, output: &Output) -> Result<(), Failure> {
     let ModelsCommand::List(arguments) = command;
-    let (directory, ledger) = (arguments.directory(), arguments.ledger().await?);
+    let (directory, ledger) = (arguments.directory()?, arguments.ledger().await?);
     let models = ledger.models().await?;
     let path = |version| -> PathBuf { directory.model(version).join(files::MODEL) };
     let rows = models.iter().map(|stored| {
@@ -180,7 +185,7 @@ pub(super) async fn models(command: &ModelsCommand, output: &Output) -> Result<(
                 .round
                 .map_or("-".to_owned(), |round| round.to_string()),
             ByteSize::new(stored.model.size_bytes).to_string(),
-            stored.published.to_string(),
+            second(stored.published),
             format!("blake3:{}…", stored.model.digest.short()),
             path(stored.model.version).display().to_string(),
         ]

@@ -1,5 +1,7 @@
 //! `fedmerge server run` and `fedmerge server check-config`.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 use fedmerge_common::failure::{ExitCode, Failure};
 use fedmerge_common::output::Output;
@@ -34,10 +36,8 @@ pub struct RunArguments {
 }
 
 pub(super) fn run(arguments: RunArguments, output: Output) -> Result<(), Failure> {
-    let directory = arguments.directory.directory();
-    if directory.settings().exists() {
-        telemetry::start(&directory, &output)?;
-    }
+    let directory = arguments.directory.directory()?;
+    telemetry::start(&directory, &output)?;
     let options = Options {
         listen: arguments.listen,
         stay: if arguments.exit_when_done {
@@ -51,6 +51,11 @@ pub(super) fn run(arguments: RunArguments, output: Output) -> Result<(), Failure
         let app = App::build(directory, &options, output).await?;
         app.serve(interrupted).await
     })
+}
+
+/// A path without the detours by which it was found.
+fn shown(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 /// Ends when a person or supervisor asks to stop.
@@ -71,7 +76,7 @@ fn interrupted() -> Result<impl Future<Output = ()>, Failure> {
 }
 
 pub(super) fn check(arguments: &DirectoryArguments, output: &Output) -> Result<(), Failure> {
-    let checked = app::check(&arguments.directory())?;
+    let checked = app::check(&arguments.directory()?)?;
     let (plan, merge) = (&checked.plan, &checked.merge);
     let tensors: usize = merge.tensors().len();
     output.line(format_args!(
@@ -83,7 +88,7 @@ pub(super) fn check(arguments: &DirectoryArguments, output: &Output) -> Result<(
     ));
     output.line(format_args!(
         "base {}: {tensors} tensors to merge",
-        plan.base.display()
+        shown(&plan.base).display()
     ));
     output.line(format_args!(
         "a merge needs at most {} of memory, whatever the model's size",

@@ -29,7 +29,7 @@ pub struct StatusArguments {
 }
 
 pub(super) async fn run(arguments: &StatusArguments, output: &Output) -> Result<(), Failure> {
-    let mut admin = ask::connect(&arguments.directory.directory()).await?;
+    let mut admin = ask::connect(&arguments.directory.directory()?).await?;
     if arguments.watch {
         let answer = admin.watch_status(v1::WatchStatusRequest {}).await;
         let mut statuses = answer.map_err(|status| ask::refused(&status))?.into_inner();
@@ -69,12 +69,18 @@ fn base(status: &v1::Status) -> Result<ModelRef, Failure> {
 
 fn in_one_line(status: &v1::Status) -> String {
     if status.ended.is_empty() {
-        format!(
-            "round {}, {}: waiting for {}",
-            status.round, status.phase, status.waiting_for
-        )
+        format!("{}: waiting for {}", now(status), status.waiting_for)
     } else {
         format!("ended: {}", status.ended)
+    }
+}
+
+fn now(status: &v1::Status) -> String {
+    let (round, phase) = (status.round, &status.phase);
+    if phase == "gathering" {
+        format!("gathering for round {}", round.saturating_add(1))
+    } else {
+        format!("round {round}, {phase}")
     }
 }
 
@@ -92,10 +98,7 @@ fn in_lines(status: &v1::Status) -> Result<Vec<String>, Failure> {
         format!("rounds       {} over", status.rounds_ended),
     ];
     if status.ended.is_empty() {
-        lines.push(format!(
-            "now          round {}, {}",
-            status.round, status.phase
-        ));
+        lines.push(format!("now          {}", now(status)));
         if status.invited > 0 {
             let updates = format!("{} of {} invited", status.accepted, status.invited);
             lines.push(format!("updates      {updates}"));

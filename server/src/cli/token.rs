@@ -11,7 +11,7 @@ use fedmerge_common::units::{Millis, Timestamp};
 use fedmerge_proto::convert::admin::TokenRequest;
 
 use super::DirectoryArguments;
-use super::list::table;
+use super::list::{second, table};
 use crate::enrolment::authority::Authority;
 use crate::enrolment::token;
 use crate::store::ledger::{Revocation, TokenRow};
@@ -77,7 +77,7 @@ pub(super) async fn run(command: TokenCommand, output: &Output) -> Result<(), Fa
 }
 
 async fn create(arguments: CreateArguments, output: &Output) -> Result<(), Failure> {
-    let authority = Authority::load(&arguments.directory.directory())?;
+    let authority = Authority::load(&arguments.directory.directory()?)?;
     let ledger = arguments.directory.ledger().await?;
     let labels: BTreeMap<String, String> = arguments.labels.into_iter().collect();
     let request = TokenRequest {
@@ -116,7 +116,7 @@ async fn list(arguments: &DirectoryArguments, output: &Output) -> Result<(), Fai
         [
             token.id.to_string(),
             format!("{} of {}", token.used, token.uses),
-            token.expires.to_string(),
+            second(token.expires),
             state(token, now).to_owned(),
         ]
     });

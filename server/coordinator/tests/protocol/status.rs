@@ -36,17 +36,17 @@ fn each_wait_is_told_with_its_numbers_and_its_end() {
     }
     assert_eq!(
         told(&federation),
-        "5 of 8 updates (waiting for client-2, client-6 and 1 more) until 12:10:00 UTC"
+        "5 of 8 updates, missing client-2, client-6 and 1 more, until 12:10:00 UTC"
     );
     federation.decline(6, 1);
     assert_eq!(
         told(&federation),
-        "5 of 7 updates (waiting for client-2 and client-7) until 12:10:00 UTC"
+        "5 of 7 updates, missing client-2 and client-7, until 12:10:00 UTC"
     );
     federation.submit(2, 1);
     assert_eq!(
         told(&federation),
-        "6 of 7 updates (waiting for client-7) until 12:10:00 UTC"
+        "6 of 7 updates, missing client-7, until 12:10:00 UTC"
     );
     federation.submit(7, 1);
     assert_eq!(told(&federation), "the merge of 7 updates");
