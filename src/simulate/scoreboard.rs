@@ -3,6 +3,8 @@
 //! Rows go to standard output; on a terminal a spinner below them, on standard error, says what is under way. With
 //! `--format json` standard output carries the summary alone, as its last line.
 
+mod words;
+
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,7 @@ use super::server_event::{PublishedModel, RoundClosed};
 use super::settings::Settings;
 use super::stage::Stage;
 use super::summary::{Final, Refused, Round, Summary};
+use words::{blocks, grouped, span};
 
 const TICK: Duration = Duration::from_millis(120);
 /// Columns when nobody says how many there are.
@@ -349,100 +352,4 @@ fn spinner(output: &Output) -> ProgressBar {
     }
     spinner.enable_steady_tick(TICK);
     spinner
-}
-
-/// Eighths of a character, left to right.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a share of a few columns"
-)]
-#[expect(clippy::cast_precision_loss, reason = "a few columns")]
-fn blocks(share: f64, columns: usize) -> String {
-    let eighths = (share.clamp(0.0, 1.0) * columns as f64 * 8.0).round() as usize;
-    let rest = [
-        None,
-        Some('▏'),
-        Some('▎'),
-        Some('▍'),
-        Some('▌'),
-        Some('▋'),
-        Some('▊'),
-        Some('▉'),
-    ][eighths % 8];
-    "█".repeat(eighths / 8).chars().chain(rest).collect()
-}
-
-/// `412 ms`, `3.2 s` or `2 m 05 s`.
-fn span(ms: u64) -> String {
-    match ms {
-        0..1000 => format!("{ms} ms"),
-        1000..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
-        _ => format!("{} m {:02} s", ms / 60_000, ms % 60_000 / 1000),
-    }
-}
-
-/// One line for all clients with the same fate.
-fn grouped(refused: &[Refused]) -> Vec<String> {
-    let mut groups: Vec<(&Refused, Vec<&str>)> = Vec::new();
-    for client in refused {
-        let same = |group: &&mut (&Refused, Vec<&str>)| {
-            group.0.outcome == client.outcome && group.0.reason == client.reason
-        };
-        match groups.iter_mut().find(same) {
-            Some((_, names)) => names.push(&client.client),
-            None => groups.push((client, vec![&client.client])),
-        }
-    }
-    let line = |(fate, names): (&Refused, Vec<&str>)| {
-        let reason = fate.reason.lines().next().unwrap_or_default();
-        let colon = if reason.is_empty() { "" } else { ": " };
-        format!("{} {}{colon}{reason}", names.join(", "), fate.outcome)
-    };
-    groups.into_iter().map(line).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spans_read_well() {
-        assert_eq!(
-            [span(0), span(412), span(3250), span(125_000)],
-            ["0 ms", "412 ms", "3.2 s", "2 m 05 s"]
-        );
-    }
-
-    #[test]
-    fn a_bar_is_as_long_as_its_share() {
-        assert_eq!(
-            [
-                blocks(0.0, 4),
-                blocks(0.5, 4),
-                blocks(1.0, 4),
-                blocks(0.53, 4)
-            ],
-            ["", "██", "████", "██▏"]
-        );
-        assert_eq!(blocks(f64::NAN, 4), "");
-    }
-
-    #[test]
-    fn clients_with_one_fate_share_a_line() {
-        let refused = |client: &str, reason: &str| Refused {
-            client: client.into(),
-            outcome: "rejected".into(),
-            reason: reason.into(),
-        };
-        let lines = grouped(&[
-            refused("a", "non-finite: w"),
-            refused("b", "too late"),
-            refused("c", "non-finite: w"),
-        ]);
-        assert_eq!(
-            lines,
-            ["a, c rejected: non-finite: w", "b rejected: too late"]
-        );
-    }
 }

@@ -1,0 +1,202 @@
+//! Flags over the plan file over a simulation's own defaults: what `federation.toml` says in the end.
+
+use fedmerge_common::failure::{ExitCode, Failure};
+use toml::{Table, Value};
+
+use super::DEFAULT_TOLERATE;
+use super::arguments::{ClipNorm, SimulateArguments};
+
+const DEFAULT_ROUNDS: u64 = 10;
+/// The defaults of ties here: one client one vote, and half of the values, suit updates from few clients.
+const TIES_DENSITY: f64 = 0.5;
+const TIES_ELECT: &str = "count";
+
+/// The plan file's table; empty without a file.
+pub(super) fn read_plan(arguments: &SimulateArguments) -> Result<Table, Failure> {
+    let Some(path) = &arguments.plan else {
+        return Ok(Table::new());
+    };
+    let bad = |error: &dyn std::error::Error| {
+        Failure::new(
+            ExitCode::BadConfiguration,
+            format!("cannot read the plan {}", path.display()),
+        )
+        .with_source(error)
+        .with_hint("give a federation.toml, or none: simulate has a plan of its own")
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| bad(&error))?;
+    text.parse().map_err(|error: toml::de::Error| bad(&error))
+}
+
+/// The named table of the plan, made when it is not there.
+fn table<'a>(plan: &'a mut Table, name: &str) -> Result<&'a mut Table, Failure> {
+    plan.entry(name)
+        .or_insert_with(|| Value::Table(Table::new()))
+        .as_table_mut()
+        .ok_or_else(|| {
+            Failure::new(
+                ExitCode::BadConfiguration,
+                format!("`{name}` of the plan is no table"),
+            )
+            .with_hint(format!("write a section [{name}]"))
+        })
+}
+
+fn count(number: usize) -> Value {
+    Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+/// Fills the plan's `[merge]` and tells it in words.
+pub(super) fn overlay_merge(
+    plan: &mut Table,
+    arguments: &SimulateArguments,
+) -> Result<String, Failure> {
+    let merge = table(plan, "merge")?;
+    if let Some(method) = &arguments.method {
+        if merge
+            .get("method")
+            .and_then(Value::as_str)
+            .is_some_and(|planned| planned != method)
+        {
+            // Keys of the plan's own method mean nothing to another one.
+            for key in ["tolerate", "density", "scope", "elect", "normalize"] {
+                merge.remove(key);
+            }
+        }
+        merge.insert("method".into(), method.as_str().into());
+    }
+    let method = merge
+        .entry("method")
+        .or_insert_with(|| "trimmed-mean".into());
+    let method = method.as_str().unwrap_or_default().to_owned();
+    let affordable = DEFAULT_TOLERATE.min((arguments.clients - 1) / 2);
+    let default_tolerate = (method == "trimmed-mean").then_some(affordable);
+    let is_ties = method == "ties";
+    let mut settle = |key: &str, flag: Option<Value>, default: Option<Value>| {
+        if let Some(value) = flag.or_else(|| default.filter(|_| !merge.contains_key(key))) {
+            merge.insert(key.into(), value);
+        }
+    };
+    settle(
+        "tolerate",
+        arguments.tolerate.map(count),
+        default_tolerate.map(count),
+    );
+    settle(
+        "density",
+        arguments.density.map(Value::Float),
+        is_ties.then_some(Value::Float(TIES_DENSITY)),
+    );
+    settle(
+        "elect",
+        arguments.elect.as_deref().map(Value::from),
+        is_ties.then(|| TIES_ELECT.into()),
+    );
+    settle("weight", arguments.weight.as_deref().map(Value::from), None);
+    settle("before", arguments.before.map(clip), None);
+    settle(
+        "seed",
+        None,
+        Some(Value::Integer(
+            i64::try_from(arguments.seed).unwrap_or(i64::MAX),
+        )),
+    );
+    Ok(in_words(&method, merge))
+}
+
+fn clip(norm: ClipNorm) -> Value {
+    let norm = match norm {
+        ClipNorm::Median => Value::from("median"),
+        ClipNorm::Fixed(norm) => Value::Float(norm),
+    };
+    let stage: Table = [
+        ("method".to_owned(), "clip".into()),
+        ("norm".to_owned(), norm),
+    ]
+    .into_iter()
+    .collect();
+    Value::Array(vec![Value::Table(stage)])
+}
+
+fn in_words(method: &str, merge: &Table) -> String {
+    let mut words = method.to_owned();
+    let stages = merge
+        .get("before")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    for stage in stages.filter_map(Value::as_table) {
+        let part = |key: &str| {
+            stage
+                .get(key)
+                .map(|value| value.to_string().replace('"', ""))
+                .unwrap_or_default()
+        };
+        words = format!("{}({}), {words}", part("method"), part("norm"));
+    }
+    for key in ["tolerate", "density", "elect", "lambda"] {
+        if let Some(value) = merge.get(key) {
+            words += &format!(", {key} {}", value.to_string().replace('"', ""));
+        }
+    }
+    words
+}
+
+/// Fills the plan's `[round]`: everyone is invited, and a round needs those who do not lie.
+pub(super) fn overlay_round(
+    plan: &mut Table,
+    arguments: &SimulateArguments,
+    hostile: usize,
+) -> Result<u64, Failure> {
+    let tolerate = plan
+        .get("merge")
+        .and_then(|merge| merge.get("tolerate"))
+        .and_then(Value::as_integer);
+    let tolerate = tolerate
+        .and_then(|tolerate| usize::try_from(tolerate).ok())
+        .unwrap_or(0);
+    let has_plan = arguments.plan.is_some();
+    let round = table(plan, "round")?;
+    if let Some(rounds) = arguments.rounds {
+        round.insert(
+            "count".into(),
+            Value::Integer(i64::try_from(rounds).unwrap_or(i64::MAX)),
+        );
+    }
+    let planned = round
+        .entry("count")
+        .or_insert_with(|| Value::Integer(i64::try_from(DEFAULT_ROUNDS).unwrap_or(10)));
+    let rounds = planned
+        .as_integer()
+        .and_then(|rounds| u64::try_from(rounds).ok())
+        .unwrap_or(0);
+    if rounds == 0 && planned.is_integer() {
+        return Err(Failure::new(
+            ExitCode::Usage,
+            "a simulation must end, and 0 rounds go on until stopped",
+        )
+        .with_hint("give --rounds 10"));
+    }
+    // A plan for another number of clients keeps its proportions only if it fits; otherwise everyone is invited.
+    let target = round
+        .get("cohort")
+        .and_then(|cohort| cohort.get("target"))
+        .and_then(Value::as_integer);
+    let fits = target
+        .and_then(|target| usize::try_from(target).ok())
+        .is_some_and(|target| target <= arguments.clients);
+    if !(has_plan && fits) {
+        let cohort: Table = [("target".to_owned(), count(arguments.clients))]
+            .into_iter()
+            .collect();
+        round.insert("cohort".into(), Value::Table(cohort));
+        let quorum = (arguments.clients - hostile)
+            .max(2 * tolerate + 1)
+            .min(arguments.clients)
+            .max(1);
+        round.insert("quorum".into(), count(quorum));
+    }
+    round.entry("deadline").or_insert_with(|| "2m".into());
+    round.entry("grace").or_insert_with(|| "30s".into());
+    Ok(rounds)
+}
