@@ -75,9 +75,16 @@ pub async fn routes(desk: Desk) -> Routes {
         .set_serving::<EnrolmentServer<enrolment::Service>>()
         .await;
     health.set_serving::<AdminServer<admin::Service>>().await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+    let described = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+    };
+    let reflection = described()
         .build_v1()
+        .expect("the descriptors were compiled with the program");
+    // What grpcurl and most libraries asked for until lately.
+    let older_reflection = described()
+        .build_v1alpha()
         .expect("the descriptors were compiled with the program");
     Routes::new(round.max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(transfer.max_decoding_message_size(MAX_MESSAGE_BYTES))
@@ -85,4 +92,5 @@ pub async fn routes(desk: Desk) -> Routes {
         .add_service(admin.max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(health_service)
         .add_service(reflection)
+        .add_service(older_reflection)
 }
