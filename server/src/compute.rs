@@ -180,6 +180,8 @@ mod tests {
         });
         has_begun.await.unwrap();
         waiting.abort();
+        // Until the task is gone, its future is not dropped.
+        assert!(waiting.await.unwrap_err().is_cancelled());
         was_seen.recv().unwrap();
     }
 }
