@@ -16,12 +16,22 @@ use crate::units::ByteSize;
 /// Longest detail that is kept, bytes.
 pub const MAX_DETAIL_BYTES: usize = 2000;
 
-/// Cuts text to at most `limit_bytes` without splitting a character.
-fn cut(mut text: String, limit_bytes: usize) -> String {
-    if text.len() > limit_bytes {
-        text.truncate(text.floor_char_boundary(limit_bytes));
+/// Text from another machine as it may stand in a terminal: whatever would steer it is spelt out, and it is cut to at most
+/// [`MAX_DETAIL_BYTES`] without splitting a character.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len().min(MAX_DETAIL_BYTES));
+    for character in text.chars() {
+        if character.is_control() && !matches!(character, '\n' | '\t') {
+            plain.extend(character.escape_default());
+        } else {
+            plain.push(character);
+        }
+        if plain.len() > MAX_DETAIL_BYTES {
+            break;
+        }
     }
-    text
+    plain.truncate(plain.floor_char_boundary(MAX_DETAIL_BYTES));
+    plain
 }
 
 macro_rules! codes {
@@ -108,12 +118,12 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    /// A rejection as it came over the wire; the detail is cut to [`MAX_DETAIL_BYTES`].
+    /// A rejection as it came over the wire; the detail is made plain and cut to [`MAX_DETAIL_BYTES`].
     #[must_use]
-    pub fn new(code: RejectionCode, detail: impl Into<String>) -> Self {
+    pub fn new(code: RejectionCode, detail: impl AsRef<str>) -> Self {
         Self {
             code,
-            detail: cut(detail.into(), MAX_DETAIL_BYTES),
+            detail: plain(detail.as_ref()),
         }
     }
 
@@ -247,12 +257,12 @@ pub struct Decline {
 }
 
 impl Decline {
-    /// Gives a reason; the detail is cut to [`MAX_DETAIL_BYTES`].
+    /// Gives a reason; the detail is made plain and cut to [`MAX_DETAIL_BYTES`].
     #[must_use]
-    pub fn new(kind: DeclineKind, detail: impl Into<String>) -> Self {
+    pub fn new(kind: DeclineKind, detail: impl AsRef<str>) -> Self {
         Self {
             kind,
-            detail: cut(detail.into(), MAX_DETAIL_BYTES),
+            detail: plain(detail.as_ref()),
         }
     }
 }
@@ -359,6 +369,15 @@ mod tests {
         assert_eq!(decline.detail.len(), MAX_DETAIL_BYTES);
         let decline = Decline::new(DeclineKind::TrainerFailed, format!("a{}", "é".repeat(2000)));
         assert_eq!(decline.detail.len(), MAX_DETAIL_BYTES - 1);
+    }
+
+    #[test]
+    fn a_detail_does_not_steer_a_terminal() {
+        let decline = Decline::new(DeclineKind::TrainerFailed, "a\u{1b}[2Jb\u{9b}1m\r\n\tc");
+        assert_eq!(decline.detail, "a\\u{1b}[2Jb\\u{9b}1m\\r\n\tc");
+        let rejection = Rejection::new(RejectionCode::Malformed, "\u{7}".repeat(2000));
+        assert!(rejection.detail.starts_with("\\u{7}\\u{7}"));
+        assert!(rejection.detail.len() <= MAX_DETAIL_BYTES);
     }
 
     #[test]

@@ -35,15 +35,6 @@ fn blame(error: ReadCheckpointError) -> Stop {
     }
 }
 
-/// The client's own text may be in the message: it must not steer the terminal of whoever reads it.
 fn malformed(message: &str) -> Stop {
-    let mut plain = String::with_capacity(message.len());
-    for character in message.chars() {
-        if character.is_control() {
-            plain.extend(character.escape_default());
-        } else {
-            plain.push(character);
-        }
-    }
-    Rejection::malformed(plain).into()
+    Rejection::malformed(message).into()
 }
