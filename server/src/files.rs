@@ -78,19 +78,66 @@ pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     rename(&temporary, path)
 }
 
-/// Gives a file or directory another name, durably.
+/// Gives a file, or a directory of files, another name, durably; also one on another file system.
+///
+/// # Errors
+/// When the file system refuses; then nothing has the new name.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => carry_across(from, to)?,
+        result => result?,
+    }
+    sync_parent(to)
+}
+
+/// Copies to the other file system beside the new name, takes it, and removes what was there.
+fn carry_across(from: &Path, to: &Path) -> io::Result<()> {
+    let temporary = to.with_added_extension("part");
+    if !from.is_dir() {
+        copy(from, &temporary)?;
+        fs::rename(&temporary, to)?;
+        return fs::remove_file(from);
+    }
+    make_empty_directory(&temporary)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        copy(&entry.path(), &temporary.join(entry.file_name()))?;
+    }
+    File::open(&temporary)?.sync_all()?;
+    fs::rename(&temporary, to)?;
+    fs::remove_dir_all(from)
+}
+
+/// Copies a file, durably but for its name.
 ///
 /// # Errors
 /// When the file system refuses.
-pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    fs::rename(from, to)?;
-    match to.parent() {
+pub fn copy(from: &Path, to: &Path) -> io::Result<u64> {
+    let bytes = fs::copy(from, to)?;
+    File::open(to)?.sync_all()?;
+    Ok(bytes)
+}
+
+/// Makes a directory in one that is there, durably; one that is there stays.
+///
+/// # Errors
+/// When the file system refuses.
+pub fn make_directory(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(path)?;
+    sync_parent(path)
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
         Some(parent) => File::open(parent)?.sync_all(),
         None => Ok(()),
     }
 }
 
-/// Copies what a model has beside its tensors and its manifest: configuration and tokenizer.
+/// Copies what a model has beside its tensors and its manifest: configuration and tokenizer. Durable once the directory is.
 ///
 /// # Errors
 /// When the file system refuses.
@@ -98,10 +145,10 @@ pub fn copy_companions(from: &Path, to: &Path) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         if is_companion(&entry)? {
-            fs::copy(entry.path(), to.join(entry.file_name()))?;
+            copy(&entry.path(), &to.join(entry.file_name()))?;
         }
     }
-    Ok(())
+    File::open(to)?.sync_all()
 }
 
 fn is_companion(entry: &fs::DirEntry) -> io::Result<bool> {
@@ -145,6 +192,31 @@ mod tests {
             .collect();
         names.sort();
         assert_eq!(names, ["config.json", "tokenizer.model"]);
+    }
+
+    #[test]
+    fn what_is_renamed_goes_to_another_file_system_too() {
+        let (here, there) = (tempfile::tempdir().unwrap(), other_file_system());
+        let file = here.path().join("a");
+        fs::write(&file, "bytes").unwrap();
+        let directory = here.path().join("d");
+        fs::create_dir(&directory).unwrap();
+        fs::write(directory.join("in"), "it").unwrap();
+
+        rename(&file, &there.path().join("b")).unwrap();
+        rename(&directory, &there.path().join("e")).unwrap();
+
+        assert_eq!(fs::read(there.path().join("b")).unwrap(), b"bytes");
+        assert_eq!(fs::read(there.path().join("e/in")).unwrap(), b"it");
+        assert_eq!(fs::read_dir(here.path()).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(there.path()).unwrap().count(), 2);
+        let missing = rename(&file, &there.path().join("b")).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    }
+
+    /// A directory in memory where the machine has such a place: elsewhere than the usual temporary directory.
+    fn other_file_system() -> tempfile::TempDir {
+        tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
     }
 
     #[test]

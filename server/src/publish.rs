@@ -4,7 +4,6 @@
 //! again. It decides nothing: the coordinator said that the candidate is to be published.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -245,10 +244,7 @@ enum CopyBase {
 fn copy_checkpoint(base: &Checkpoint, target: &Path) -> Result<(Digest, u64), CopyBase> {
     let mut shards = base.files();
     if let (Some(only), None) = (shards.next(), shards.next()) {
-        let bytes = fs::copy(only, target).map_err(CopyBase::File)?;
-        fs::File::open(target)
-            .and_then(|file| file.sync_all())
-            .map_err(CopyBase::File)?;
+        let bytes = files::copy(only, target).map_err(CopyBase::File)?;
         let digest = Digest::of_file(target).map_err(CopyBase::File)?;
         // What was copied may have changed since it was looked at: only a copy that opens is a base.
         Checkpoint::open(target).map_err(CopyBase::Read)?;
