@@ -1,9 +1,13 @@
 //! Uploads, from the announcement to the decision: what bytes are wanted, where they are, and when intake sees them.
 //!
 //! Invariants: bytes are taken only from a client that the collecting round waits for, and only when nothing in the header
-//! speaks against them; what need not be looked at is decided without a byte. A client has one upload at a time, so what it can leave here is bounded.
+//! speaks against them; what need not be looked at is decided without a byte. A client has one upload and one commit at a time,
+//! so what it can leave here is bounded.
 //! Announced again, after any loss, the same update is the same upload.
 
+mod turns;
+
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +30,8 @@ use crate::notice::Offer;
 use crate::store::ledger::{Ledger, UploadRow};
 use crate::store::staging::{Staging, StagingWriter, upload_id};
 
+pub use turns::{Turn, Turns};
+
 /// Takes updates in.
 #[derive(Debug)]
 pub struct Uploads {
@@ -47,6 +53,8 @@ pub struct Uploads {
     pub max_examples: u64,
     /// Largest magnitude of a value.
     pub max_magnitude: f32,
+    /// Whose commit is under way.
+    pub turns: Turns,
 }
 
 /// An upload that has begun, or goes on.
@@ -100,11 +108,8 @@ impl Uploads {
             header,
             begun: self.clock.now(),
         };
-        for replaced in self.ledger.begin_upload(&row).await? {
-            self.staging
-                .remove(&replaced)
-                .map_err(|error| unstored(&error))?;
-        }
+        let replaced = self.ledger.begin_upload(&row).await?;
+        self.remove_staged(replaced).await?;
         self.federation.note_progress(client, round);
         Ok(Begun { id, durable_bytes })
     }
@@ -126,25 +131,40 @@ impl Uploads {
         Ok((writer, header))
     }
 
-    /// Submits a complete upload and answers with its fate.
+    /// Waits for a client's turn to commit: no other commit of it is under way.
+    pub async fn turn(&self, client: &ClientId) -> Turn {
+        self.turns.take(client).await
+    }
+
+    /// Submits a complete upload and answers with its fate. Whoever asked may go away, but this must run to its end.
     ///
     /// # Errors
     /// When it is not complete, or this server fails.
-    pub async fn commit(&self, client: &ClientId, id: &UploadId) -> Result<UpdateOutcome, Refusal> {
+    pub async fn commit(&self, turn: &Turn, id: &UploadId) -> Result<UpdateOutcome, Refusal> {
+        let client = &turn.client;
         let header = self.find(client, id).await?;
-        let (round, payload) = (header.round, header.payload);
+        let is_awaited = matches!(self.standing(client, header.round), Standing::Awaited(_));
         let verdict = self.judge(client, id, &header).await?;
+        // Only what this commit put in place is its to remove: an update that counts may have the same payload.
+        let stray = (is_awaited && verdict.is_ok()).then(|| self.place(client, &header));
         let outcome = self
             .federation
-            .decide(client.clone(), round, verdict)
+            .decide(client.clone(), header.round, verdict)
             .await?;
-        self.staging.remove(id).map_err(|error| unstored(&error))?;
-        if outcome.is_err() {
-            let stray = files::update(&self.directory, round, client, &payload);
+        self.remove_staged(vec![id.clone()]).await?;
+        if let Some(stray) = stray.filter(|_| outcome.is_err()) {
             // What stays is removed when the round is cleaned up.
             let _left = compute::blocking(move || std::fs::remove_file(stray)).await;
         }
         Ok(outcome)
+    }
+
+    /// Files of gigabytes take their time to go.
+    async fn remove_staged(&self, uploads: Vec<UploadId>) -> Result<(), Refusal> {
+        let staging = self.staging.clone();
+        let removed =
+            compute::blocking(move || uploads.iter().try_for_each(|id| staging.remove(id)));
+        removed.await.map_err(|error| unstored(&error))
     }
 
     async fn find(&self, client: &ClientId, id: &UploadId) -> Result<UpdateHeader, Refusal> {
@@ -276,8 +296,12 @@ fn put_in_place(staged: &Path, place: &Path) -> Result<(), ExamineError> {
         source,
     };
     if let Some(directory) = place.parent() {
-        std::fs::create_dir_all(directory).map_err(failed)?;
+        files::make_directory(directory).map_err(failed)?;
     }
+    // Nobody is made to wait for an acknowledgement before the commit, so the last bytes may not be durable.
+    File::open(staged)
+        .and_then(|file| file.sync_all())
+        .map_err(failed)?;
     match files::rename(staged, place) {
         // The same commit, sent twice at once, has done it.
         Err(_) if place.exists() => Ok(()),

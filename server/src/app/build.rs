@@ -33,7 +33,7 @@ use crate::rpc::{Desk, routes};
 use crate::settings::Settings;
 use crate::store::ledger::Ledger;
 use crate::store::staging::Staging;
-use crate::uploads::Uploads;
+use crate::uploads::{Turns, Uploads};
 
 /// What the command line adds to the directory's files.
 #[derive(Debug, Clone)]
@@ -298,6 +298,7 @@ impl Parts {
             offer,
             max_examples: settings.limits.examples,
             max_magnitude: settings.limits.magnitude,
+            turns: Turns::default(),
         };
         Desk {
             name: plan.name,

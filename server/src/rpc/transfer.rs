@@ -18,6 +18,7 @@ use fedmerge_proto::v1::transfer_server::Transfer;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -57,8 +58,14 @@ impl Transfer for Service {
         let digest: Digest = nested("digest", message.digest)?;
         let path = self.locate(&digest, message.offset).await?;
         let (chunks, stream) = mpsc::channel(CHUNKS_AHEAD);
+        let stop = self.0.stop.clone();
         self.0.tasks.spawn(async move {
-            if let Err(error) = send_file(&path, message.offset, &chunks).await {
+            let sending = send_file(&path, message.offset, &chunks);
+            let Some(sent) = stop.run_until_cancelled(sending).await else {
+                let _gone = chunks.try_send(Err(stopping()));
+                return;
+            };
+            if let Err(error) = sent {
                 tracing::error!(path = %path.display(), %error, "model not readable");
                 let words = "the server could not read the model";
                 let refusal = Refusal::new(RefusalReason::Internal, words);
@@ -95,13 +102,10 @@ impl Transfer for Service {
             let result = tokio::select! {
                 result = receiving => result,
                 () = acknowledgements.closed() => Ok(()),
-                () = desk.stop.cancelled() => {
-                    let words = "the server is about to stop";
-                    Err(Refusal::new(RefusalReason::ShuttingDown, words).into())
-                }
+                () = desk.stop.cancelled() => Err(stopping()),
             };
             if let Err(status) = result {
-                let _gone = acknowledgements.send(Err(status)).await;
+                let _gone = acknowledgements.try_send(Err(status));
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
@@ -113,8 +117,17 @@ impl Transfer for Service {
     ) -> Result<Response<v1::CommitUploadResponse>, Status> {
         let client = client(&request)?;
         let id = upload_id(&request.into_inner().upload_id)?;
-        let outcome = self.0.uploads.commit(&client, &id).await?;
-        Ok(Response::new(outcome.into()))
+        let turn = self.0.uploads.turn(&client).await;
+        let desk = Arc::clone(&self.0);
+        // A client that goes away in the middle must not leave a file that was put in place and never decided.
+        let deciding = self.0.tasks.spawn(async move {
+            let deciding = desk.uploads.commit(&turn, &id);
+            desk.stop.run_until_cancelled(deciding).await
+        });
+        match deciding.await {
+            Ok(Some(outcome)) => Ok(Response::new(outcome?.into())),
+            Ok(None) | Err(_) => Err(stopping()),
+        }
     }
 }
 
@@ -161,7 +174,12 @@ async fn send_file(
         let message = v1::DownloadModelResponse {
             chunk: Some(chunk(offset, data.freeze())),
         };
-        if chunks.send(Ok(message)).await.is_err() {
+        // A client that takes nothing for so long begins again where it ended.
+        if chunks
+            .send_timeout(Ok(message), IDLE_LIMIT)
+            .await
+            .is_err()
+        {
             return Ok(());
         }
         offset += length;
@@ -201,21 +219,11 @@ async fn receive(
         told: Instant::now(),
         acknowledgements,
     };
-    receiving.append(first).await?;
-    loop {
-        let patience = if receiving.writer.unsynced_bytes() > 0 {
-            SYNC_PAUSE
-        } else {
-            IDLE_LIMIT
-        };
-        match tokio::time::timeout(patience, messages.message()).await {
-            Ok(message) => match message? {
-                Some(message) => receiving.append(message).await?,
-                None => return receiving.sync().await,
-            },
-            Err(_) if patience == SYNC_PAUSE => receiving.sync().await?,
-            Err(_) => return Err(silent()),
-        }
+    // A client that announces another update, or ends this one, has no more use for the stream: it must not keep its space.
+    let given_up = receiving.writer.given_up();
+    tokio::select! {
+        result = receiving.run(first, messages) => result,
+        () = given_up.cancelled() => Ok(()),
     }
 }
 
@@ -227,12 +235,40 @@ async fn next(
     message.map_err(|_| silent())?
 }
 
+fn stopping() -> Status {
+    let words = "the server is about to stop";
+    Refusal::new(RefusalReason::ShuttingDown, words).into()
+}
+
 fn silent() -> Status {
     let words = format!("no bytes within {} s", IDLE_LIMIT.as_secs());
     Refusal::new(RefusalReason::Busy, words).into()
 }
 
 impl Receiving<'_> {
+    async fn run(
+        &mut self,
+        first: v1::UploadChunksRequest,
+        mut messages: Streaming<v1::UploadChunksRequest>,
+    ) -> Result<(), Status> {
+        self.append(first).await?;
+        loop {
+            let patience = if self.writer.unsynced_bytes() > 0 {
+                SYNC_PAUSE
+            } else {
+                IDLE_LIMIT
+            };
+            match tokio::time::timeout(patience, messages.message()).await {
+                Ok(message) => match message? {
+                    Some(message) => self.append(message).await?,
+                    None => return self.sync().await,
+                },
+                Err(_) if patience == SYNC_PAUSE => self.sync().await?,
+                Err(_) => return Err(silent()),
+            }
+        }
+    }
+
     async fn append(&mut self, message: v1::UploadChunksRequest) -> Result<(), Status> {
         if message.upload_id != self.upload {
             let words = "one stream of chunks is one upload";
@@ -259,7 +295,10 @@ impl Receiving<'_> {
             self.desk.federation.note_progress(self.client, self.round);
         }
         let answer = v1::UploadChunksResponse { durable_bytes };
-        let _gone = self.acknowledgements.send(Ok(answer)).await;
-        Ok(())
+        let sent = self.acknowledgements.send_timeout(Ok(answer), IDLE_LIMIT);
+        match sent.await {
+            Err(SendTimeoutError::Timeout(_)) => Err(silent()),
+            Ok(()) | Err(SendTimeoutError::Closed(_)) => Ok(()),
+        }
     }
 }

@@ -74,7 +74,7 @@ impl Staging {
             if let Some(id) = id_of(&entry.path()) {
                 let place = Place {
                     bytes: entry.metadata()?.len(),
-                    is_written: false,
+                    writer: None,
                 };
                 places.insert(id, place);
             }
@@ -108,7 +108,7 @@ impl Staging {
         length(&self.path(id))
     }
 
-    /// Removes what there is of an upload, also after its file was moved away.
+    /// Removes what there is of an upload, also after its file was moved away, and tells its writer to end.
     ///
     /// # Errors
     /// When the file system refuses.
@@ -118,9 +118,13 @@ impl Staging {
             Ok(()) | Err(_) => {}
         }
         let mut places = self.desk.places();
-        // A writer that is at it keeps its reservation until it is dropped: its bytes still take space.
-        if places.get(id).is_some_and(|place| !place.is_written) {
-            places.remove(id);
+        match places.get(id).map(|place| &place.writer) {
+            // A writer that is at it keeps its reservation until it is dropped: its bytes still take space.
+            Some(Some(given_up)) => given_up.cancel(),
+            Some(None) => {
+                places.remove(id);
+            }
+            None => {}
         }
         Ok(())
     }
@@ -134,10 +138,11 @@ impl Staging {
         id: &UploadId,
         whole_bytes: u64,
     ) -> Result<StagingWriter, StageError> {
-        self.desk.reserve(id, whole_bytes)?;
+        let given_up = self.desk.reserve(id, whole_bytes)?;
         let claim = Claim {
             desk: Arc::clone(&self.desk),
             id: id.clone(),
+            given_up,
         };
         StagingWriter::open(self.path(id), claim, whole_bytes).await
     }

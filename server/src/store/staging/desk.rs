@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fedmerge_common::ids::UploadId;
 use fedmerge_common::units::ByteSize;
+use tokio_util::sync::CancellationToken;
 
 use crate::store::staging::EXTENSION;
 use crate::store::staging::error::StageError;
@@ -18,7 +19,8 @@ use crate::store::staging::error::StageError;
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) bytes: u64,
-    pub(super) is_written: bool,
+    /// While it is written: raised when the upload is given up.
+    pub(super) writer: Option<CancellationToken>,
 }
 
 #[derive(Debug)]
@@ -39,7 +41,11 @@ impl Desk {
     }
 
     /// Takes the upload for one writer and reserves its whole size.
-    pub(super) fn reserve(&self, id: &UploadId, whole_bytes: u64) -> Result<(), StageError> {
+    pub(super) fn reserve(
+        &self,
+        id: &UploadId,
+        whole_bytes: u64,
+    ) -> Result<CancellationToken, StageError> {
         let limit_bytes = self.limit.get();
         if whole_bytes > limit_bytes {
             return Err(StageError::TooLarge {
@@ -48,7 +54,7 @@ impl Desk {
             });
         }
         let mut places = self.places();
-        if places.get(id).is_some_and(|place| place.is_written) {
+        if places.get(id).is_some_and(|place| place.writer.is_some()) {
             return Err(StageError::InUse);
         }
         let others = places.iter().filter(|(other, _)| *other != id);
@@ -56,12 +62,13 @@ impl Desk {
         if others.saturating_add(whole_bytes) > limit_bytes {
             return Err(StageError::Full);
         }
+        let given_up = CancellationToken::new();
         let place = Place {
             bytes: whole_bytes,
-            is_written: true,
+            writer: Some(given_up.clone()),
         };
         places.insert(id.clone(), place);
-        Ok(())
+        Ok(given_up)
     }
 
     /// Sets the upload's share of the limit to what it has on disk.
@@ -71,7 +78,7 @@ impl Desk {
             Ok(bytes) if bytes > 0 => {
                 let place = Place {
                     bytes,
-                    is_written: false,
+                    writer: None,
                 };
                 places.insert(id.clone(), place);
             }
@@ -96,6 +103,7 @@ pub(super) fn length(path: &Path) -> io::Result<u64> {
 pub(super) struct Claim {
     pub(super) desk: Arc<Desk>,
     pub(super) id: UploadId,
+    pub(super) given_up: CancellationToken,
 }
 
 impl Drop for Claim {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
 
 use crate::store::staging::desk::Claim;
 use crate::store::staging::error::{StageError, failed};
@@ -55,7 +56,7 @@ async fn blocking<T: Send + 'static>(
 struct Lease {
     file: File,
     path: PathBuf,
-    _claim: Claim,
+    claim: Claim,
 }
 
 /// Appends to one upload.
@@ -80,7 +81,7 @@ impl StagingWriter {
                 lease: Arc::new(Lease {
                     file,
                     path: path.to_owned(),
-                    _claim: claim,
+                    claim,
                 }),
                 whole_bytes,
                 written_bytes,
@@ -94,6 +95,12 @@ impl StagingWriter {
     #[must_use]
     pub fn written_bytes(&self) -> u64 {
         self.written_bytes
+    }
+
+    /// Raised when the upload is given up: whoever writes it should end, because its bytes are garbage and take space.
+    #[must_use]
+    pub fn given_up(&self) -> CancellationToken {
+        self.lease.claim.given_up.clone()
     }
 
     /// Bytes that a crash of the machine may still take.
