@@ -29,6 +29,10 @@ pub use build::{Options, check};
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Most streams that one connection may have open.
 const MAX_STREAMS: u32 = 32;
+/// A certificate is looked at when a connection begins: none is older than this. Its streams then have the grace to end.
+const LONGEST_CONNECTION: Duration = Duration::from_secs(3600);
+/// Streams that are cut after it begin again where they ended.
+const CONNECTION_GRACE: Duration = Duration::from_secs(60);
 /// How long the tasks behind streams may take to end.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -69,6 +73,8 @@ impl App {
             .max_concurrent_streams(MAX_STREAMS)
             .http2_keepalive_interval(Some(KEEP_ALIVE))
             .http2_keepalive_timeout(Some(KEEP_ALIVE))
+            .max_connection_age(LONGEST_CONNECTION)
+            .max_connection_age_grace(CONNECTION_GRACE)
             .layer(AccessLayer::new(
                 self.announce.name.clone(),
                 self.ledger.clone(),
@@ -91,7 +97,10 @@ impl App {
         self.tasks.close();
         let drained = tokio::time::timeout(DRAIN, async {
             self.tasks.wait().await;
-            let _served = serving.await;
+            // What ended by itself was heard above.
+            if !serving.is_finished() {
+                let _served = serving.await;
+            }
         });
         if drained.await.is_err() {
             tracing::warn!("some streams did not end in time");

@@ -168,6 +168,11 @@ impl Driver {
     async fn take(&mut self, due: &mut Vec<Input>, stop: &CancellationToken) -> Result<(), Halt> {
         let mut effects = Vec::new();
         let mut durable = Vec::new();
+        let mut seated = Vec::new();
+        // First: a client that is gone must not make up the number of those who attend.
+        for client in self.seats.clear() {
+            effects.append(&mut self.step(Event::ClientLeft { client }));
+        }
         for input in due.drain(..) {
             match input {
                 Input::Happened {
@@ -189,8 +194,7 @@ impl Driver {
                     if taken.is_ok() {
                         effects.append(&mut self.step(Event::ClientArrived { client }));
                     }
-                    // A client that is gone already is seen to leave by its stream.
-                    let _gone = seat.send(taken);
+                    seated.push((seat, taken));
                 }
                 Input::Left { client, session } => {
                     if self.seats.leave(&client, session) {
@@ -213,6 +217,10 @@ impl Driver {
         self.follow(effects, stop).await?;
         for done in durable {
             let _gone = done.send(());
+        }
+        // Not before: a seat shows an invitation, and that must be in the ledger. Whoever is gone is cleared at the next turn.
+        for (seat, taken) in seated {
+            let _gone = seat.send(taken);
         }
         Ok(())
     }
@@ -263,7 +271,7 @@ impl Driver {
         loop {
             match self.ledger.commit(&record, closed).await {
                 Ok(()) => break,
-                Err(error @ (LedgerError::Full(_) | LedgerError::Busy(_))) => {
+                Err(error) if error.passes() => {
                     tracing::warn!(%error, "ledger not written, trying again");
                 }
                 Err(error) => return Err(Halt::Ledger(error)),
@@ -380,3 +388,6 @@ fn verdict_event(
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

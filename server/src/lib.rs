@@ -23,4 +23,6 @@ pub mod settings;
 pub mod store;
 pub mod telemetry;
 pub mod template;
+#[cfg(test)]
+pub(crate) mod testbed;
 pub mod uploads;

@@ -348,3 +348,6 @@ fn file(path: &Path, source: io::Error) -> MergeFailure {
         source,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -262,3 +262,6 @@ fn copy_checkpoint(base: &Checkpoint, target: &Path) -> Result<(Digest, u64), Co
     let written = writer.finish().map_err(CopyBase::Write)?;
     Ok((written.digest, written.bytes))
 }
+
+#[cfg(test)]
+mod tests;

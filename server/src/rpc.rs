@@ -94,3 +94,6 @@ pub async fn routes(desk: Desk) -> Routes {
         .add_service(reflection)
         .add_service(older_reflection)
 }
+
+#[cfg(test)]
+mod tests;

@@ -335,3 +335,6 @@ fn failed(error: &dyn std::error::Error) -> Refusal {
         "the server could not examine the update",
     )
 }
+
+#[cfg(test)]
+mod tests;

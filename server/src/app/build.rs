@@ -2,12 +2,13 @@
 //!
 //! Each fault is told with the file it is in. Nothing runs yet when this returns.
 
+use std::collections::BTreeSet;
 use std::num::NonZero;
 
 use fedmerge_common::checkpoint::Checkpoint;
 use fedmerge_common::clock::Clock;
 use fedmerge_common::failure::{ExitCode, Failure};
-use fedmerge_common::ids::{FederationName, RoundNumber};
+use fedmerge_common::ids::{FederationName, RoundNumber, UploadId};
 use fedmerge_common::lock::DirectoryLock;
 use fedmerge_common::output::Output;
 use fedmerge_common::units::ByteSize;
@@ -197,6 +198,7 @@ impl Parts {
         output: Output,
     ) -> Result<App, Failure> {
         let staging = self.staging()?;
+        remove_unknown(&staging, &self.ledger).await?;
         let base = *coordinator.base();
         let equipment = Equipment {
             coordinator,
@@ -314,6 +316,20 @@ impl Parts {
             tasks,
         }
     }
+}
+
+/// Removes what a crash left in staging between the ledger's word and the deed: it would take space for ever.
+async fn remove_unknown(staging: &Staging, ledger: &Ledger) -> Result<(), Failure> {
+    let known = ledger.uploads().await?;
+    let known: BTreeSet<UploadId> = known.into_iter().map(|row| row.id).collect();
+    for unknown in staging.uploads() {
+        if !known.contains(&unknown)
+            && let Err(error) = staging.remove(&unknown)
+        {
+            tracing::warn!(upload = %unknown, %error, "staged upload not removed");
+        }
+    }
+    Ok(())
 }
 
 fn open_model(directory: &ServerDirectory, model: &ModelRef) -> Result<Checkpoint, Failure> {

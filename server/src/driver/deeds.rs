@@ -4,7 +4,7 @@
 //! merge under way; the next start does them again.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fedmerge_common::clock::Clock;
 use fedmerge_common::digest::Digest;
@@ -17,13 +17,14 @@ use fedmerge_merge::{Recipe, Resources};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::LEDGER_PAUSE;
 use crate::compute::{self, Compute};
 use crate::directory::ServerDirectory;
 use crate::files;
 use crate::merging::{MergeJob, Merged, merge};
 use crate::plan::{Freeze, Weight};
-use crate::publish::{Publication, publish};
-use crate::store::ledger::{Ledger, MergeNote};
+use crate::publish::{Publication, PublishError, publish};
+use crate::store::ledger::{Ledger, LedgerError, MergeNote};
 use crate::store::staging::Staging;
 
 /// What merges and publications need.
@@ -164,10 +165,13 @@ impl Workshop {
             elapsed_ms: Millis::from(begun.elapsed()).get(),
             report,
         };
-        let noted = self.ledger.note_merge(&note).await;
-        noted
-            .map_err(|error| explain(&error))
-            .map(|()| note.candidate)
+        loop {
+            match self.ledger.note_merge(&note).await {
+                Ok(()) => return Ok(note.candidate),
+                Err(error) if error.passes() => wait_for_the_ledger(&error).await,
+                Err(error) => return Err(explain(&error)),
+            }
+        }
     }
 
     async fn publish(&self, round: RoundNumber, parent: Digest, candidate: ModelRef) -> Event {
@@ -177,33 +181,39 @@ impl Workshop {
             candidate,
             now: self.clock.now(),
         };
-        match publish(&self.directory, &self.ledger, publication).await {
-            Ok(()) => Event::ModelPublished {
-                round,
-                model: candidate,
-            },
-            Err(error) => Event::PublishFailed {
-                round,
-                detail: explain(&error),
-            },
+        loop {
+            let detail = match publish(&self.directory, &self.ledger, publication).await {
+                Ok(()) => {
+                    return Event::ModelPublished {
+                        round,
+                        model: candidate,
+                    };
+                }
+                Err(PublishError::Ledger(error)) if error.passes() => {
+                    wait_for_the_ledger(&error).await;
+                    continue;
+                }
+                Err(error) => explain(&error),
+            };
+            return Event::PublishFailed { round, detail };
         }
     }
 
     /// What cannot be removed now is tried again after the next round.
     async fn clean_up(&self, closed: RoundNumber) {
-        match self.ledger.forget_uploads_through(closed).await {
-            Ok(uploads) => {
-                for upload in uploads {
-                    if let Err(error) = self.staging.remove(&upload) {
-                        tracing::warn!(%upload, %error, "staged upload not removed");
-                    }
+        let forgotten = self.ledger.forget_uploads_through(closed).await;
+        let uploads = forgotten.unwrap_or_else(|error| {
+            tracing::warn!(%error, "uploads of a closed round not forgotten");
+            Vec::new()
+        });
+        let workshop = self.clone();
+        compute::blocking(move || {
+            for upload in uploads {
+                if let Err(error) = workshop.staging.remove(&upload) {
+                    tracing::warn!(%upload, %error, "staged upload not removed");
                 }
             }
-            Err(error) => tracing::warn!(%error, "uploads of a closed round not forgotten"),
-        }
-        let gone = self.outdated(closed);
-        compute::blocking(move || {
-            for path in gone {
+            for path in workshop.outdated(closed) {
                 if let Err(error) = files::remove_directory(&path) {
                     tracing::warn!(path = %path.display(), %error, "old directory not removed");
                 }
@@ -214,14 +224,26 @@ impl Workshop {
 
     /// The directories of candidates up to the closed round, and of updates that are kept no longer.
     fn outdated(&self, closed: RoundNumber) -> Vec<PathBuf> {
-        let mut paths = vec![self.directory.candidate(closed)];
-        let last = closed.get().saturating_sub(self.keep_updates);
-        let numbers = std::fs::read_dir(self.directory.updates())
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u64>().ok())
-            .filter(|&number| number <= last);
-        paths.extend(numbers.map(|number| self.directory.round_updates(RoundNumber::new(number))));
-        paths
+        let last = RoundNumber::new(closed.get().saturating_sub(self.keep_updates));
+        let candidates = rounds_through(closed, &self.directory.candidates());
+        let updates = rounds_through(last, &self.directory.updates());
+        let candidates = candidates.map(|round| self.directory.candidate(round));
+        let updates = updates.map(|round| self.directory.round_updates(round));
+        candidates.chain(updates).collect()
     }
+}
+
+/// The rounds up to `last` that have a directory in `parent`.
+fn rounds_through(last: RoundNumber, parent: &Path) -> impl Iterator<Item = RoundNumber> + use<> {
+    let entries = std::fs::read_dir(parent).into_iter().flatten();
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u64>().ok())
+        .map(RoundNumber::new)
+        .filter(move |round| *round <= last)
+}
+
+/// The work of a whole round is not lost because the disk is full or another process writes.
+async fn wait_for_the_ledger(error: &LedgerError) {
+    tracing::warn!(%error, "ledger not written, trying again");
+    tokio::time::sleep(LEDGER_PAUSE).await;
 }

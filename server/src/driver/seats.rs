@@ -52,6 +52,7 @@ impl Seats {
     ) -> Result<Seat, Refusal> {
         if let Some(place) = self.places.get(client)
             && place.instance != instance
+            && !place.notices.is_closed()
         {
             return Err(Refusal::new(
                 RefusalReason::IdentityInUse,
@@ -70,6 +71,15 @@ impl Seats {
         // Dropping an earlier place of the same process ends its stream.
         self.places.insert(client.clone(), place);
         Ok(Seat { notices, session })
+    }
+
+    /// Ends the stays of those whose seat is gone though nobody gave it back, as when a call was cut off before its answer.
+    pub(super) fn clear(&mut self) -> Vec<ClientId> {
+        let gone = |place: &mut Place| place.notices.is_closed();
+        self.places
+            .extract_if(.., |_, place| gone(place))
+            .map(|(client, _)| client)
+            .collect()
     }
 
     /// Ends a stay; false when the client has taken its place anew since.

@@ -117,9 +117,10 @@ impl Service {
             let message = v1::WatchStatusResponse {
                 status: Some(status),
             };
-            if statuses.send(Ok(message)).await.is_err() {
+            let sending = statuses.send(Ok(message));
+            let Some(Ok(())) = self.0.stop.run_until_cancelled(sending).await else {
                 return;
-            }
+            };
             tokio::select! {
                 changed = view.changed() => {
                     if changed.is_err() {

@@ -89,9 +89,11 @@ impl Round for Service {
 async fn tell(mut seat: Seat, notices: mpsc::Sender<Result<v1::Notice, Status>>, desk: &Desk) {
     loop {
         let notice = seat.notices.borrow_and_update().clone();
-        if notices.send(Ok(notice)).await.is_err() {
+        let sending = notices.send(Ok(notice));
+        // A client that does not read must not hold up the drain.
+        let Some(Ok(())) = desk.stop.run_until_cancelled(sending).await else {
             return;
-        }
+        };
         tokio::select! {
             changed = seat.notices.changed() => {
                 if changed.is_err() {

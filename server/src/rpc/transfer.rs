@@ -175,11 +175,7 @@ async fn send_file(
             chunk: Some(chunk(offset, data.freeze())),
         };
         // A client that takes nothing for so long begins again where it ended.
-        if chunks
-            .send_timeout(Ok(message), IDLE_LIMIT)
-            .await
-            .is_err()
-        {
+        if chunks.send_timeout(Ok(message), IDLE_LIMIT).await.is_err() {
             return Ok(());
         }
         offset += length;

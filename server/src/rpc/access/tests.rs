@@ -9,16 +9,11 @@ use std::sync::Arc;
 use fedmerge_common::clock::Clock;
 use fedmerge_common::identity::{Identity, PeerCertificate};
 use fedmerge_common::ids::FederationName;
-use fedmerge_common::tls::SERVER_NAME;
 use fedmerge_common::units::Timestamp;
-use rustls::ClientConfig;
-use rustls_pki_types::ServerName;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Code;
-use tonic::transport::{Channel, Server};
+use tonic::transport::Server;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tower::{Layer, ServiceExt, service_fn};
@@ -26,6 +21,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use super::*;
 use crate::enrolment::authority::testbed::Federation;
 use crate::listener::{ListenLimits, Listener, Peer};
+use crate::testbed::channel_through;
 
 const PROTOCOL: [&str; 4] = [
     include_str!("../../../../proto/fedmerge/v1/admin.proto"),
@@ -227,22 +223,6 @@ fn a_service_learns_its_caller_from_the_request() {
         assert_eq!(caller(&request).unwrap(), &found);
         assert_eq!(client(&request).map_err(|status| status.code()), expected);
     }
-}
-
-/// A channel whose bytes go through TLS: each connection of it is carried to `server` and shakes hands there.
-async fn channel_through(tls: ClientConfig, server: std::net::SocketAddr) -> Channel {
-    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = plain.local_addr().unwrap();
-    tokio::spawn(async move {
-        let (mut near, _) = plain.accept().await.unwrap();
-        let socket = TcpStream::connect(server).await.unwrap();
-        let name = ServerName::try_from(SERVER_NAME).unwrap();
-        let connector = TlsConnector::from(Arc::new(tls));
-        let mut far = connector.connect(name, socket).await.unwrap();
-        let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
-    });
-    let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
-    endpoint.connect().await.unwrap()
 }
 
 #[tokio::test]

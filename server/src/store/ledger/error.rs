@@ -183,6 +183,21 @@ pub enum LedgerError {
     Database(#[source] sqlx::Error),
 }
 
+impl LedgerError {
+    /// Whether it passes by itself, or once someone has freed space: nothing was written, and the same may be tried again.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Full(_) | Self::Busy(_) => true,
+            Self::Damaged { .. }
+            | Self::Corrupt(_)
+            | Self::Conflict { .. }
+            | Self::TooLarge { .. }
+            | Self::Database(_) => false,
+        }
+    }
+}
+
 impl From<sqlx::Error> for LedgerError {
     fn from(error: sqlx::Error) -> Self {
         if is_busy(&error) {

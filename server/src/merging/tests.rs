@@ -1,0 +1,218 @@
+//! Merges whose results are known by hand, on real files.
+
+#![expect(clippy::unwrap_used, reason = "a failed test should panic")]
+
+use std::fs;
+
+use fedmerge_common::dtype::Dtype;
+use fedmerge_common::failure::explain;
+use fedmerge_merge::{Before, ClipNorm, Method};
+
+use super::*;
+use crate::testbed::{Bed, Tensor, bytes_of, client, values_of};
+
+const GO_ON: AtomicBool = AtomicBool::new(false);
+
+fn mean() -> Recipe {
+    Recipe::of(Method::Mean)
+}
+
+fn w(values: &[f32]) -> [Tensor<'_>; 1] {
+    [("w", Dtype::F32, values)]
+}
+
+/// Merges updates of `w`, one client each, with as many examples as named.
+#[track_caller]
+fn merged(updates: &[(u64, &[f32])], recipe: Recipe) -> Vec<f32> {
+    let bed = Bed::new();
+    let updates: Vec<_> = (0..)
+        .zip(updates)
+        .map(|(number, (examples, values))| {
+            bed.update(1, &format!("ward-{number}"), *examples, &w(values))
+        })
+        .collect();
+    merge(&bed.job(&updates, recipe), &GO_ON).unwrap();
+    values_of(&bed.candidate(), "w")
+}
+
+#[test]
+fn a_mean_weighs_by_examples() {
+    // 1 + (1×4 + 3×8)/4, 2 + (1×0 + 3×4)/4
+    let result = merged(&[(10, &[4.0, 0.0]), (30, &[8.0, 4.0])], mean());
+    assert_eq!(result, [8.0, 5.0]);
+}
+
+#[test]
+fn lambda_scales_the_step() {
+    let half = Recipe {
+        lambda: 0.5,
+        ..mean()
+    };
+    assert_eq!(merged(&[(1, &[4.0, -8.0])], half), [3.0, -2.0]);
+}
+
+#[test]
+fn a_trimmed_mean_does_not_see_the_extremes() {
+    let updates: [(u64, &[f32]); 3] = [(1, &[1e6, -1e6]), (1, &[2.0, 3.0]), (1, &[0.0, 4.0])];
+    let result = merged(&updates, Recipe::of(Method::TrimmedMean { tolerate: 1 }));
+    assert_eq!(result, [3.0, 5.0]);
+}
+
+#[test]
+fn clipping_shortens_what_is_longer_and_nothing_else() {
+    let clipped = Recipe {
+        before: vec![Before::Clip {
+            norm: ClipNorm::Fixed(5.0),
+        }],
+        ..mean()
+    };
+    // (6, 8) is 10 long and becomes (3, 4); (0, 2) stays.
+    let result = merged(&[(1, &[6.0, 8.0]), (1, &[0.0, 2.0])], clipped);
+    assert_eq!(result, [2.5, 5.0]);
+}
+
+const MIXED: &[Tensor<'_>] = &[
+    ("frozen.w", Dtype::F32, &[0.1, 0.2, 0.3]),
+    ("half", Dtype::Bf16, &[1.0, -2.0]),
+    ("steps", Dtype::I64, &[0.0, 0.0]),
+    ("w", Dtype::F32, &[1.0, 2.0]),
+];
+
+fn freeze() -> Freeze {
+    let text =
+        "name = \"digits\"\nbase = \"b\"\n[merge]\nmethod = \"mean\"\nfreeze = [\"frozen.*\"]\n";
+    FederationPlan::parse(text, Path::new("federation.toml"))
+        .unwrap()
+        .freeze
+}
+
+#[test]
+fn what_is_frozen_or_no_number_is_carried_over_byte_for_byte() {
+    let bed = Bed::with_base(MIXED);
+    let update = |dtype| -> [Tensor<'static>; 3] {
+        [
+            ("frozen.w", dtype, &[9.0, 9.0, 9.0]),
+            ("half", dtype, &[0.5, 1.0]),
+            ("w", dtype, &[2.0, 4.0]),
+        ]
+    };
+    // One client sends f32 and the other bf16.
+    let updates = [
+        bed.update(1, "ward-1", 1, &update(Dtype::F32)),
+        bed.update(1, "ward-2", 1, &update(Dtype::Bf16)),
+    ];
+    let mut job = bed.job(&updates, mean());
+    job.freeze = freeze();
+    merge(&job, &GO_ON).unwrap();
+    let parent = bed.directory.model(bed.base.version).join(files::MODEL);
+    for tensor in ["frozen.w", "steps"] {
+        assert_eq!(
+            bytes_of(&bed.candidate(), tensor),
+            bytes_of(&parent, tensor),
+            "{tensor}"
+        );
+    }
+    assert_eq!(values_of(&bed.candidate(), "half"), [1.5, -1.0]);
+    assert_eq!(values_of(&bed.candidate(), "w"), [3.0, 6.0]);
+}
+
+#[test]
+fn the_bytes_depend_on_neither_threads_nor_memory_nor_order_and_repeat() {
+    let numbers = |salt: u16| -> Vec<f32> {
+        (0..20_000_u16)
+            .map(|at| f32::from(at.wrapping_mul(salt)) / 7.0 - 3000.0)
+            .collect()
+    };
+    let bed = Bed::with_base(&w(&numbers(3)));
+    let parent = bed.directory.model(bed.base.version);
+    fs::write(parent.join("config.json"), "{}").unwrap();
+    let mut updates: Vec<_> = [11, 13, 17]
+        .map(|salt| bed.update(1, &format!("ward-{salt}"), 5, &w(&numbers(salt))))
+        .into();
+    let mut results = Vec::new();
+    for (threads, memory_bytes) in [(1, 1 << 26), (2, 1 << 22), (4, 1 << 24), (1, 1 << 26)] {
+        updates.reverse();
+        let mut job = bed.job(&updates, Recipe::of(Method::TrimmedMean { tolerate: 1 }));
+        job.resources = Resources {
+            threads,
+            memory_bytes,
+        };
+        let merged = merge(&job, &GO_ON).unwrap();
+        let candidate = bed.directory.candidate(job.round);
+        let manifest = fs::read_to_string(candidate.join(files::MANIFEST)).unwrap();
+        assert_eq!(fs::read(candidate.join("config.json")).unwrap(), b"{}");
+        let read: Manifest = serde_json::from_str(&manifest).unwrap();
+        assert_eq!(read.digest, merged.candidate.digest);
+        assert_eq!(read.version.get(), 1);
+        assert_eq!(fs::read_dir(&candidate).unwrap().count(), 3);
+        results.push((merged, manifest));
+    }
+    assert!(results.iter().all(|result| *result == results[0]));
+}
+
+#[test]
+fn an_update_that_is_gone_or_cut_off_is_told_with_its_client() {
+    for is_gone in [true, false] {
+        let bed = Bed::new();
+        let updates = [
+            bed.update(1, "ward-1", 1, &w(&[1.0, 1.0])),
+            bed.update(1, "ward-2", 1, &w(&[2.0, 2.0])),
+        ];
+        let (round, payload) = (RoundNumber::new(1), updates[1].1.payload);
+        let place = files::update(&bed.directory, round, &client("ward-2"), &payload);
+        if is_gone {
+            fs::remove_file(&place).unwrap();
+        } else {
+            fs::File::options()
+                .write(true)
+                .open(&place)
+                .unwrap()
+                .set_len(20)
+                .unwrap();
+        }
+        let error = merge(&bed.job(&updates, mean()), &GO_ON).unwrap_err();
+        assert!(explain(&error).contains("update of ward-2"), "{error}");
+        assert!(!bed.candidate().exists());
+    }
+}
+
+#[test]
+fn an_update_without_a_tensor_of_the_base_is_told_with_its_client() {
+    let bed = Bed::new();
+    let updates = [bed.update(1, "ward-1", 1, &[("v", Dtype::F32, &[1.0, 1.0])])];
+    let error = merge(&bed.job(&updates, mean()), &GO_ON).unwrap_err();
+    assert_eq!(error.to_string(), "the update of ward-1 has no tensor `w`");
+}
+
+#[test]
+fn a_result_that_is_not_finite_is_no_candidate() {
+    let bed = Bed::with_base(&w(&[f32::MAX, 0.0]));
+    let updates = [bed.update(1, "ward-1", 1, &w(&[f32::MAX, 0.0]))];
+    let error = merge(&bed.job(&updates, mean()), &GO_ON).unwrap_err();
+    assert!(
+        matches!(error, MergeFailure::NonFinite { count: 1 }),
+        "{error}"
+    );
+    assert!(!bed.candidate().exists());
+}
+
+#[test]
+fn a_merge_that_nobody_waits_for_leaves_no_model() {
+    let bed = Bed::new();
+    let updates = [bed.update(1, "ward-1", 1, &w(&[1.0, 1.0]))];
+    let error = merge(&bed.job(&updates, mean()), &AtomicBool::new(true)).unwrap_err();
+    assert!(matches!(error, MergeFailure::Engine(_)), "{error}");
+    let candidate = bed.directory.candidate(RoundNumber::new(1));
+    assert_eq!(fs::read_dir(candidate).unwrap().count(), 0);
+}
+
+#[test]
+fn what_a_crash_left_of_a_candidate_is_not_in_the_next() {
+    let bed = Bed::new();
+    let candidate = bed.directory.candidate(RoundNumber::new(1));
+    fs::create_dir_all(&candidate).unwrap();
+    fs::write(candidate.join(".half.tmp"), "half").unwrap();
+    let updates = [bed.update(1, "ward-1", 1, &w(&[1.0, 1.0]))];
+    merge(&bed.job(&updates, mean()), &GO_ON).unwrap();
+    assert!(!candidate.join(".half.tmp").exists());
+}
