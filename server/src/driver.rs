@@ -66,6 +66,8 @@ pub struct Driver {
     undecided: BTreeMap<(RoundNumber, ClientId), VecDeque<oneshot::Sender<UpdateOutcome>>>,
     persisted: Option<Record>,
     farewell: Option<Instant>,
+    /// Whether anybody has attended since the start: after a restart clients need a moment to come back.
+    was_attended: bool,
 }
 
 /// What a driver works with.
@@ -115,6 +117,7 @@ impl Driver {
             undecided: BTreeMap::new(),
             persisted: None,
             farewell: None,
+            was_attended: false,
         };
         let federation = Federation {
             inputs: sender,
@@ -192,6 +195,7 @@ impl Driver {
                 } => {
                     let taken = self.seats.take(&client, instance, &self.coordinator);
                     if taken.is_ok() {
+                        self.was_attended = true;
                         effects.append(&mut self.step(Event::ClientArrived { client }));
                     }
                     seated.push((seat, taken));
@@ -350,8 +354,12 @@ impl Driver {
     fn is_done(&self) -> bool {
         let is_over = self
             .farewell
-            .is_some_and(|until| self.seats.is_empty() || Instant::now() >= until);
+            .is_some_and(|until| self.have_all_left() || Instant::now() >= until);
         self.stay == Stay::UntilDone && is_over
+    }
+
+    fn have_all_left(&self) -> bool {
+        self.was_attended && self.seats.is_empty()
     }
 
     /// Until the coordinator has something to do, or the farewell is over.

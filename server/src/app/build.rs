@@ -361,3 +361,6 @@ async fn restored(
             .with_hint("run the version of fedmerge that wrote it, or restore state/ledger.sqlite from a backup")
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -118,6 +118,8 @@ async fn whoever_was_not_invited_and_whatever_is_of_no_round_is_answered_too() {
 #[tokio::test]
 async fn a_round_is_merged_published_and_cleaned_up_and_the_next_starts_from_it() {
     let bed = Bed::new();
+    let left_by_a_crash = bed.directory.candidate(RoundNumber::new(0));
+    std::fs::create_dir_all(&left_by_a_crash).unwrap();
     let (running, mut one, _two) = begun(&bed, 2).await;
     running.submit(1, bed.update(1, "ward-1", 1, ONE)).await;
     running.submit(1, bed.update(1, "ward-2", 1, TWO)).await;
@@ -132,7 +134,7 @@ async fn a_round_is_merged_published_and_cleaned_up_and_the_next_starts_from_it(
     one.notices.wait_for(next).await.unwrap();
     assert_eq!(invitation(&mut one).await.base, Some(view.base.into()));
     let updates = bed.directory.round_updates(RoundNumber::new(1));
-    while updates.exists() {
+    while updates.exists() || left_by_a_crash.exists() {
         tokio::task::yield_now().await;
     }
     let rounds = running.ledger.rounds(RoundNumber::new(0)).await.unwrap();

@@ -11,7 +11,7 @@ use fedmerge_merge::{Before, ClipNorm, Method};
 use super::*;
 use crate::testbed::{Bed, Tensor, bytes_of, client, values_of};
 
-const GO_ON: AtomicBool = AtomicBool::new(false);
+static GO_ON: AtomicBool = AtomicBool::new(false);
 
 fn mean() -> Recipe {
     Recipe::of(Method::Mean)

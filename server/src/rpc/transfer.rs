@@ -126,7 +126,12 @@ impl Transfer for Service {
         });
         match deciding.await {
             Ok(Some(outcome)) => Ok(Response::new(outcome?.into())),
-            Ok(None) | Err(_) => Err(stopping()),
+            Ok(None) => Err(stopping()),
+            Err(error) => {
+                tracing::error!(%error, "a commit broke off");
+                let words = "the server could not examine the update";
+                Err(Refusal::new(RefusalReason::Internal, words).into())
+            }
         }
     }
 }

@@ -132,6 +132,20 @@ async fn a_crash_between_rename_and_transaction_publishes_after_the_restart() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_to_end_and_was_restarted_waits_for_clients_to_hear_of_the_end() {
+    let bed = Bed::new();
+    let mut coordinator = Coordinator::new(plan(2, 1), bed.base);
+    coordinator.step(Clock::with_offset(0).now(), Event::Stopped);
+    keep(&bed, &coordinator).await;
+    let running = bed.start(plan(2, 1), Stay::UntilDone).await;
+    let seat = running.attend("ward-1").await;
+    assert!(format!("{:?}", seat.notices.borrow()).contains("Ended"));
+    let (client, session) = (client("ward-1"), seat.session);
+    running.federation.leave(client, session).await;
+    running.driving.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_round_that_is_over_is_over_after_a_restart_too() {
     let bed = Bed::new();
     let (running, _one, _two) = begun(&bed, 1).await;
