@@ -23,7 +23,7 @@ Needs only: pip install numpy safetensors
     # a client whose data is a CSV file: numbers, the label (0, 1, 2, ...) in the last column
     fedmerge client run --dir ward-3 --train 'python train_numpy.py --data ward-3.csv'
 
-    # the same with a safetensors file that holds x (n rows of d floats) and y (n whole numbers)
+    # the same with a safetensors file: x (n rows of d floats) and y (n labels), as `client train --export` writes it
     fedmerge client run --dir ward-3 --train 'python train_numpy.py --data ward-3.safetensors'
 
     # a client without data of its own: a small synthetic set, another one for each seed
@@ -77,7 +77,10 @@ def init(path, features, classes):
 
 def load_model(path, features, labels):
     """Reads a model into arrays of our own, so that training changes them and never the base."""
-    model = load_file(path)
+    try:
+        model = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise SystemExit(f"the base {path} cannot be read: {error}")
     shapes = {name: tensor.shape for name, tensor in model.items()}
     classes = shapes.get("bias", (0,))[0]
     if shapes != {"weight": (features, classes), "bias": (classes,)} or labels > classes:
@@ -91,8 +94,7 @@ def load_model(path, features, labels):
 def forward(model, x):
     """Probabilities of each class."""
     scores = x @ model["weight"] + model["bias"]
-    scores -= scores.max(axis=1, keepdims=True)
-    odds = np.exp(scores)
+    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
     return odds / odds.sum(axis=1, keepdims=True)
 
 
@@ -149,11 +151,9 @@ def main():
         raise SystemExit(f"{missing} is not set: run me by `fedmerge client run --train`, or make a model with --init")
     model = load_model(base, features, labels)
     # Another stream of random numbers each round, and the same one when the round is repeated.
-    rng = np.random.default_rng([options.seed, round_number])
-    train(model, x, y, options, rng)
-    metrics = evaluate(model, x, y)
+    train(model, x, y, options, np.random.default_rng([options.seed, round_number]))
     save_file(model, out)
-    say(num_examples=len(x), metrics=metrics)
+    say(num_examples=len(x), metrics=evaluate(model, x, y))
 
 
 if __name__ == "__main__":

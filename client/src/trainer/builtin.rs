@@ -16,18 +16,19 @@ use fedmerge_common::failure::{ExitCode, Failure};
 use fedmerge_common::output::{Output, OutputFormat};
 use serde_json::json;
 
-use dataset::Dataset;
+use dataset::{Dataset, LoadDatasetError};
 use mlp::{HIDDEN_UNITS, NetworkError, Parameters, Sizes};
 use source::DataSource;
 use train::Schedule;
 
-/// Train the built-in classifier on a base model, or write a fresh base.
+/// Train the built-in classifier on a base model, or write a fresh base or the examples.
 ///
 /// Inside a federation the client sets FEDMERGE_BASE, FEDMERGE_OUT and FEDMERGE_ROUND; by hand, use the flags.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:
   fedmerge client train --init base.safetensors --seed 7
   fedmerge client run --dir site --train 'fedmerge client train --data digits:1/8'
+  fedmerge client train --data digits:1/8 --export ward-1.safetensors
   fedmerge client train --data mine.safetensors --base base.safetensors --out tuned.safetensors")]
 pub struct TrainArguments {
     /// Examples: `digits`, the K-th of N parts of it as `digits:K/N`, or a safetensors file with x (n × d) and y (n)
@@ -41,6 +42,10 @@ pub struct TrainArguments {
     /// Write a fresh base model here and train nothing
     #[arg(long, value_name = "OUT", conflicts_with_all = ["base", "out"])]
     pub init: Option<PathBuf>,
+
+    /// Write the examples here as x (n × d, F32) and y (n, I64), for trainers of your own, and train nothing
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["init", "base", "out"])]
+    pub export: Option<PathBuf>,
 
     /// Units of the hidden layer of a fresh base
     #[arg(long, value_name = "N", default_value_t = HIDDEN_UNITS, requires = "init")]
@@ -92,7 +97,7 @@ pub struct Outcome {
     pub loss: f64,
 }
 
-/// Runs the trainer as a program: `--init` or base in, fine-tuned checkpoint out.
+/// Runs the trainer as a program: `--init`, `--export`, or base in and fine-tuned checkpoint out.
 ///
 /// # Errors
 /// When a file cannot be read or written, or the examples do not fit the model.
@@ -101,6 +106,9 @@ pub fn run(arguments: &TrainArguments, output: &Output) -> Result<(), Failure> {
         return initialise(arguments, target, output);
     }
     let dataset = load(arguments)?;
+    if let Some(target) = &arguments.export {
+        return export(&dataset, target, output);
+    }
     let outcome = fine_tune(arguments, &dataset)?;
     submit(
         arguments,
@@ -119,9 +127,7 @@ pub fn load(arguments: &TrainArguments) -> Result<Dataset, Failure> {
         Failure::new(ExitCode::Usage, "no examples to train on")
             .with_hint("give --data digits:1/8 or --data PATH")
     })?;
-    source.load().map_err(|error| {
-        Failure::new(ExitCode::BadData, "cannot load the examples").with_source(&error)
-    })
+    source.load().map_err(|error| bad_examples(&error))
 }
 
 /// Reads the base model.
@@ -199,6 +205,21 @@ fn initialise(arguments: &TrainArguments, target: &Path, output: &Output) -> Res
     Ok(())
 }
 
+fn export(dataset: &Dataset, target: &Path, output: &Output) -> Result<(), Failure> {
+    let (examples, inputs, classes) = (dataset.len(), dataset.inputs(), dataset.classes());
+    dataset
+        .write(target)
+        .map_err(|error| bad_examples(&error))?;
+    output.line(format_args!(
+        "wrote {} ({examples} examples of {inputs} values, {classes} classes)",
+        target.display()
+    ));
+    output.json(
+        &json!({ "path": target, "examples": examples, "inputs": inputs, "classes": classes }),
+    );
+    Ok(())
+}
+
 fn schedule(arguments: &TrainArguments) -> Result<Schedule, Failure> {
     let refuse = |message: String| Err(Failure::new(ExitCode::Usage, message));
     if !(arguments.learning_rate.is_finite() && arguments.learning_rate > 0.0) {
@@ -238,6 +259,20 @@ fn required<'a>(path: Option<&'a Path>, flag: &str, variable: &str) -> Result<&'
     })
 }
 
+fn bad_examples(error: &LoadDatasetError) -> Failure {
+    match error {
+        LoadDatasetError::Write { .. } => {
+            Failure::new(ExitCode::Unavailable, "cannot write the examples")
+        }
+        LoadDatasetError::Read { .. }
+        | LoadDatasetError::Missing { .. }
+        | LoadDatasetError::Unfit { .. }
+        | LoadDatasetError::Example { .. }
+        | LoadDatasetError::Empty => Failure::new(ExitCode::BadData, "cannot load the examples"),
+    }
+    .with_source(error)
+}
+
 fn bad_network(error: &NetworkError) -> Failure {
     Failure::new(ExitCode::BadData, "cannot use the model").with_source(error)
 }
@@ -250,3 +285,6 @@ fn contract() -> Output {
         verbosity: 0,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,11 +12,41 @@ fn python(arguments: &[&str]) -> bool {
     ran.is_ok_and(|output| output.status.success())
 }
 
-#[tokio::test]
 #[expect(clippy::print_stderr, reason = "a test that was skipped must say so")]
-async fn the_example_in_python_makes_a_base_and_trains_it() {
-    if !python(&["-c", "import numpy, safetensors"]) {
+fn is_there() -> bool {
+    let is_there = python(&["-c", "import numpy, safetensors"]);
+    if !is_there {
         eprintln!("skipped: no python3 with numpy and safetensors");
+    }
+    is_there
+}
+
+#[test]
+fn a_base_that_the_example_cannot_read_is_told_in_one_line() {
+    if !is_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let [missing, corrupt] = ["missing", "corrupt"].map(|name| dir.path().join(name));
+    fs::write(&corrupt, "no tensors at all").unwrap();
+    for base in [missing, corrupt] {
+        let mut trainer = Command::new("python3");
+        trainer
+            .arg(EXAMPLE)
+            .env("FEDMERGE_BASE", &base)
+            .env("FEDMERGE_OUT", dir.path().join("out"))
+            .env("FEDMERGE_ROUND", "1");
+        let ended = trainer.output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        let expected = format!("the base {} cannot be read: ", base.display());
+        assert!(said.starts_with(&expected), "{said}");
+        assert_eq!((said.lines().count(), ended.status.code()), (1, Some(1)));
+    }
+}
+
+#[tokio::test]
+async fn the_example_in_python_makes_a_base_and_trains_it() {
+    if !is_there() {
         return;
     }
     let mut play = play();
