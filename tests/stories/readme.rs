@@ -10,14 +10,20 @@ use crate::harness::command::PROGRAM;
 use crate::harness::process::Process;
 use crate::harness::trainer::quoted;
 
-/// How a command is run here, as what a shell sees.
+/// How a command is run here.
 #[derive(Clone, Copy, Debug)]
 enum How {
-    /// To its end, which must be good.
+    /// To its end, which must be good, as it stands but for the server's port.
+    AsShown,
+    /// To its end, which must be good, as this line.
     ToItsEnd(&'static str),
-    /// Beside the commands that follow, like in a second terminal; ends with the last of them.
-    #[expect(dead_code, reason = "the README shows no such command yet")]
-    Beside(&'static str),
+    /// As this line beside the commands that follow, like in another terminal; they begin when `ready` says so.
+    Beside {
+        line: &'static str,
+        ready: &'static str,
+    },
+    /// As it stands, where Python has numpy.
+    WithNumpy,
     /// Not here, for this reason.
     NotHere(&'static str),
 }
@@ -29,8 +35,114 @@ const COMMANDS: &[(&str, How)] = &[
         How::ToItsEnd("fedmerge simulate --clients 3 --rounds 2 --local-steps 5"),
     ),
     (
+        "cargo run -- simulate --attack sign-flip --attackers 2 --method mean",
+        How::ToItsEnd(
+            "fedmerge simulate --attack sign-flip --attackers 2 --method mean --rounds 1 --local-steps 5",
+        ),
+    ),
+    (
+        "cargo run -- simulate --attack sign-flip --attackers 2",
+        How::ToItsEnd(
+            "fedmerge simulate --attack sign-flip --attackers 2 --rounds 1 --local-steps 5",
+        ),
+    ),
+    (
         "cargo test --workspace",
-        How::NotHere("this test is a part of it"),
+        How::NotHere("this test is a part of it; the check of a clean clone runs it"),
+    ),
+    (
+        "cargo build",
+        How::NotHere("the program is built, or this test would not run"),
+    ),
+    ("export PATH=\"$PWD/target/debug:$PATH\"", How::AsShown),
+    (
+        "mkdir /tmp/digits && cp client/examples/train_numpy.py /tmp/digits && cd /tmp/digits",
+        How::ToItsEnd(
+            "mkdir digits && cp \"$REPOSITORY/client/examples/train_numpy.py\" digits && cd digits",
+        ),
+    ),
+    (
+        "fedmerge client train --init base.safetensors",
+        How::AsShown,
+    ),
+    (
+        "fedmerge server init hub --name digits --base base.safetensors",
+        How::AsShown,
+    ),
+    (
+        "fedmerge server run --dir hub",
+        How::Beside {
+            line: "fedmerge server run --dir hub --listen 127.0.0.1:0",
+            ready: "fedmerge server status --dir hub",
+        },
+    ),
+    (
+        "export FEDMERGE_TOKEN=$(fedmerge server token create --dir hub --uses 2)",
+        How::AsShown,
+    ),
+    (
+        "fedmerge client enrol --server https://localhost:7600 --dir ward-1 --name ward-1",
+        How::AsShown,
+    ),
+    (
+        "fedmerge client enrol --server https://localhost:7600 --dir ward-2 --name ward-2",
+        How::AsShown,
+    ),
+    (
+        "fedmerge client run --dir ward-1 --train 'fedmerge client train --data digits:1/2' > ward-1.log &",
+        How::Beside {
+            line: "fedmerge client run --dir ward-1 --train 'fedmerge client train --data digits:1/2'",
+            ready: "true",
+        },
+    ),
+    (
+        "fedmerge client run --dir ward-2 --train 'fedmerge client train --data digits:2/2'",
+        How::AsShown,
+    ),
+    ("fedmerge server status --dir hub", How::AsShown),
+    (
+        "fedmerge server rounds list --dir hub",
+        How::ToItsEnd("fedmerge server rounds list --dir hub | grep '10 *model 10 *2 '"),
+    ),
+    (
+        "fedmerge server models list --dir hub",
+        How::ToItsEnd(
+            "fedmerge server models list --dir hub | grep 'hub/models/10/model.safetensors'",
+        ),
+    ),
+    (
+        "fedmerge server check-config --dir hub",
+        How::ToItsEnd(
+            "cp ../plan.toml hub/federation.toml && fedmerge server check-config --dir hub",
+        ),
+    ),
+    (
+        "fedmerge simulate hub/federation.toml --attack scale --attackers 2",
+        How::ToItsEnd(
+            "fedmerge simulate hub/federation.toml --attack scale --attackers 2 --rounds 1 --local-steps 5",
+        ),
+    ),
+    (
+        "FEDMERGE_BASE=base.safetensors FEDMERGE_OUT=tuned.safetensors \
+         sh -c 'cp \"$FEDMERGE_BASE\" \"$FEDMERGE_OUT\" && echo \"{\\\"num_examples\\\": 1}\"'",
+        How::AsShown,
+    ),
+    (
+        "pip install numpy safetensors",
+        How::NotHere("a test installs nothing"),
+    ),
+    (
+        "fedmerge client train --data digits:1/2 --export digits-1.safetensors",
+        How::AsShown,
+    ),
+    (
+        "python3 train_numpy.py --data digits-1.safetensors --init softmax.safetensors",
+        How::WithNumpy,
+    ),
+    (
+        "FEDMERGE_BASE=softmax.safetensors FEDMERGE_OUT=tuned.safetensors FEDMERGE_ROUND=1 \
+         python3 train_numpy.py --data digits-1.safetensors",
+        How::WithNumpy,
     ),
 ];
 
@@ -65,17 +177,40 @@ fn how(command: &str) -> How {
 /// The shell script that does what a reader of the page would do.
 fn script(commands: &[String]) -> String {
     let program = Path::new(PROGRAM).parent().unwrap();
-    let mut script = format!("set -eu\nexport PATH={}:\"$PATH\"\n", quoted(program));
+    let mut script = format!(
+        "set -eu\nexport PATH={}:\"$PATH\" TMPDIR=\"$PWD\" HERE=\"$PWD\" REPOSITORY={}\n\
+         trap '[ $? = 0 ] || tail -n 40 \"$HERE\"/beside-*.log' EXIT\n",
+        quoted(program),
+        quoted(Path::new(env!("CARGO_MANIFEST_DIR")))
+    );
     for (number, command) in commands.iter().enumerate() {
-        match how(command) {
-            How::ToItsEnd(line) => {
-                script += &format!("echo \"+\" {}\n{line}\n", quoted(Path::new(line)));
+        let told = |line: &str| format!("echo \"+\" {}\n", quoted(Path::new(line)));
+        script += &match how(command) {
+            How::AsShown => {
+                // The port is taken from what is free, so that the test meets no other server.
+                let line = command.replace("localhost:7600", "$(cat hub/state/address)");
+                format!("{}{line}\n", told(&line))
             }
-            How::Beside(line) => script += &format!("{line} > beside-{number}.log 2>&1 &\n"),
-            How::NotHere(why) => script += &format!("# {command}: {why}\n"),
-        }
+            How::ToItsEnd(line) => format!("{}{line}\n", told(line)),
+            How::Beside { line, ready } => format!(
+                "{}{line} > \"$HERE/beside-{number}.log\" 2>&1 &\n\
+                 until {ready} > \"$HERE/ready.log\" 2>&1; do kill -0 $!; sleep 0.05; done\n",
+                told(line)
+            ),
+            How::WithNumpy => format!(
+                "{}if python3 -c 'import numpy, safetensors'; then {command}; fi\n",
+                told(command)
+            ),
+            How::NotHere(why) => format!("# {command}: {why}\n"),
+        };
     }
     script
+}
+
+/// The plan that the page shows.
+fn plan(page: &str) -> &str {
+    let (_, plan) = page.split_once("```toml\n").unwrap();
+    plan.split_once("```").unwrap().0
 }
 
 #[test]
@@ -89,6 +224,7 @@ fn every_command_of_the_readme_works() {
         );
     }
     let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("plan.toml"), plan(&page)).unwrap();
     let mut shell = Command::new("sh");
     shell
         .args(["-c", &script(&commands)])
