@@ -22,7 +22,7 @@ enum How {
         line: &'static str,
         ready: &'static str,
     },
-    /// As it stands, where Python has numpy.
+    /// As it stands, with the Python that is there, where it has numpy.
     WithNumpy,
     /// Not here, for this reason.
     NotHere(&'static str),
@@ -102,7 +102,7 @@ const COMMANDS: &[(&str, How)] = &[
     ("fedmerge server status --dir hub", How::AsShown),
     (
         "fedmerge server rounds list --dir hub",
-        How::ToItsEnd("fedmerge server rounds list --dir hub | grep '10 *model 10 *2 '"),
+        How::ToItsEnd("fedmerge server rounds list --dir hub | grep '10 *published model 10 *2 '"),
     ),
     (
         "fedmerge server models list --dir hub",
@@ -128,7 +128,7 @@ const COMMANDS: &[(&str, How)] = &[
         How::AsShown,
     ),
     (
-        "pip install numpy safetensors",
+        "python3 -m venv venv && venv/bin/pip install numpy safetensors",
         How::NotHere("a test installs nothing"),
     ),
     (
@@ -136,12 +136,12 @@ const COMMANDS: &[(&str, How)] = &[
         How::AsShown,
     ),
     (
-        "python3 train_numpy.py --data digits-1.safetensors --init softmax.safetensors",
+        "venv/bin/python train_numpy.py --data digits-1.safetensors --init softmax.safetensors",
         How::WithNumpy,
     ),
     (
         "FEDMERGE_BASE=softmax.safetensors FEDMERGE_OUT=tuned.safetensors FEDMERGE_ROUND=1 \
-         python3 train_numpy.py --data digits-1.safetensors",
+         venv/bin/python train_numpy.py --data digits-1.safetensors",
         How::WithNumpy,
     ),
 ];
@@ -197,10 +197,11 @@ fn script(commands: &[String]) -> String {
                  until {ready} > \"$HERE/ready.log\" 2>&1; do kill -0 $!; sleep 0.05; done\n",
                 told(line)
             ),
-            How::WithNumpy => format!(
-                "{}if python3 -c 'import numpy, safetensors'; then {command}; fi\n",
-                told(command)
-            ),
+            How::WithNumpy => {
+                let line = command.replace("venv/bin/python", "python3");
+                let has_numpy = "python3 -c 'import numpy, safetensors' 2> /dev/null";
+                format!("{}if {has_numpy}; then {line}; fi\n", told(&line))
+            }
             How::NotHere(why) => format!("# {command}: {why}\n"),
         };
     }
