@@ -17,7 +17,7 @@ use fedmerge_common::join::JoinString;
 use fedmerge_common::lock::DirectoryLock;
 use fedmerge_common::output::Output;
 use fedmerge_common::tls;
-use fedmerge_common::units::Millis;
+use fedmerge_common::units::{Millis, Timestamp};
 use fedmerge_proto::v1;
 use fedmerge_proto::v1::enrolment_client::EnrolmentClient;
 
@@ -43,15 +43,15 @@ pub struct Wish {
 /// Makes `directory` the directory of an enrolled client.
 ///
 /// # Errors
-/// When it is one already, when the server cannot be reached, is another one, or refuses.
+/// When it is one already whose certificate is good, when the server cannot be reached, is another one, or refuses.
 pub async fn enrol(
     directory: &ClientDirectory,
     wish: &Wish,
     output: &Output,
 ) -> Result<Settings, Failure> {
     let _lock = DirectoryLock::take(directory.root(), &directory.lock())?;
-    refuse_enrolled(directory)?;
     let clock = Clock::system();
+    refuse_enrolled(directory, &wish.client, clock.now())?;
     let key = identity::key(directory)?;
     let tls = tls::client_config_pinned(wish.join.authority_pin, clock)
         .map_err(|error| Failure::from_error(ExitCode::Bug, &error))?;
@@ -78,11 +78,23 @@ pub async fn enrol(
     Ok(settings)
 }
 
-fn refuse_enrolled(directory: &ClientDirectory) -> Result<(), Failure> {
+/// A client whose certificate has expired may come back under its name, with its key and a new token.
+fn refuse_enrolled(
+    directory: &ClientDirectory,
+    client: &ClientId,
+    now: Timestamp,
+) -> Result<(), Failure> {
     if !directory.settings().exists() {
         return Ok(());
     }
-    let who = Settings::read(directory).map_or_else(
+    let settings = Settings::read(directory);
+    let is_same = settings
+        .as_ref()
+        .is_ok_and(|settings| settings.client == *client);
+    if is_same && identity::certificate_end(directory).is_ok_and(|end| end <= now) {
+        return Ok(());
+    }
+    let who = settings.map_or_else(
         |_| "another client".to_owned(),
         |settings| {
             format!(

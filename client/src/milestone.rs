@@ -6,7 +6,7 @@ use std::fmt;
 
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::reason::{Decline, Rejection};
-use fedmerge_common::units::ByteSize;
+use fedmerge_common::units::{ByteSize, Millis};
 use fedmerge_common::update::ModelRef;
 use serde::Serialize;
 
@@ -99,7 +99,7 @@ impl fmt::Display for Milestone {
                 write!(
                     f,
                     "round {round}: trained in {} on {num_examples} example{plural}",
-                    Seconds(*elapsed_ms)
+                    Millis::new(*elapsed_ms).approximate()
                 )?;
                 loss.map_or(Ok(()), |loss| write!(f, ", loss {loss:.2}"))
             }
@@ -135,15 +135,5 @@ impl fmt::Display for Milestone {
                 })
             }
         }
-    }
-}
-
-/// Milliseconds shown as seconds with one decimal.
-struct Seconds(u64);
-
-impl fmt::Display for Seconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tenths = self.0 / 100;
-        write!(f, "{}.{} s", tenths / 10, tenths % 10)
     }
 }

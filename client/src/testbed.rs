@@ -74,6 +74,19 @@ impl Authority {
             .clone()
     }
 
+    /// A certificate whose life is over.
+    pub(crate) fn sign_expired(
+        &self,
+        request: &[u8],
+        client: &ClientId,
+    ) -> CertificateDer<'static> {
+        let request = CertificateSigningRequestParams::from_der(&request.into()).unwrap();
+        let mut params = params_of(&Identity::Client(client.clone()));
+        params.not_after = time::OffsetDateTime::now_utc() - time::Duration::minutes(1);
+        let signed = params.signed_by(&request.public_key, &self.issuer);
+        signed.unwrap().der().clone()
+    }
+
     fn issue(&self, identity: &Identity) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
         let key = KeyPair::generate().unwrap();
         let certificate = params_of(identity).signed_by(&key, &self.issuer).unwrap();

@@ -6,7 +6,7 @@
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::{ClientId, ModelVersion, RoundNumber};
 use fedmerge_common::output::Output;
-use fedmerge_common::units::{ByteSize, Millis};
+use fedmerge_common::units::{ByteSize, Millis, Timestamp};
 use fedmerge_common::update::ModelRef;
 use fedmerge_coordinator::{ClientOutcome, EndReason, RoundOutcome, RoundSummary, Task, View};
 use serde::Serialize;
@@ -161,9 +161,9 @@ impl ClosedRound {
             line += &format!(", {count} {name}");
         }
         if self.model.is_some() {
-            line += &format!(", merged in {}", Millis::new(self.merge_ms));
+            line += &format!(", merged in {}", Millis::new(self.merge_ms).approximate());
         }
-        line + &format!(", {} in all", Millis::new(self.wall_ms))
+        line + &format!(", {} in all", Millis::new(self.wall_ms).approximate())
     }
 }
 
@@ -222,9 +222,9 @@ impl Announcer {
         {
             self.opened = round.get();
             self.output.json(&Line::RoundOpened { round, invited });
+            let until = view.deadline.map(Timestamp::to_second).unwrap_or_default();
             self.output.line(format_args!(
-                "round {round}: {invited} invited, waiting for {}",
-                view.waiting_for
+                "round {round}: {invited} invited, open until {until}"
             ));
         }
         if view.phase == "gathering" && view.waiting_for != self.waiting {

@@ -95,7 +95,7 @@ impl DirectoryArguments {
 /// The command's failure, with its exit code.
 pub fn run(arguments: ServerArguments, output: &Output) -> Result<(), Failure> {
     match arguments.command {
-        ServerCommand::Init(arguments) => init::run(&arguments, output),
+        ServerCommand::Init(arguments) => block_on(init::run(&arguments, output)),
         ServerCommand::Run(arguments) => run::run(arguments, *output),
         ServerCommand::CheckConfig(arguments) => run::check(&arguments, output),
         ServerCommand::Status(arguments) => block_on(status::run(&arguments, output)),

@@ -72,12 +72,9 @@ async fn interrupt() -> Failure {
 }
 
 fn told_when(mut failure: Failure, over: u64, of: u64) -> Failure {
-    let when = if over == 0 {
-        "before the end of round 1".to_owned()
-    } else {
-        format!("after round {over} of {of}")
-    };
-    failure.message = format!("{} {when}", failure.message);
+    if over > 0 {
+        failure.message = format!("{} after round {over} of {of}", failure.message);
+    }
     failure
 }
 

@@ -80,17 +80,26 @@ impl Exit {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
         };
-        let mut failure = Failure::new(
-            exit_code(code),
-            format_args!("{} failed ({how})", self.name),
-        );
-        let mut hint = format!("its log is {}", self.log.display());
+        let ended = format!("{} failed ({how})", self.name);
+        let log = format!("its log is {}", self.log.display());
+        let mut hint = log.clone();
+        let mut words = Vec::new();
         for line in tail(&self.log) {
             match line.strip_prefix("hint: ") {
-                Some(own) => hint = format!("{own}; {hint}"),
-                None => failure.causes.push(bare(&line).to_owned()),
+                Some(own) => hint = format!("{own} ({log})"),
+                None => words.push(line),
             }
         }
+        // What the process itself says comes first; how it ended is behind it.
+        let message = words.iter().position(|line| line.starts_with("error: "));
+        let mut failure = Failure::new(exit_code(code), &ended);
+        if let Some(position) = message {
+            failure.message = bare(&words.remove(position)).to_owned();
+            failure.causes.push(ended);
+        }
+        failure
+            .causes
+            .extend(words.iter().map(|line| bare(line).to_owned()));
         failure.with_hint(hint)
     }
 }

@@ -12,6 +12,7 @@ use clap::builder::styling::{AnsiColor, Style};
 use fedmerge_client::trainer::builtin::train::Evaluation;
 use fedmerge_common::failure::{ExitCode, Failure};
 use fedmerge_common::output::Output;
+use fedmerge_common::units::Millis;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::chart::accuracy_curve;
@@ -19,7 +20,7 @@ use super::server_event::{PublishedModel, RoundClosed};
 use super::settings::Settings;
 use super::stage::Stage;
 use super::summary::{Final, Refused, Round, Summary};
-use words::{blocks, grouped, span};
+use words::{blocks, grouped, loss};
 
 const TICK: Duration = Duration::from_millis(120);
 /// Columns when nobody says how many there are.
@@ -279,12 +280,12 @@ impl<'a> Scoreboard<'a> {
             .map(|bytes| format!(", server peak {} MiB", bytes >> 20))
             .unwrap_or_default();
         self.print(format_args!(
-            "{}  accuracy {:.3}, loss {:.3} after {} rounds in {}{memory}",
+            "{}  accuracy {:.3}, loss {} after {} rounds in {}{memory}",
             paint(self.styles.good, "final"),
             last.accuracy,
-            last.loss,
+            loss(last.loss),
             rounds.len(),
-            span(*elapsed_ms)
+            Millis::new(*elapsed_ms).approximate()
         ));
         if let Some(digest) = &last.model {
             self.print(format_args!(
@@ -312,13 +313,13 @@ impl<'a> Scoreboard<'a> {
             rejected
         };
         format!(
-            "{:>5}  {:>8}  {rejected}  {:>8.3}  {:>8.3}  {:>8}  {:>8}{}",
+            "{:>5}  {:>8}  {rejected}  {:>8.3}  {:>8}  {:>8}  {:>8}{}",
             round.round,
             format_args!("{}/{invited}", round.accepted).to_string(),
             round.accuracy,
-            round.loss,
-            span(round.merge_ms),
-            span(round.wall_ms),
+            loss(round.loss),
+            Millis::new(round.merge_ms).approximate(),
+            Millis::new(round.wall_ms).approximate(),
             self.bar(round.accuracy)
         )
     }

@@ -115,7 +115,7 @@ pub fn load(directory: &ClientDirectory, clock: &Clock) -> Result<rustls::Client
         let message =
             format!("this client's certificate {word} {moment}; this machine's clock says {now}");
         return Err(Failure::new(ExitCode::NotPermitted, message).with_hint(
-            "check the clock; if it is right, enrol again with a new token, into a new directory and under a new name",
+            "check the clock; if it is right, enrol again into this directory, under this name, with a new token",
         ));
     }
     let authority_path = directory.authority();

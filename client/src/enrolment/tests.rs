@@ -119,6 +119,31 @@ async fn refused(reason: RefusalReason) -> Failure {
 }
 
 #[tokio::test]
+async fn a_client_whose_certificate_has_expired_comes_back_with_its_key() {
+    let bench = Bench::new(None, |_| {}).await;
+    let directory = bench.directory();
+    bench.enrol(&bench.wish()).await.unwrap();
+    let again = bench.enrol(&bench.wish()).await.unwrap_err();
+    assert_eq!(again.exit, ExitCode::Usage, "{again}");
+
+    let key = identity::key(&directory).unwrap();
+    let request = identity::certificate_request(&key).unwrap();
+    let expired = bench.authority.sign_expired(&request, &client_id());
+    identity::store(&directory, &expired, &bench.authority.certificate).unwrap();
+    identity::load(&directory, &Clock::system()).unwrap_err();
+    let other = Wish {
+        client: "ward-4".parse().unwrap(),
+        ..bench.wish()
+    };
+    assert_eq!(bench.enrol(&other).await.unwrap_err().exit, ExitCode::Usage);
+
+    bench.enrol(&bench.wish()).await.unwrap();
+    identity::load(&directory, &Clock::system()).unwrap();
+    let keys = bench.keys.lock().unwrap();
+    assert_eq!(keys[0], keys[1]);
+}
+
+#[tokio::test]
 async fn a_join_string_becomes_a_directory_that_can_connect() {
     let bench = Bench::new(None, |_| {}).await;
     let settings = bench.enrol(&bench.wish()).await.unwrap();

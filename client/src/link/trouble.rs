@@ -116,7 +116,7 @@ impl Trouble {
     }
 }
 
-const ENROL_AGAIN: &str = "enrol again into a new directory with a new token (`fedmerge server token create` on the server)";
+const ENROL_AGAIN: &str = "enrol again, into a new directory and under a new name, with a new token (`fedmerge server token create` on the server)";
 
 const COMPARE_VERSIONS: &str =
     "client and server may be of different versions: compare `fedmerge --version` on both";

@@ -43,6 +43,18 @@ impl Millis {
         self.0
     }
 
+    /// About how long, as a reader takes it in at a glance: `412 ms`, `3.2 s`, `2 m 05 s` or `3 h 20 m`.
+    #[must_use]
+    pub fn approximate(self) -> String {
+        let ms = self.0;
+        match ms {
+            0..1000 => format!("{ms} ms"),
+            1000..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
+            60_000..3_600_000 => format!("{} m {:02} s", ms / 60_000, ms % 60_000 / 1000),
+            _ => format!("{} h {:02} m", ms / 3_600_000, ms % 3_600_000 / 60_000),
+        }
+    }
+
     /// The same span for timers.
     #[must_use]
     pub const fn to_duration(self) -> Duration {
@@ -147,6 +159,21 @@ mod tests {
         ] {
             assert!(text.parse::<Millis>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn an_approximate_span_reads_well() {
+        let read = |ms| Millis::new(ms).approximate();
+        assert_eq!(
+            [
+                read(0),
+                read(412),
+                read(3250),
+                read(125_000),
+                read(12_000_000)
+            ],
+            ["0 ms", "412 ms", "3.2 s", "2 m 05 s", "3 h 20 m"]
+        );
     }
 
     proptest! {

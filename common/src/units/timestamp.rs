@@ -73,6 +73,14 @@ impl Sub for Timestamp {
     }
 }
 
+impl Timestamp {
+    /// RFC 3339 in UTC to the second: of one width, and enough for people.
+    #[must_use]
+    pub fn to_second(self) -> String {
+        Self(self.0 - self.0 % 1000).to_string()
+    }
+}
+
 impl fmt::Display for Timestamp {
     /// RFC 3339 in UTC.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

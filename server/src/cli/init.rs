@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::directory::ServerDirectory;
 use crate::enrolment::authority::Authority;
 use crate::files;
+use crate::store::ledger::Ledger;
 use crate::template;
 
 pub(super) const EXAMPLES: &str = "\
@@ -44,7 +45,7 @@ struct Initialised<'a> {
     authority_pin: String,
 }
 
-pub(super) fn run(arguments: &InitArguments, output: &Output) -> Result<(), Failure> {
+pub(super) async fn run(arguments: &InitArguments, output: &Output) -> Result<(), Failure> {
     let directory = ServerDirectory::new(&arguments.dir);
     let name = name(arguments)?;
     if directory.settings().exists() || directory.plan().exists() {
@@ -61,6 +62,9 @@ pub(super) fn run(arguments: &InitArguments, output: &Output) -> Result<(), Fail
         &directory.plan(),
         &template::plan(&name, &base.to_string_lossy()),
     )?;
+    let state = directory.state();
+    fs::create_dir_all(&state).map_err(|error| unwritable(&state, &error))?;
+    Ledger::open(&directory.ledger()).await?.close().await;
     // The last file: a directory without it is not a server's.
     write(&directory.settings(), &template::settings())?;
     tell(arguments, &name, output);
@@ -143,14 +147,16 @@ fn from_plan(path: &Path, directory: &Path) -> PathBuf {
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| {
-        let message = format!("`{}` cannot be written", path.display());
-        Failure::new(ExitCode::Unavailable, message).with_source(&error)
-    };
+    let failed = |error| unwritable(path, &error);
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(failed)?;
     }
     files::write(path, text.as_bytes()).map_err(failed)
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
+    let message = format!("`{}` cannot be written", path.display());
+    Failure::new(ExitCode::Unavailable, message).with_source(error)
 }
 
 #[cfg(test)]

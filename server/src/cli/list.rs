@@ -7,7 +7,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use fedmerge_common::failure::{ExitCode, Failure};
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::output::Output;
-use fedmerge_common::units::{ByteSize, Millis, Timestamp};
+use fedmerge_common::units::{ByteSize, Millis};
 
 use super::DirectoryArguments;
 use crate::announce::ClosedRound;
@@ -65,14 +65,12 @@ pub(super) fn table<const N: usize>(
     for row in rows {
         table.add_row(row);
     }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     let lines = table.to_string();
     let lines: Vec<&str> = lines.lines().map(str::trim_end).collect();
     lines.join("\n")
-}
-
-/// A moment to the second: enough for people, and of one width.
-pub(super) fn second(moment: Timestamp) -> String {
-    Timestamp::new(moment.unix_seconds() * 1000).to_string()
 }
 
 pub(super) async fn clients(command: &ClientsCommand, output: &Output) -> Result<(), Failure> {
@@ -86,7 +84,7 @@ pub(super) async fn clients(command: &ClientsCommand, output: &Output) -> Result
             .map(|(key, value)| format!("{key}={value}"));
         [
             client.id.to_string(),
-            second(client.enrolled),
+            client.enrolled.to_second(),
             client.token.to_string(),
             labels.collect::<Vec<_>>().join(" "),
         ]
@@ -118,8 +116,8 @@ pub(super) async fn rounds(command: &RoundsCommand, output: &Output) -> Result<(
                     round.accepted.to_string(),
                     round.rejected.to_string(),
                     (round.declined + round.silent).to_string(),
-                    Millis::new(round.merge_ms).to_string(),
-                    Millis::new(round.wall_ms).to_string(),
+                    Millis::new(round.merge_ms).approximate(),
+                    Millis::new(round.wall_ms).approximate(),
                 ]
             });
             let heading = [
@@ -185,7 +183,7 @@ pub(super) async fn models(command: &ModelsCommand, output: &Output) -> Result<(
                 .round
                 .map_or("-".to_owned(), |round| round.to_string()),
             ByteSize::new(stored.model.size_bytes).to_string(),
-            second(stored.published),
+            stored.published.to_second(),
             format!("blake3:{}…", stored.model.digest.short()),
             path(stored.model.version).display().to_string(),
         ]

@@ -91,7 +91,7 @@ pub(super) fn check(arguments: &DirectoryArguments, output: &Output) -> Result<(
         shown(&plan.base).display()
     ));
     output.line(format_args!(
-        "a merge needs at most {} of memory, whatever the model's size",
+        "a merge needs at most {} of memory",
         ByteSize::new(merge.peak_bytes())
     ));
     output.json(&serde_json::json!({

@@ -94,7 +94,7 @@ fn in_lines(status: &v1::Status) -> Result<Vec<String>, Failure> {
             base.digest.short(),
             ByteSize::new(base.size_bytes)
         ),
-        format!("clients      {} attend", status.attending),
+        format!("clients      {} attending", status.attending),
         format!("rounds       {} over", status.rounds_ended),
     ];
     if status.ended.is_empty() {

@@ -11,7 +11,7 @@ use fedmerge_common::units::{Millis, Timestamp};
 use fedmerge_proto::convert::admin::TokenRequest;
 
 use super::DirectoryArguments;
-use super::list::{second, table};
+use super::list::table;
 use crate::enrolment::authority::Authority;
 use crate::enrolment::token;
 use crate::store::ledger::{Revocation, TokenRow};
@@ -116,7 +116,7 @@ async fn list(arguments: &DirectoryArguments, output: &Output) -> Result<(), Fai
         [
             token.id.to_string(),
             format!("{} of {}", token.used, token.uses),
-            second(token.expires),
+            token.expires.to_second(),
             state(token, now).to_owned(),
         ]
     });

@@ -24,12 +24,12 @@ pub(super) fn blocks(share: f64, columns: usize) -> String {
     "█".repeat(eighths / 8).chars().chain(rest).collect()
 }
 
-/// `412 ms`, `3.2 s` or `2 m 05 s`.
-pub(super) fn span(ms: u64) -> String {
-    match ms {
-        0..1000 => format!("{ms} ms"),
-        1000..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
-        _ => format!("{} m {:02} s", ms / 60_000, ms % 60_000 / 1000),
+/// A loss in the width of its column: a destroyed model's is astronomical.
+pub(super) fn loss(value: f64) -> String {
+    if value < 10_000.0 {
+        format!("{value:.3}")
+    } else {
+        format!("{value:.1e}")
     }
 }
 
@@ -58,11 +58,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_read_well() {
-        assert_eq!(
-            [span(0), span(412), span(3250), span(125_000)],
-            ["0 ms", "412 ms", "3.2 s", "2 m 05 s"]
-        );
+    fn a_loss_fits_its_column_whatever_it_is() {
+        let shown = [0.1284, 2.314, 9999.0, 652_389_007_405.6, f64::NAN].map(loss);
+        assert_eq!(shown, ["0.128", "2.314", "9999.000", "6.5e11", "NaN"]);
     }
 
     #[test]
