@@ -8,6 +8,7 @@
 )]
 
 mod tidy {
+    mod features;
     mod files;
     mod imports;
     mod repository;
