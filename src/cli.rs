@@ -50,6 +50,10 @@ struct GlobalArguments {
     /// Say more; twice, still more
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Output")]
     verbose: u8,
+
+    /// Stop when the process that started this one is gone, however it went
+    #[arg(long, global = true, hide = true)]
+    stop_with_parent: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -87,6 +91,9 @@ pub(crate) fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return explain(&error),
     };
+    if cli.global.stop_with_parent {
+        stop_with_parent();
+    }
     let output = Output {
         format: match cli.global.format {
             Format::Text => OutputFormat::Text,
@@ -117,6 +124,13 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         }
         Command::AttackTrainer(arguments) => crate::simulate::lie(&arguments),
     }
+}
+
+/// Asks the system for a polite signal at the end of the parent, which may be killed before it can stop anybody.
+fn stop_with_parent() {
+    let signal = Some(rustix::process::Signal::TERM);
+    // A system that cannot do this leaves it to the parent, which stops its children unless it is killed.
+    let _unsupported = rustix::process::set_parent_process_death_signal(signal);
 }
 
 /// Help and version are answers, everything else is wrong usage.

@@ -1,7 +1,7 @@
 //! The only bridge from tokio to rayon: arithmetic runs on a pool of its own, and the runtime's threads wait for nothing.
 //! Short work on the disk takes the runtime's own threads for it: [`blocking`].
 //!
-//! Invariants: at most [`QUEUE`] jobs are in hand, so memory is bounded by what they hold; a job whose caller is gone sees its
+//! Invariants: at most `QUEUE` jobs are in hand, so memory is bounded by what they hold; a job whose caller is gone sees its
 //! cancel flag; a job that panics is an error of that job and not the end of the server.
 
 use std::any::Any;

@@ -1,7 +1,7 @@
 //! The child processes: each in a process group of its own, with a log, and none left behind.
 //!
 //! Invariant: a child is either reaped or signalled. `stop` asks politely and then insists; a child whose owner is
-//! dropped (an error, a panic) is killed with its whole group.
+//! dropped (an error, a panic) is killed with its whole group; one whose owner was killed hears of it from the system.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -260,6 +260,7 @@ impl Processes {
             command.env("RAYON_NUM_THREADS", "1");
         }
         let child = command
+            .arg("--stop-with-parent")
             .args(&task.arguments)
             .stdin(Stdio::null())
             .stdout(stdout)

@@ -88,14 +88,12 @@ fn attackers_that_hand_in_nan_are_rejected_and_shown() {
     );
 }
 
-#[test]
-fn an_interrupted_simulation_leaves_its_results_and_no_process() {
-    let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("out");
+/// A simulation under way, and the mark by which its processes are found.
+fn under_way(out: &Path) -> (Process, String) {
     let mark = format!("FEDMERGE_TEST_MARK={}", out.display());
     let (name, value) = mark.split_once('=').unwrap();
     let mut command = fedmerge(&["simulate", "--clients", "3", "--rounds", "10000", "--out"]);
-    let process = Process::start("simulate", command.arg(&out).env(name, value));
+    let process = Process::start("simulate", command.arg(out).env(name, value));
     // The row of the first round.
     process.wait_for_stdout("    1  ");
     let running = processes_with(&mark).len();
@@ -103,7 +101,24 @@ fn an_interrupted_simulation_leaves_its_results_and_no_process() {
         running >= 5,
         "{running} processes: the simulation, its server and 3 clients are missing"
     );
+    (process, mark)
+}
 
+#[test]
+fn a_killed_simulation_leaves_no_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let (process, mark) = under_way(&dir.path().join("out"));
+    process.signal(Signal::KILL);
+    wait_until("the end of every process", || {
+        processes_with(&mark).is_empty()
+    });
+}
+
+#[test]
+fn an_interrupted_simulation_leaves_its_results_and_no_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let (process, mark) = under_way(&out);
     process.signal(Signal::INT);
     let ended = process.end().with_code(75);
     let said = format!(
