@@ -137,7 +137,7 @@ fn a_round_goes_from_invitation_to_acceptance() {
     let effects = agent.step(finished);
     assert_eq!(
         lines(&effects),
-        ["round 3: trained in 0.4 s on 180 examples, loss 0.50"]
+        ["round 3: trained in 400 ms on 180 examples, loss 0.50"]
     );
     assert_eq!(effects[1..], [Effect::Prepare(task(3), trained(Some(180)))]);
     assert_eq!(agent.step(prepared), [Effect::Upload(header(3))]);
