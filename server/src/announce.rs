@@ -157,10 +157,10 @@ impl ClosedRound {
             (self.declined, "declined"),
             (self.silent, "silent"),
         ];
-        for (count, name) in counts.into_iter().filter(|(count, _)| *count > 0) {
-            line += &format!(", {count} {name}");
-        }
         if self.model.is_some() {
+            for (count, name) in counts.into_iter().filter(|(count, _)| *count > 0) {
+                line += &format!(", {count} {name}");
+            }
             line += &format!(", merged in {}", Millis::new(self.merge_ms).approximate());
         }
         line + &format!(", {} in all", Millis::new(self.wall_ms).approximate())

@@ -137,6 +137,16 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     }
 }
 
+/// A path without the detours by which it was found, also where nothing is there.
+#[must_use]
+pub fn without_detours(path: &Path) -> PathBuf {
+    let directory = path.parent().and_then(|parent| parent.canonicalize().ok());
+    match (directory, path.file_name()) {
+        (Some(directory), Some(name)) => directory.join(name),
+        (Some(_) | None, _) => path.to_owned(),
+    }
+}
+
 /// Copies what a model has beside its tensors and its manifest: configuration and tokenizer. Durable once the directory is.
 ///
 /// # Errors
@@ -165,6 +175,17 @@ fn is_companion(entry: &fs::DirEntry) -> io::Result<bool> {
 #[expect(clippy::unwrap_used, reason = "a failed test should panic")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_told_without_detours() {
+        let root = tempfile::tempdir().unwrap();
+        let real = root.path().canonicalize().unwrap();
+        fs::create_dir(real.join("hub")).unwrap();
+        let told = |path: &str| without_detours(&real.join(path));
+        assert_eq!(told("hub/../base"), real.join("base"));
+        assert_eq!(told("nowhere/../base"), real.join("nowhere/../base"));
+        assert_eq!(without_detours(Path::new("base")), Path::new("base"));
+    }
 
     #[test]
     fn configuration_and_tokenizer_are_carried_along_and_nothing_else() {

@@ -107,7 +107,7 @@ pub fn check(directory: &ServerDirectory) -> Result<Checked, Failure> {
         threads => threads,
     };
     checked(directory, settings, threads, |plan| {
-        Ok(open_base(&plan.base)?)
+        Ok(open_base(&files::without_detours(&plan.base))?)
     })
 }
 
@@ -148,7 +148,7 @@ impl App {
             compute.threads(),
             |plan| match &newest {
                 Some(model) => open_model(&directory, model),
-                None => Ok(open_base(&plan.base)?),
+                None => Ok(open_base(&files::without_detours(&plan.base))?),
             },
         )?;
         let listen = options.listen.as_ref().unwrap_or(&checked.settings.listen);

@@ -1,7 +1,5 @@
 //! `fedmerge server run` and `fedmerge server check-config`.
 
-use std::path::{Path, PathBuf};
-
 use clap::Args;
 use fedmerge_common::failure::{ExitCode, Failure};
 use fedmerge_common::output::Output;
@@ -11,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::DirectoryArguments;
 use crate::app::{self, App, Options};
 use crate::driver::Stay;
+use crate::files;
 use crate::telemetry;
 
 pub(super) const EXAMPLES: &str = "\
@@ -53,11 +52,6 @@ pub(super) fn run(arguments: RunArguments, output: Output) -> Result<(), Failure
     })
 }
 
-/// A path without the detours by which it was found.
-fn shown(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_owned())
-}
-
 /// Ends when a person or supervisor asks to stop.
 fn interrupted() -> Result<impl Future<Output = ()>, Failure> {
     let listen = |kind| {
@@ -88,7 +82,7 @@ pub(super) fn check(arguments: &DirectoryArguments, output: &Output) -> Result<(
     ));
     output.line(format_args!(
         "base {}: {tensors} tensors to merge",
-        shown(&plan.base).display()
+        files::without_detours(&plan.base).display()
     ));
     output.line(format_args!(
         "a merge needs at most {} of memory",

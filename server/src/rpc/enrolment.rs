@@ -35,8 +35,10 @@ impl Service {
         let skew = now.distance(request.client_time);
         if skew > desk.clock_skew {
             let words = format!(
-                "this machine's clock says {}, the server's says {now}: they differ by {skew}, the limit is {}",
-                request.client_time, desk.clock_skew
+                "this machine's clock says {}, the server's says {now}: they differ by {}, the limit is {}",
+                request.client_time,
+                skew.approximate(),
+                desk.clock_skew
             );
             return Err(Refusal::new(RefusalReason::ClockSkew, words));
         }
