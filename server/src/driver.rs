@@ -4,6 +4,7 @@
 //! written together. What takes long (merge, publication) runs beside the loop and comes back as an event.
 
 mod deeds;
+mod farewell;
 mod inbox;
 mod seats;
 
@@ -26,6 +27,7 @@ use crate::announce::Announcer;
 use crate::notice::Offer;
 use crate::store::ledger::{Ledger, LedgerError};
 use deeds::Deeds;
+use farewell::Farewell;
 use inbox::{INPUTS_AHEAD, Input};
 use seats::Seats;
 
@@ -38,8 +40,6 @@ const TOGETHER: usize = 256;
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// Pause before the ledger is written again that could not be.
 const LEDGER_PAUSE: Duration = Duration::from_secs(1);
-/// How long a server that exits when the federation is over waits for its clients to hear so and leave.
-const FAREWELL: Duration = Duration::from_secs(5);
 
 /// When the driver ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,9 +65,7 @@ pub struct Driver {
     /// Who waits for a decision, in the order of their updates.
     undecided: BTreeMap<(RoundNumber, ClientId), VecDeque<oneshot::Sender<UpdateOutcome>>>,
     persisted: Option<Record>,
-    farewell: Option<Instant>,
-    /// Whether anybody has attended since the start: after a restart clients need a moment to come back.
-    was_attended: bool,
+    farewell: Farewell,
 }
 
 /// What a driver works with.
@@ -116,8 +114,7 @@ impl Driver {
             view,
             undecided: BTreeMap::new(),
             persisted: None,
-            farewell: None,
-            was_attended: false,
+            farewell: Farewell::default(),
         };
         let federation = Federation {
             inputs: sender,
@@ -174,6 +171,7 @@ impl Driver {
         let mut seated = Vec::new();
         // First: a client that is gone must not make up the number of those who attend.
         for client in self.seats.clear() {
+            self.farewell.left(&client);
             effects.append(&mut self.step(Event::ClientLeft { client }));
         }
         for input in due.drain(..) {
@@ -195,13 +193,14 @@ impl Driver {
                 } => {
                     let taken = self.seats.take(&client, instance, &self.coordinator);
                     if taken.is_ok() {
-                        self.was_attended = true;
+                        self.farewell.arrived();
                         effects.append(&mut self.step(Event::ClientArrived { client }));
                     }
                     seated.push((seat, taken));
                 }
                 Input::Left { client, session } => {
                     if self.seats.leave(&client, session) {
+                        self.farewell.left(&client);
                         effects.append(&mut self.step(Event::ClientLeft { client }));
                     }
                 }
@@ -323,7 +322,8 @@ impl Driver {
             }
             Effect::EndFederation { reason, last } => {
                 self.announcer.ended(reason, &last);
-                self.farewell = Some(Instant::now() + FAREWELL);
+                let view = self.coordinator.view();
+                self.farewell.begin(view.last_round.as_ref());
             }
         }
     }
@@ -352,14 +352,7 @@ impl Driver {
     }
 
     fn is_done(&self) -> bool {
-        let is_over = self
-            .farewell
-            .is_some_and(|until| self.have_all_left() || Instant::now() >= until);
-        self.stay == Stay::UntilDone && is_over
-    }
-
-    fn have_all_left(&self) -> bool {
-        self.was_attended && self.seats.is_empty()
+        self.stay == Stay::UntilDone && self.farewell.is_over(&self.seats)
     }
 
     /// Until the coordinator has something to do, or the farewell is over.
@@ -372,6 +365,7 @@ impl Driver {
         });
         let farewell = self
             .farewell
+            .until()
             .filter(|_| self.stay == Stay::UntilDone)
             .map_or(LONGEST_SLEEP, |until| until - Instant::now());
         wake.min(farewell).min(LONGEST_SLEEP)

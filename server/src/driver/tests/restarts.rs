@@ -146,6 +146,31 @@ async fn a_server_that_is_to_end_and_was_restarted_waits_for_clients_to_hear_of_
 }
 
 #[tokio::test]
+async fn a_server_that_is_to_end_waits_for_each_client_of_its_last_round() {
+    let bed = Bed::new();
+    let (running, _one, _two) = begun(&bed, 1).await;
+    for update in updates(&bed) {
+        running.submit(1, update).await;
+    }
+    running.until(|view| view.ended.is_some()).await;
+    running.crash().await;
+    let running = bed.start(plan(2, 1), Stay::UntilDone).await;
+    let one = running.attend("ward-1").await;
+    running
+        .federation
+        .leave(client("ward-1"), one.session)
+        .await;
+    // It still answers, though the first has come and gone.
+    running.federation.report(Event::TimePassed).await.unwrap();
+    let two = running.attend("ward-2").await;
+    running
+        .federation
+        .leave(client("ward-2"), two.session)
+        .await;
+    running.driving.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_round_that_is_over_is_over_after_a_restart_too() {
     let bed = Bed::new();
     let (running, _one, _two) = begun(&bed, 1).await;
