@@ -7,6 +7,7 @@ use std::path::Path;
 
 use fedmerge_common::checkpoint::{Checkpoint, ReadCheckpointError};
 use fedmerge_common::digest::Digest;
+use fedmerge_common::failure::explain;
 use fedmerge_common::reason::{Decline, DeclineKind};
 use fedmerge_common::schema::DtypeRule;
 use fedmerge_common::task_vector::Encoding;
@@ -92,10 +93,12 @@ fn open_tuned(out: &Path) -> Result<Checkpoint, Decline> {
         ));
     }
     Checkpoint::open(out).map_err(|error: ReadCheckpointError| {
-        bad(with_sources(
-            "the trainer's checkpoint cannot be read",
-            &error,
-        ))
+        let what = "the trainer's checkpoint cannot be read";
+        // What is wrong with its content is told without the path: where a site keeps its files is the site's business.
+        bad(match error.invalid_content() {
+            Some(content) => with_sources(what, content),
+            None => with_sources(what, &error),
+        })
     })
 }
 
@@ -105,14 +108,7 @@ fn bad(detail: String) -> Decline {
 
 /// One line of an error and everything behind it.
 pub(crate) fn with_sources(what: &str, error: &dyn std::error::Error) -> String {
-    let mut words = format!("{what}: {error}");
-    let mut source = error.source();
-    while let Some(error) = source {
-        words.push_str(": ");
-        words.push_str(&error.to_string());
-        source = error.source();
-    }
-    words
+    format!("{what}: {}", explain(error))
 }
 
 #[cfg(test)]

@@ -6,16 +6,21 @@
 mod build;
 
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fedmerge_common::failure::{ExitCode, Failure};
+use fedmerge_common::ids::FederationName;
 use fedmerge_common::lock::DirectoryLock;
+use fedmerge_common::output::Output;
+use fedmerge_common::update::ModelRef;
 use fedmerge_proto::limits::{CONNECTION_WINDOW_BYTES, MAX_FRAME_BYTES, STREAM_WINDOW_BYTES};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
+use crate::console;
 use crate::directory::ServerDirectory;
 use crate::driver::Driver;
 use crate::files;
@@ -47,7 +52,9 @@ pub struct App {
     limits: ListenLimits,
     routes: Routes,
     driver: Driver,
-    announce: build::Greeting,
+    federation: FederationName,
+    base: ModelRef,
+    output: Output,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -61,7 +68,7 @@ impl App {
         let address = self.listener.address().to_string();
         write_address(&self.directory, &address)?;
         let incoming = self.listener.serve(
-            std::sync::Arc::new(self.tls),
+            Arc::new(self.tls),
             self.limits,
             self.stop.clone(),
             &self.tasks,
@@ -76,47 +83,62 @@ impl App {
             .max_connection_age(LONGEST_CONNECTION)
             .max_connection_age_grace(CONNECTION_GRACE)
             .layer(AccessLayer::new(
-                self.announce.name.clone(),
+                self.federation.clone(),
                 self.ledger.clone(),
             ))
             .add_routes(self.routes)
             .serve_with_incoming_shutdown(incoming, self.stop.clone().cancelled_owned());
-        let mut serving = tokio::spawn(serving);
-        let mut driving = tokio::spawn(self.driver.run(self.stop.clone()));
-        self.announce.listening(&address);
-        let ended = tokio::select! {
-            ended = &mut driving => Some(ended),
-            served = &mut serving => {
-                self.stop.cancel();
-                tracing::error!(?served, "serving ended by itself");
-                None
-            }
-            () = interrupted => None,
-        };
-        self.stop.cancel();
+        let serving = tokio::spawn(until_stopped(serving, self.stop.clone()));
+        let driving = self.driver.run(self.stop.clone());
+        let guard = self.stop.clone().drop_guard();
+        let driving = tokio::spawn(async move {
+            // However the driver ends, there is nothing to serve without it.
+            let _stop = guard;
+            driving.await
+        });
+        console::listening(&self.output, &address, &self.federation, &self.base);
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = interrupted => self.stop.cancel(),
+        }
         self.tasks.close();
         let drained = tokio::time::timeout(DRAIN, async {
             self.tasks.wait().await;
-            // What ended by itself was heard above.
-            if !serving.is_finished() {
-                let _served = serving.await;
-            }
+            serving.await
         });
-        if drained.await.is_err() {
+        let served = drained.await.unwrap_or_else(|_| {
             tracing::warn!("some streams did not end in time");
-        }
-        let ended = match ended {
-            Some(ended) => ended,
-            None => driving.await,
-        };
+            Ok(Ok(()))
+        });
+        let driven = driving.await;
         self.ledger.close().await;
         // Without this file, `server status` says at once that nobody serves.
         let _missing = fs::remove_file(self.directory.address());
-        ended.unwrap_or_else(|error| {
-            let failure = Failure::new(ExitCode::Bug, "the driver broke off");
-            Err(failure.with_source(&error))
+        [driven, served].into_iter().try_for_each(|ended| {
+            ended.unwrap_or_else(|error| {
+                let failure = Failure::new(ExitCode::Bug, "a part of the server broke off");
+                Err(failure.with_source(&error))
+            })
         })
     }
+}
+
+/// Serves until `stop`; an end before that is a failure, and stops everything else.
+async fn until_stopped(
+    serving: impl Future<Output = Result<(), tonic::transport::Error>>,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
+    let guard = stop.clone().drop_guard();
+    let served = serving.await;
+    if stop.is_cancelled() {
+        return Ok(());
+    }
+    drop(guard);
+    let failure = Failure::new(ExitCode::Bug, "the server stopped serving by itself");
+    Err(match served {
+        Ok(()) => failure,
+        Err(error) => failure.with_source(&error),
+    })
 }
 
 fn write_address(directory: &ServerDirectory, address: &str) -> Result<(), Failure> {
@@ -125,4 +147,21 @@ fn write_address(directory: &ServerDirectory, address: &str) -> Result<(), Failu
         let message = format!("`{}` cannot be written", path.display());
         Failure::new(ExitCode::Unavailable, message).with_source(&error)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn serving_that_ends_by_itself_is_a_failure_and_stops_the_rest() {
+        let stop = CancellationToken::new();
+        let ended = until_stopped(std::future::ready(Ok(())), stop.clone()).await;
+        assert_eq!(ended.map_err(|failure| failure.exit), Err(ExitCode::Bug));
+        assert!(stop.is_cancelled());
+        assert_eq!(
+            until_stopped(std::future::ready(Ok(())), stop).await,
+            Ok(())
+        );
+    }
 }

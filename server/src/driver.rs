@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::announce::Announcer;
+use crate::console::Console;
 use crate::notice::Offer;
 use crate::store::ledger::{Ledger, LedgerError};
 use deeds::Deeds;
@@ -56,7 +56,7 @@ pub struct Driver {
     coordinator: Coordinator,
     clock: Clock,
     ledger: Ledger,
-    announcer: Announcer,
+    console: Console,
     stay: Stay,
     inputs: mpsc::Receiver<Input>,
     view: watch::Sender<Arc<View>>,
@@ -82,7 +82,7 @@ pub struct Equipment {
     /// What invitations offer.
     pub offer: Offer,
     /// Tells the operator.
-    pub announcer: Announcer,
+    pub console: Console,
     /// When to end.
     pub stay: Stay,
 }
@@ -108,7 +108,7 @@ impl Driver {
             coordinator: equipment.coordinator,
             clock: equipment.clock,
             ledger: equipment.ledger,
-            announcer: equipment.announcer,
+            console: equipment.console,
             stay: equipment.stay,
             inputs,
             view,
@@ -255,7 +255,7 @@ impl Driver {
             self.perform(effect).await;
         }
         let view = Arc::new(self.coordinator.view());
-        self.announcer.standing(&view);
+        self.console.standing(&view);
         // Before the notices: an update that a notice brings must find the round that it is for.
         self.view.send_replace(view);
         self.seats.refresh(&self.coordinator);
@@ -292,7 +292,7 @@ impl Driver {
         tracing::info!(?effect, "effect");
         match effect {
             // Whoever is invited or not any more reads it from the notice.
-            Effect::Invite { client, task } => self.announcer.invited(&client, &task),
+            Effect::Invite { client, task } => self.console.invited(&client, &task),
             Effect::Withdraw { .. } => {}
             Effect::AcceptUpdate { client, round } => self.answer(client, round, Ok(())),
             Effect::RejectUpdate {
@@ -317,24 +317,24 @@ impl Driver {
                 self.deeds.publish(round, parent, candidate);
             }
             Effect::CloseRound { summary } => {
-                self.announce_closed(&summary).await;
+                self.tell_closed(&summary).await;
                 self.deeds.clean_up(summary.round);
             }
             Effect::EndFederation { reason, last } => {
-                self.announcer.ended(reason, &last);
+                self.console.ended(reason, &last);
                 let view = self.coordinator.view();
                 self.farewell.begin(view.last_round.as_ref());
             }
         }
     }
 
-    async fn announce_closed(&mut self, summary: &RoundSummary) {
+    async fn tell_closed(&mut self, summary: &RoundSummary) {
         let note = self.ledger.merge_note(summary.round).await;
         let note = note.unwrap_or_else(|error| {
             tracing::warn!(%error, "the story of a merge cannot be read");
             None
         });
-        self.announcer.closed(summary, note.as_ref());
+        self.console.closed(summary, note.as_ref());
     }
 
     fn answer(&mut self, client: ClientId, round: RoundNumber, outcome: UpdateOutcome) {

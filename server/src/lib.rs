@@ -4,10 +4,11 @@
 //! its bytes, [`uploads`] says which are wanted, [`intake`] judges them, [`driver`] brings them to the coordinator,
 //! [`merging`] runs the engine, [`publish`] makes the result the base, and [`notice`] is what clients hear of it.
 
-pub mod announce;
 pub mod app;
 pub mod cli;
+pub mod closed_round;
 pub mod compute;
+pub mod console;
 pub mod directory;
 pub mod driver;
 pub mod enrolment;

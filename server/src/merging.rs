@@ -134,9 +134,7 @@ pub(crate) struct Ordered {
 pub fn merge(job: &MergeJob, cancelled: &AtomicBool) -> Result<Merged, MergeFailure> {
     let parent = job.directory.model(job.base.version);
     let base = open_base(&parent)?;
-    let merged: Vec<usize> = (0..base.schema().len())
-        .filter(|&position| is_merged(&base, position, &job.freeze))
-        .collect();
+    let (merged, carried) = split(&base, &job.freeze);
     let ordered = in_order(&job.updates);
     let names = names(&base, &merged);
     let updates = open_updates(job, &ordered)?;
@@ -146,7 +144,7 @@ pub fn merge(job: &MergeJob, cancelled: &AtomicBool) -> Result<Merged, MergeFail
     let target = candidate.join(files::MODEL);
     let writer = CheckpointWriter::create(&target, base.schema(), base.metadata())
         .map_err(MergeFailure::Write)?;
-    for position in (0..base.schema().len()).filter(|position| !merged.contains(position)) {
+    for position in carried {
         carry_over(&base, &writer, position)?;
     }
     let report = fedmerge_merge::merge(
@@ -198,9 +196,7 @@ pub fn check(
     updates: usize,
     resources: Resources,
 ) -> Result<MergePlan, PlanError> {
-    let merged: Vec<usize> = (0..base.schema().len())
-        .filter(|&position| is_merged(base, position, &plan.freeze))
-        .collect();
+    let (merged, _carried) = split(base, &plan.freeze);
     let extents = extents(base, &merged);
     MergePlan::new(plan.recipe.clone(), extents, updates, resources)
 }
@@ -209,9 +205,13 @@ fn open_base(directory: &Path) -> Result<Checkpoint, MergeFailure> {
     Checkpoint::open(&directory.join(files::MODEL)).map_err(MergeFailure::Base)
 }
 
-fn is_merged(base: &Checkpoint, position: usize, freeze: &Freeze) -> bool {
-    let tensor = &base.schema().tensors()[position];
-    tensor.is_mergeable() && !freeze.matches(tensor.name())
+/// The positions of the tensors that are merged, and of those that are carried over as they are.
+fn split(base: &Checkpoint, freeze: &Freeze) -> (Vec<usize>, Vec<usize>) {
+    let tensors = base.schema().tensors();
+    (0..tensors.len()).partition(|&position| {
+        let tensor = &tensors[position];
+        tensor.is_mergeable() && !freeze.matches(tensor.name())
+    })
 }
 
 /// By digest, then client: the order of summation does not know who came first.

@@ -26,6 +26,8 @@ use fedmerge_merge::Recipe;
 use toml::Spanned;
 use wildmatch::WildMatch;
 
+use crate::files;
+
 use self::choice::Choice;
 use self::document::Document;
 pub use self::document::{Place, ReadDocumentError, TomlError};
@@ -111,7 +113,11 @@ impl FederationPlan {
     /// # Errors
     /// The first thing that is wrong, with its place.
     pub fn read(path: &Path) -> Result<Self, ReadPlanError> {
-        Self::of(&Document::read(path)?)
+        let plan = Self::of(&Document::read(path)?)?;
+        Ok(Self {
+            base: files::without_detours(&plan.base),
+            ..plan
+        })
     }
 
     /// Reads a plan from a text that stands, or will stand, in the file at `path`.

@@ -33,8 +33,8 @@ use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use crate::announce::Announcer;
 use crate::compute::Compute;
+use crate::console::Console;
 use crate::directory::ServerDirectory;
 use crate::driver::{Driver, Equipment, Federation, Seat, Stay, Workshop};
 use crate::files;
@@ -229,7 +229,7 @@ impl Bed {
             ledger: ledger.clone(),
             workshop,
             offer: offer.clone(),
-            announcer: Announcer::new(quiet, self.directory.clone(), told),
+            console: Console::new(quiet, self.directory.clone(), told),
             stay,
         });
         let stop = CancellationToken::new();

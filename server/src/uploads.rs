@@ -78,6 +78,24 @@ enum Standing {
     Ahead,
 }
 
+/// What is known of an update before the coordinator decides about it.
+struct Judgement {
+    verdict: Result<UpdateRef, Rejection>,
+    /// Where intake found it sound: this commit's to remove if it does not count. An update that counts may have the same
+    /// payload, so nothing else is.
+    placed: Option<PathBuf>,
+}
+
+impl From<Result<UpdateRef, Rejection>> for Judgement {
+    /// A judgement that needed no look at the bytes.
+    fn from(verdict: Result<UpdateRef, Rejection>) -> Self {
+        Self {
+            verdict,
+            placed: None,
+        }
+    }
+}
+
 /// Why intake could not look at an update: this server's fault.
 #[derive(Debug, thiserror::Error)]
 enum ExamineError {
@@ -143,16 +161,13 @@ impl Uploads {
     pub async fn commit(&self, turn: &Turn, id: &UploadId) -> Result<UpdateOutcome, Refusal> {
         let client = &turn.client;
         let header = self.find(client, id).await?;
-        let is_awaited = matches!(self.standing(client, header.round), Standing::Awaited(_));
-        let verdict = self.judge(client, id, &header).await?;
-        // Only what this commit put in place is its to remove: an update that counts may have the same payload.
-        let stray = (is_awaited && verdict.is_ok()).then(|| self.place(client, &header));
+        let Judgement { verdict, placed } = self.judge(client, id, &header).await?;
         let outcome = self
             .federation
             .decide(client.clone(), header.round, verdict)
             .await?;
         self.remove_staged(vec![id.clone()]).await?;
-        if let Some(stray) = stray.filter(|_| outcome.is_err()) {
+        if let Some(stray) = placed.filter(|_| outcome.is_err()) {
             // What stays is removed when the round is cleaned up.
             let _left = compute::blocking(move || std::fs::remove_file(stray)).await;
         }
@@ -231,17 +246,17 @@ impl Uploads {
         client: &ClientId,
         id: &UploadId,
         header: &UpdateHeader,
-    ) -> Result<Result<UpdateRef, Rejection>, Refusal> {
+    ) -> Result<Judgement, Refusal> {
         let base = match self.standing(client, header.round) {
             Standing::Awaited(base) => base,
             // What is decided is never taken back: the coordinator repeats its answer, or says that it is too late.
-            Standing::Decided => return Ok(Ok(update_ref(header))),
-            Standing::NotInvited => return Ok(Err(Rejection::not_invited(header.round))),
-            Standing::Ahead => return Ok(Err(Rejection::round_closed(header.round))),
+            Standing::Decided => return Ok(Ok(update_ref(header)).into()),
+            Standing::NotInvited => return Ok(Err(Rejection::not_invited(header.round)).into()),
+            Standing::Ahead => return Ok(Err(Rejection::round_closed(header.round)).into()),
         };
         let terms = self.terms(&base);
         if let Err(rejection) = intake::prejudge(header, &terms) {
-            return Ok(Err(rejection));
+            return Ok(Err(rejection).into());
         }
         self.examine(client, id, header, &base, terms).await
     }
@@ -253,7 +268,7 @@ impl Uploads {
         header: &UpdateHeader,
         base: &ModelRef,
         terms: Terms,
-    ) -> Result<Result<UpdateRef, Rejection>, Refusal> {
+    ) -> Result<Judgement, Refusal> {
         let (staged, place) = (self.staging.path(id), self.place(client, header));
         if !place.exists() {
             let held = self.staging.durable_bytes(id);
@@ -272,10 +287,18 @@ impl Uploads {
             if verdict.is_ok() && *path == staged {
                 put_in_place(&staged, &place)?;
             }
-            Ok::<_, ExamineError>(verdict.map(|valid| valid.update().clone()))
+            Ok::<_, ExamineError>(match verdict {
+                Ok(valid) => Judgement {
+                    verdict: Ok(valid.update()),
+                    placed: Some(place),
+                },
+                Err(rejection) => Err(rejection).into(),
+            })
         });
         match examined.await {
-            Ok(Ok(verdict)) => Ok(verdict),
+            Ok(Ok(judgement)) => Ok(judgement),
+            // Room may come, and the update is complete: it is worth another try.
+            Ok(Err(ExamineError::File { source, .. })) => Err(unstored(&source)),
             Ok(Err(error)) => Err(failed(&error)),
             Err(error) => Err(failed(&error)),
         }
@@ -302,11 +325,7 @@ fn put_in_place(staged: &Path, place: &Path) -> Result<(), ExamineError> {
     File::open(staged)
         .and_then(|file| file.sync_all())
         .map_err(failed)?;
-    match files::rename(staged, place) {
-        // The same commit, sent twice at once, has done it.
-        Err(_) if place.exists() => Ok(()),
-        result => result.map_err(failed),
-    }
+    files::rename(staged, place).map_err(failed)
 }
 
 fn unknown(id: &UploadId) -> Refusal {

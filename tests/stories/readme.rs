@@ -30,10 +30,7 @@ enum How {
 
 /// Every command of the README, as it stands there.
 const COMMANDS: &[(&str, How)] = &[
-    (
-        "cargo run -- simulate",
-        How::ToItsEnd("fedmerge simulate --clients 3 --rounds 2 --local-steps 5"),
-    ),
+    ("cargo run -- simulate", How::ToItsEnd("fedmerge simulate")),
     (
         "cargo run -- simulate --attack sign-flip --attackers 2 --method mean",
         How::ToItsEnd(

@@ -191,6 +191,10 @@ fn a_file_that_is_no_checkpoint_declines() {
         let decline = submit(&bench).unwrap_err();
         assert_eq!(decline.kind, DeclineKind::BadCheckpoint);
         assert!(decline.detail.contains("cannot be read"), "{decline:?}");
+        assert!(
+            !decline.detail.contains(".safetensors"),
+            "a path left the site: {decline:?}"
+        );
     }
 }
 

@@ -8,7 +8,7 @@ use std::num::NonZero;
 use fedmerge_common::checkpoint::Checkpoint;
 use fedmerge_common::clock::Clock;
 use fedmerge_common::failure::{ExitCode, Failure};
-use fedmerge_common::ids::{FederationName, RoundNumber, UploadId};
+use fedmerge_common::ids::{RoundNumber, UploadId};
 use fedmerge_common::lock::DirectoryLock;
 use fedmerge_common::output::Output;
 use fedmerge_common::units::ByteSize;
@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::App;
-use crate::announce::Announcer;
 use crate::compute::Compute;
+use crate::console::Console;
 use crate::directory::ServerDirectory;
 use crate::driver::{Driver, Equipment, Federation, Stay, Workshop};
 use crate::enrolment::authority::Authority;
@@ -52,7 +52,7 @@ pub struct Checked {
     pub settings: Settings,
     /// `federation.toml`.
     pub plan: FederationPlan,
-    /// The merge at quorum: its memory is bounded and known.
+    /// The largest merge, of a whole cohort's updates: its memory is bounded and known.
     pub merge: MergePlan,
     authority: Authority,
     resources: Resources,
@@ -107,23 +107,8 @@ pub fn check(directory: &ServerDirectory) -> Result<Checked, Failure> {
         threads => threads,
     };
     checked(directory, settings, threads, |plan| {
-        Ok(open_base(&files::without_detours(&plan.base))?)
+        Ok(open_base(&plan.base)?)
     })
-}
-
-/// Says that clients can connect.
-#[derive(Debug)]
-pub(super) struct Greeting {
-    pub(super) name: FederationName,
-    base: ModelRef,
-    announcer: Announcer,
-}
-
-impl Greeting {
-    pub(super) fn listening(&self, address: &str) {
-        self.announcer
-            .listening(address, self.name.as_str(), &self.base);
-    }
 }
 
 impl App {
@@ -148,7 +133,7 @@ impl App {
             compute.threads(),
             |plan| match &newest {
                 Some(model) => open_model(&directory, model),
-                None => Ok(open_base(&files::without_detours(&plan.base))?),
+                None => Ok(open_base(&plan.base)?),
             },
         )?;
         let listen = options.listen.as_ref().unwrap_or(&checked.settings.listen);
@@ -206,7 +191,7 @@ impl Parts {
             ledger: self.ledger.clone(),
             workshop: self.workshop(&staging),
             offer: self.offer(),
-            announcer: Announcer::new(output, self.directory.clone(), self.last_told().await?),
+            console: Console::new(output, self.directory.clone(), self.last_told().await?),
             stay,
         };
         let (driver, federation) = Driver::new(equipment);
@@ -217,11 +202,7 @@ impl Parts {
             handshakes: limits.handshakes,
         };
         let (directory, ledger) = (self.directory.clone(), self.ledger.clone());
-        let announce = Greeting {
-            name: self.checked.plan.name.clone(),
-            base,
-            announcer: Announcer::new(output, directory.clone(), None),
-        };
+        let federation_name = self.checked.plan.name.clone();
         let desk = self.desk(federation, staging, stop.clone(), tasks.clone());
         Ok(App {
             _lock: lock,
@@ -232,7 +213,9 @@ impl Parts {
             limits,
             routes: routes(desk).await,
             driver,
-            announce,
+            federation: federation_name,
+            base,
+            output,
             stop,
             tasks,
         })

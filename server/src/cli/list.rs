@@ -10,7 +10,7 @@ use fedmerge_common::output::Output;
 use fedmerge_common::units::{ByteSize, Millis};
 
 use super::DirectoryArguments;
-use crate::announce::ClosedRound;
+use crate::closed_round::ClosedRound;
 use crate::files;
 use crate::store::ledger::RoundStory;
 

@@ -9,7 +9,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::DirectoryArguments;
 use crate::app::{self, App, Options};
 use crate::driver::Stay;
-use crate::files;
 use crate::telemetry;
 
 pub(super) const EXAMPLES: &str = "\
@@ -74,7 +73,7 @@ pub(super) fn check(arguments: &DirectoryArguments, output: &Output) -> Result<(
     let (plan, merge) = (&checked.plan, &checked.merge);
     let tensors: usize = merge.tensors().len();
     output.line(format_args!(
-        "federation {}: {} with a cohort of {}, at least {} updates",
+        "federation {}: {} with a cohort of {}, a quorum of {}",
         plan.name,
         plan.recipe.method.name(),
         plan.round.cohort.target,
@@ -82,7 +81,7 @@ pub(super) fn check(arguments: &DirectoryArguments, output: &Output) -> Result<(
     ));
     output.line(format_args!(
         "base {}: {tensors} tensors to merge",
-        files::without_detours(&plan.base).display()
+        plan.base.display()
     ));
     output.line(format_args!(
         "a merge needs at most {} of memory",

@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::Desk;
-use crate::announce::ClosedClient;
+use crate::closed_round::ClosedClient;
 use crate::enrolment::token;
 use crate::store::ledger::RoundStory;
 

@@ -15,9 +15,9 @@ use fedmerge_common::ids::{ClientId, UploadId};
 use fedmerge_common::units::ByteSize;
 use fedmerge_common::update::UpdateHeader;
 
-use crate::store::staging::desk::{Claim, Desk, Place, length};
+use crate::store::staging::book::{Book, Claim, Place, length};
 
-mod desk;
+mod book;
 mod error;
 mod writer;
 
@@ -58,7 +58,7 @@ pub fn upload_id(client: &ClientId, header: &UpdateHeader) -> UploadId {
 /// The directory of incomplete uploads. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Staging {
-    desk: Arc<Desk>,
+    book: Arc<Book>,
 }
 
 impl Staging {
@@ -80,7 +80,7 @@ impl Staging {
             }
         }
         Ok(Self {
-            desk: Arc::new(Desk {
+            book: Arc::new(Book {
                 directory,
                 limit,
                 places: Mutex::new(places),
@@ -91,13 +91,13 @@ impl Staging {
     /// Every upload of which something is staged or being written.
     #[must_use]
     pub fn uploads(&self) -> Vec<UploadId> {
-        self.desk.places().keys().cloned().collect()
+        self.book.places().keys().cloned().collect()
     }
 
     /// Where an upload's bytes are, or will be.
     #[must_use]
     pub fn path(&self, id: &UploadId) -> PathBuf {
-        self.desk.path(id)
+        self.book.path(id)
     }
 
     /// How much of an upload is there when nobody writes it, bytes; 0 when nothing is. Opening a writer makes it durable.
@@ -117,7 +117,7 @@ impl Staging {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        let mut places = self.desk.places();
+        let mut places = self.book.places();
         match places.get(id).map(|place| &place.writer) {
             // A writer that is at it keeps its reservation until it is dropped: its bytes still take space.
             Some(Some(given_up)) => given_up.cancel(),
@@ -138,9 +138,9 @@ impl Staging {
         id: &UploadId,
         whole_bytes: u64,
     ) -> Result<StagingWriter, StageError> {
-        let given_up = self.desk.reserve(id, whole_bytes)?;
+        let given_up = self.book.reserve(id, whole_bytes)?;
         let claim = Claim {
-            desk: Arc::clone(&self.desk),
+            book: Arc::clone(&self.book),
             id: id.clone(),
             given_up,
         };

@@ -278,3 +278,13 @@ async fn a_lie_about_the_payload_that_counts_does_not_remove_it() {
     assert_eq!(code(outcome), RejectionCode::Examples);
     assert!(place.exists());
 }
+
+#[test]
+fn a_disk_without_room_is_no_fault_of_the_update() {
+    let full = io::Error::from(io::ErrorKind::StorageFull);
+    let refusal = unstored(&full);
+    assert_eq!(refusal.reason, RefusalReason::StorageFull);
+    assert!(refusal.is_retryable());
+    let broken = io::Error::from(io::ErrorKind::PermissionDenied);
+    assert_eq!(unstored(&broken).reason, RefusalReason::Internal);
+}

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::staging::desk::Claim;
+use crate::store::staging::book::Claim;
 use crate::store::staging::error::{StageError, failed};
 
 /// Updates are the clients': nobody else on the machine reads them.

@@ -1,33 +1,18 @@
-//! What `server run` tells its operator on standard output: a line a round for people, one JSON object an event for programs.
+//! A round that is over, as it is told: in the lines of `server run`, in `server rounds`, and over the wire.
 //!
-//! The text may change; the JSON (`event` in kebab-case, and the fields below) is a contract. A round is told once, also
-//! after a restart, which goes through its last round again.
+//! The JSON is a contract: fields are added, never renamed.
+
+use std::path::PathBuf;
 
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::{ClientId, ModelVersion, RoundNumber};
-use fedmerge_common::output::Output;
-use fedmerge_common::units::{ByteSize, Millis, Timestamp};
-use fedmerge_common::update::ModelRef;
-use fedmerge_coordinator::{ClientOutcome, EndReason, RoundOutcome, RoundSummary, Task, View};
+use fedmerge_common::units::Millis;
+use fedmerge_coordinator::{ClientOutcome, RoundOutcome, RoundSummary};
 use serde::Serialize;
 
 use crate::directory::ServerDirectory;
 use crate::files;
 use crate::store::ledger::MergeNote;
-
-/// An event as a program reads it.
-#[derive(Debug, Serialize)]
-#[serde(tag = "event", rename_all = "kebab-case")]
-enum Line<'a> {
-    /// Clients can connect.
-    Listening { address: &'a str },
-    /// Invitations went out.
-    RoundOpened { round: RoundNumber, invited: usize },
-    /// A round is over.
-    RoundClosed(ClosedRound),
-    /// The federation is over.
-    Ended { reason: String, model: ModelRef },
-}
 
 /// A round that is over, as programs read it: in events, in lists and from the ledger.
 #[derive(Debug, Clone, Serialize)]
@@ -65,7 +50,7 @@ pub struct PublishedModel {
     /// Digest of its file.
     pub digest: Digest,
     /// Its file.
-    pub path: std::path::PathBuf,
+    pub path: PathBuf,
 }
 
 /// A client's part in a round.
@@ -164,108 +149,5 @@ impl ClosedRound {
             line += &format!(", merged in {}", Millis::new(self.merge_ms).approximate());
         }
         line + &format!(", {} in all", Millis::new(self.wall_ms).approximate())
-    }
-}
-
-/// Tells the operator.
-#[derive(Debug)]
-pub struct Announcer {
-    output: Output,
-    directory: ServerDirectory,
-    /// The last round whose end was told, 0 before the first.
-    told: u64,
-    /// Invitations of the round that opens.
-    inviting: Option<(RoundNumber, usize)>,
-    opened: u64,
-    waiting: String,
-}
-
-impl Announcer {
-    /// `told` is the last round that an earlier run has told.
-    #[must_use]
-    pub fn new(output: Output, directory: ServerDirectory, told: Option<RoundNumber>) -> Self {
-        let told = told.map_or(0, RoundNumber::get);
-        Self {
-            output,
-            directory,
-            told,
-            inviting: None,
-            opened: told,
-            waiting: String::new(),
-        }
-    }
-
-    /// Clients can connect.
-    pub fn listening(&self, address: &str, federation: &str, base: &ModelRef) {
-        self.output.line(format_args!(
-            "federation {federation}: listening on {address}, base {} (blake3:{}…, {})",
-            base.version,
-            base.digest.short(),
-            ByteSize::new(base.size_bytes)
-        ));
-        self.output.json(&Line::Listening { address });
-    }
-
-    /// A client is invited; told with the others of its round.
-    pub(crate) fn invited(&mut self, _client: &ClientId, task: &Task) {
-        let count = self
-            .inviting
-            .filter(|(round, _)| *round == task.round)
-            .map_or(0, |(_, count)| count);
-        self.inviting = Some((task.round, count + 1));
-    }
-
-    /// How things stand: tells what is waited for when that is another thing than before.
-    pub(crate) fn standing(&mut self, view: &View) {
-        if let Some((round, invited)) = self.inviting.take()
-            && round.get() > self.opened
-        {
-            self.opened = round.get();
-            self.output.json(&Line::RoundOpened { round, invited });
-            let until = view.deadline.map(Timestamp::to_second).unwrap_or_default();
-            self.output.line(format_args!(
-                "round {round}: {invited} invited, open until {until}"
-            ));
-        }
-        if view.phase == "gathering" && view.waiting_for != self.waiting {
-            self.output
-                .line(format_args!("waiting for {}", view.waiting_for));
-        }
-        self.waiting.clone_from(&view.waiting_for);
-    }
-
-    /// A round is over.
-    pub(crate) fn closed(&mut self, summary: &RoundSummary, merge: Option<&MergeNote>) {
-        if summary.round.get() <= self.told {
-            return;
-        }
-        self.told = summary.round.get();
-        let closed = ClosedRound::new(summary, merge, &self.directory);
-        let round = closed.round;
-        self.output
-            .line(format_args!("round {round}: {}", closed.in_one_line()));
-        for client in closed
-            .clients
-            .iter()
-            .filter(|client| client.outcome != "accepted")
-        {
-            let (name, outcome, reason) = (&client.client, client.outcome, &client.reason);
-            self.output
-                .line(format_args!("  {name} {outcome}: {reason}"));
-        }
-        self.output.json(&Line::RoundClosed(closed));
-    }
-
-    /// The federation is over.
-    pub(crate) fn ended(&self, reason: EndReason, last: &ModelRef) {
-        let path = self.directory.model(last.version).join(files::MODEL);
-        self.output.line(format_args!(
-            "the federation ended: {reason}; the last model is {}",
-            path.display()
-        ));
-        self.output.json(&Line::Ended {
-            reason: reason.to_string(),
-            model: *last,
-        });
     }
 }

@@ -24,13 +24,13 @@ pub(super) struct Place {
 }
 
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct Book {
     pub(super) directory: PathBuf,
     pub(super) limit: ByteSize,
     pub(super) places: Mutex<BTreeMap<UploadId, Place>>,
 }
 
-impl Desk {
+impl Book {
     pub(super) fn path(&self, id: &UploadId) -> PathBuf {
         self.directory.join(format!("{id}.{EXTENSION}"))
     }
@@ -101,13 +101,13 @@ pub(super) fn length(path: &Path) -> io::Result<u64> {
 /// The right to write an upload.
 #[derive(Debug)]
 pub(super) struct Claim {
-    pub(super) desk: Arc<Desk>,
+    pub(super) book: Arc<Book>,
     pub(super) id: UploadId,
     pub(super) given_up: CancellationToken,
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.desk.release(&self.id);
+        self.book.release(&self.id);
     }
 }
