@@ -55,7 +55,13 @@ impl TransferError {
                 Ok(Decline::new(DeclineKind::Storage, detail))
             }
             Self::Link(trouble) => Err(trouble),
-            Self::Disk { .. } | Self::WrongBytes { .. } => Ok(Decline::new(
+            Self::Disk { path, source } => {
+                // The path is for this site alone.
+                tracing::warn!(path = %path.display(), error = %source, "disk not usable");
+                let detail = format!("the client's disk cannot be used: {source}");
+                Ok(Decline::new(DeclineKind::Storage, detail))
+            }
+            Self::WrongBytes { .. } => Ok(Decline::new(
                 DeclineKind::Storage,
                 with_sources("the transfer failed", &self),
             )),
