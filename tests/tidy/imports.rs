@@ -63,7 +63,7 @@ const HOUSE: &[Imports] = &[
     Imports {
         manifest: "server/merge/Cargo.toml",
         ours: &[],
-        others: Some(&["bytemuck", "half", "ndarray", "rayon", "thiserror"]),
+        others: Some(&["bytemuck", "half", "ndarray", "pulp", "rayon", "thiserror"]),
     },
     Imports {
         manifest: "server/Cargo.toml",

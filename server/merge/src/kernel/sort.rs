@@ -54,7 +54,7 @@ impl Sorter {
     }
 
     /// Sorts each coordinate of the tile that starts at `start`; gives one row for each rank, lowest first.
-    pub(crate) fn sort(&mut self, rows: Rows<'_>, start: usize) -> Ranks<'_> {
+    pub(crate) fn sort(&mut self, rows: Rows<'_, T>, start: usize) -> Ranks<'_> {
         let width = WIDTH.min(rows.len() - start);
         for (keys, row) in self.keys.chunks_exact_mut(WIDTH).zip(rows.iter()) {
             for (slot, &value) in keys.iter_mut().zip(&row[start..start + width]) {
