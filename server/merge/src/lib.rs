@@ -10,6 +10,7 @@
     reason = "UNDER CONSTRUCTION: modules are joined one by one"
 )]
 
+mod block;
 mod gram;
 mod kernel;
 mod recipe;

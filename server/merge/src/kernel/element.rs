@@ -5,11 +5,26 @@
 //! that a client did not send, which is not the same as 0.
 
 use std::fmt::Debug;
+use std::ops::{Add, Mul, Sub};
 
-use half::bf16;
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+
+use crate::block::Values;
 
 /// A floating-point number that rules can be run on.
-pub(crate) trait Element: Copy + Debug + Default + Send + Sync + 'static {
+pub(crate) trait Element:
+    Copy
+    + Debug
+    + Default
+    + PartialEq
+    + Send
+    + Sync
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + 'static
+{
     /// A signed integer that orders as the value does: -NaN, -inf, ..., -0, +0, ..., +inf, +NaN.
     type Key: Copy + Debug + Default + Ord + Send + Sync + 'static;
 
@@ -25,6 +40,46 @@ pub(crate) trait Element: Copy + Debug + Default + Send + Sync + 'static {
     /// Whether the coordinate was not sent.
     fn is_absent(self) -> bool;
 
+    /// What marks a coordinate that was not sent.
+    fn absent() -> Self {
+        Self::of_key(Self::ABSENT_KEY)
+    }
+
+    /// A lent row of the type itself, where there is one.
+    fn as_rows<'a>(values: &Values<'a>) -> Option<&'a [Self]>;
+
+    /// Takes over single precision.
+    fn from_f32s(values: &[f32], out: &mut [Self]) {
+        for (out, value) in out.iter_mut().zip(values) {
+            *out = if value.is_absent() {
+                Self::absent()
+            } else {
+                Self::nearest(value.widen())
+            };
+        }
+    }
+
+    /// Takes over IEEE half precision.
+    fn from_f16s(values: &[f16], out: &mut [Self]) {
+        for (out, value) in out.iter_mut().zip(values) {
+            *out = Self::nearest(value.to_f64());
+        }
+    }
+
+    /// Takes over the upper halves of single precision.
+    fn from_bf16s(values: &[bf16], out: &mut [Self]) {
+        for (out, value) in out.iter_mut().zip(values) {
+            *out = Self::nearest(value.widen());
+        }
+    }
+
+    /// Takes over double precision.
+    fn from_f64s(values: &[f64], out: &mut [Self]) {
+        for (out, &value) in out.iter_mut().zip(values) {
+            *out = Self::nearest(value);
+        }
+    }
+
     /// The key of a value; [`Self::ABSENT_KEY`] where there is none.
     fn key(self) -> Self::Key;
 
@@ -39,6 +94,22 @@ impl Element for f32 {
     type Key = i32;
 
     const ABSENT_KEY: i32 = i32::MAX;
+
+    fn as_rows<'a>(values: &Values<'a>) -> Option<&'a [Self]> {
+        if let Values::F32(values) = values {
+            Some(values)
+        } else {
+            None
+        }
+    }
+
+    fn from_f32s(values: &[f32], out: &mut [Self]) {
+        out.copy_from_slice(values);
+    }
+
+    fn from_f16s(values: &[f16], out: &mut [Self]) {
+        values.convert_to_f32_slice(out);
+    }
 
     #[inline(always)]
     fn widen(self) -> f64 {
@@ -73,6 +144,14 @@ impl Element for f64 {
 
     const ABSENT_KEY: i64 = i64::MAX;
 
+    fn as_rows<'a>(values: &Values<'a>) -> Option<&'a [Self]> {
+        if let Values::F64(values) = values {
+            Some(values)
+        } else {
+            None
+        }
+    }
+
     #[inline(always)]
     fn widen(self) -> f64 {
         self
@@ -104,6 +183,14 @@ impl Element for bf16 {
     type Key = i16;
 
     const ABSENT_KEY: i16 = i16::MAX;
+
+    fn as_rows<'a>(values: &Values<'a>) -> Option<&'a [Self]> {
+        if let Values::Bf16(values) = values {
+            Some(values)
+        } else {
+            None
+        }
+    }
 
     #[inline(always)]
     fn widen(self) -> f64 {
