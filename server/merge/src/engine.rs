@@ -1,154 +1,195 @@
-//! Straight line, inside the merge: observe every task vector once, work out factors and weights, then combine block by block.
+//! Straight line, inside the merge: observe what must be known of whole task vectors, decide in the space of their inner products,
+//! then combine block by block.
 //!
 //! Invariant: work is done in parallel, and what it leaves is folded in a fixed order, so the result does not know how many
 //! threads there were. Buffers are allocated once for each lane and never for the model.
 //! Must not read a clock, log, or decide whether a merge is wanted.
 
+pub(crate) mod bounds;
+mod census;
 mod combine;
-mod observe;
+mod correlate;
+mod diagnose;
+mod drop;
+mod error;
+mod inputs;
+mod load;
+mod measure;
+mod optimize;
+mod rows;
+pub(crate) mod schedule;
+mod vary;
 
-use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+pub use error::MergeError;
+pub use inputs::{
+    Contribution, Control, History, Inputs, OptimizerHistory, OptimizerSinks, Outputs, Progress,
+};
 
-use crate::block::{BlockError, BlockSink, BlockSource};
-use crate::coefficients::clip;
-use crate::method::Rule;
-use crate::plan::{Block, MergePlan};
-use crate::report::{ClientReport, MergeReport};
+use std::sync::atomic::Ordering;
 
-/// One client's task vector and its weight.
-#[derive(Clone, Copy)]
-pub struct Contribution<'a> {
-    /// The task vector.
-    pub source: &'a dyn BlockSource,
-    /// Its weight: finite and not negative; only ratios matter.
-    pub weight: f64,
-}
-
-impl fmt::Debug for Contribution<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Contribution")
-            .field("weight", &self.weight)
-            .finish_non_exhaustive()
-    }
-}
-
-/// How a caller follows a merge and stops it.
-#[derive(Clone, Copy)]
-pub struct Control<'a> {
-    /// Set to stop: looked at before each block.
-    pub cancelled: &'a AtomicBool,
-    /// Called now and then, from the thread that called [`merge`].
-    pub progress: &'a (dyn Fn(Progress) + Sync),
-}
-
-impl fmt::Debug for Control<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Control")
-            .field("cancelled", self.cancelled)
-            .finish_non_exhaustive()
-    }
-}
-
-/// How far a merge has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// In which pass over the inputs.
-    pub stage: Stage,
-    /// So many of `total`: task vectors while observing, blocks while combining.
-    pub done: usize,
-    /// All of this pass.
-    pub total: usize,
-}
-
-/// A pass over the inputs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// Norms and thresholds.
-    Observe,
-    /// The merged model.
-    Combine,
-}
-
-/// Why a merge failed. What the sink was given until then is worthless.
-#[derive(Debug, thiserror::Error)]
-pub enum MergeError {
-    /// There are not as many task vectors as planned.
-    #[error("the merge was planned for {planned} task vectors and got {given}")]
-    Contributions {
-        /// As planned.
-        planned: usize,
-        /// As given.
-        given: usize,
-    },
-    /// A weight is no weight.
-    #[error(
-        "the weight {weight} of task vector {client} is not a finite number that is at least 0"
-    )]
-    Weight {
-        /// Its position among the contributions.
-        client: usize,
-        /// Its weight.
-        weight: f64,
-    },
-    /// The weights leave nothing to divide by.
-    #[error("the weights add up to {total}, which cannot be divided by")]
-    Weights {
-        /// Their sum.
-        total: f64,
-    },
-    /// A task vector could not be read.
-    #[error("task vector {client} could not be read at {offset} of tensor {tensor}")]
-    ReadUpdate {
-        /// Its position among the contributions.
-        client: usize,
-        /// The tensor's name.
-        tensor: String,
-        /// The block's first value.
-        offset: usize,
-        /// What went wrong.
-        #[source]
-        source: BlockError,
-    },
-    /// The base could not be read.
-    #[error("the base could not be read at {offset} of tensor {tensor}")]
-    ReadBase {
-        /// The tensor's name.
-        tensor: String,
-        /// The block's first value.
-        offset: usize,
-        /// What went wrong.
-        #[source]
-        source: BlockError,
-    },
-    /// The merged model could not be written.
-    #[error("the merged model could not be written at {offset} of tensor {tensor}")]
-    Write {
-        /// The tensor's name.
-        tensor: String,
-        /// The block's first value.
-        offset: usize,
-        /// What went wrong.
-        #[source]
-        source: BlockError,
-    },
-    /// The caller stopped it.
-    #[error("the merge was cancelled")]
-    Cancelled,
-}
+use crate::block::{BlockSink, BlockSource, Values};
+use crate::coefficients::{self, Context, Decision, Needs};
+use crate::gram::Gram;
+use crate::kernel::Element;
+use crate::plan::{Block, MergePlan, Pass};
+use crate::recipe::WeightUse;
+use crate::report::MergeReport;
 
 /// What one merge works with.
 #[derive(Debug, Clone, Copy)]
 struct Run<'a> {
     plan: &'a MergePlan,
-    updates: &'a [Contribution<'a>],
+    inputs: &'a Inputs<'a>,
+    outputs: &'a Outputs<'a>,
     control: &'a Control<'a>,
 }
 
-impl Run<'_> {
-    fn check_cancelled(&self) -> Result<(), MergeError> {
+/// Merges task vectors into a base and writes the new model, on the current rayon pool.
+///
+/// # Errors
+///
+/// When weights make no sense, a value is no number, a block cannot be read or written, or the caller cancels; see [`MergeError`].
+pub fn merge(
+    plan: &MergePlan,
+    inputs: &Inputs<'_>,
+    outputs: &Outputs<'_>,
+    control: &Control<'_>,
+) -> Result<MergeReport, MergeError> {
+    merge_in::<f32>(plan, inputs, outputs, control)
+}
+
+/// The merge in any type of number.
+fn merge_in<T: Element>(
+    plan: &MergePlan,
+    inputs: &Inputs<'_>,
+    outputs: &Outputs<'_>,
+    control: &Control<'_>,
+) -> Result<MergeReport, MergeError> {
+    check(plan, inputs)?;
+    let run = Run {
+        plan,
+        inputs,
+        outputs,
+        control,
+    };
+    let measured = if plan.passes().contains(&Pass::Measure) {
+        Some(measure::measure::<T>(run)?)
+    } else {
+        None
+    };
+    let varied = match plan.varies() {
+        Some(density) => Some(vary::vary::<T>(run, density)?),
+        None => None,
+    };
+    let seen = match plan.needs() {
+        Needs::Gram => Some(correlate::correlate::<T>(run)?),
+        Needs::Norms | Needs::Nothing => None,
+    };
+    let grams = match (&seen, &measured, plan.needs()) {
+        (Some(seen), _, _) => seen.grams(),
+        (None, Some(measured), Needs::Norms) => measured.grams(run),
+        (None, _, _) => Vec::new(),
+    };
+    let (decisions, clip_limit) = run.decide(&grams);
+    let stages = combine::Stages {
+        decisions: &decisions,
+        measured: measured.as_ref(),
+        varied: varied.as_ref(),
+        looks: seen.is_none(),
+    };
+    let step = combine::combine::<T>(run, &stages)?;
+    let known = diagnose::Known {
+        measured: measured.as_ref(),
+        grams: &grams,
+        decisions: &decisions,
+        seen: seen.as_ref().or(step.seen.as_ref()),
+        step: &step,
+    };
+    Ok(MergeReport {
+        clients: known.clients(run),
+        step_norm: step.squares.sqrt(),
+        non_finite: step.non_finite,
+        clip_limit,
+        optimizer_steps: run.optimizer_steps(),
+        values_read: run.values_read(),
+        diagnostics: known.diagnostics(run),
+    })
+}
+
+/// Refuses inputs that do not fit the plan or have no meaning for its method.
+fn check(plan: &MergePlan, inputs: &Inputs<'_>) -> Result<(), MergeError> {
+    let updates = inputs.updates;
+    if updates.len() != plan.clients() {
+        return Err(MergeError::Contributions {
+            planned: plan.clients(),
+            given: updates.len(),
+        });
+    }
+    let method = plan.recipe().method;
+    let uses = method.weight_use();
+    let meaning = match uses {
+        WeightUse::Ignored | WeightUse::Shares => "it is a share: finite and at least 0",
+        WeightUse::Factors => "it must be finite",
+    };
+    for (client, update) in updates.iter().enumerate() {
+        let weight = update.weight;
+        if !weight.is_finite() || (weight < 0.0 && uses != WeightUse::Factors) {
+            return Err(MergeError::Weight {
+                client,
+                weight,
+                method: plan.recipe().method_name(),
+                meaning,
+            });
+        }
+    }
+    let total: f64 = updates.iter().map(|update| update.weight).sum();
+    if uses == WeightUse::Shares && !total.is_normal() {
+        return Err(MergeError::Weights { total });
+    }
+    let is_named = inputs.trusted.is_some_and(|trusted| trusted < updates.len());
+    if method.needs_trusted() && !is_named {
+        return Err(MergeError::NoTrusted {
+            method: plan.recipe().method_name(),
+        });
+    }
+    Ok(())
+}
+
+impl<'a> Run<'a> {
+    /// How many rows have inner products: the clients', and the step before where it is known.
+    fn rows(self) -> usize {
+        self.plan.clients() + usize::from(self.inputs.history.step.is_some())
+    }
+
+    /// The number of this merge's step of the optimizer, from 1; 0 without one.
+    fn optimizer_steps(self) -> u64 {
+        let history = self.inputs.history.optimizer;
+        let before = history.map_or(0, |history| history.steps);
+        self.plan.recipe().optimizer.map_or(0, |_| before.saturating_add(1))
+    }
+
+    /// What the space of inner products decides, scope by scope, and the next limit of an adaptive clip. None where every row goes
+    /// to the rule as it is.
+    fn decide(self, grams: &[Gram]) -> (Vec<Decision>, Option<f64>) {
+        let clients = self.plan.clients();
+        let context = Context {
+            trusted: self.inputs.trusted,
+            clip_limit: self.inputs.history.clip_limit,
+            previous: self.inputs.history.step.map(|_| clients),
+        };
+        let mut clip_limit = None;
+        let decisions = grams
+            .iter()
+            .map(|gram| {
+                let outcome = coefficients::decide(self.plan.recipe(), gram, &context);
+                clip_limit = clip_limit.or(outcome.clip_limit);
+                outcome.decision
+            })
+            .collect();
+        (decisions, clip_limit)
+    }
+
+    fn check_cancelled(self) -> Result<(), MergeError> {
         if self.control.cancelled.load(Ordering::Relaxed) {
             Err(MergeError::Cancelled)
         } else {
@@ -156,10 +197,13 @@ impl Run<'_> {
         }
     }
 
-    fn read_update(&self, client: usize, block: Block, out: &mut [f32]) -> Result<(), MergeError> {
-        self.updates[client]
-            .source
-            .read(block.tensor, block.offset, out)
+    fn read_update<'b>(self, client: usize, block: Block, buffer: &'b mut [f32]) -> Result<Values<'b>, MergeError>
+    where
+        'a: 'b,
+    {
+        let source = self.inputs.updates[client].source;
+        source
+            .read(block.tensor, block.offset, block.len, buffer)
             .map_err(|source| MergeError::ReadUpdate {
                 client,
                 tensor: self.plan.tensor_name(block.tensor),
@@ -168,89 +212,32 @@ impl Run<'_> {
             })
     }
 
-    fn report_progress(&self, stage: Stage, done: usize, total: usize) {
-        (self.control.progress)(Progress { stage, done, total });
+    fn read<'b>(
+        self,
+        source: &'b dyn BlockSource,
+        what: &'static str,
+        block: Block,
+        buffer: &'b mut [f32],
+    ) -> Result<Values<'b>, MergeError> {
+        source
+            .read(block.tensor, block.offset, block.len, buffer)
+            .map_err(|source| MergeError::Read {
+                what,
+                tensor: self.plan.tensor_name(block.tensor),
+                offset: block.offset,
+                source,
+            })
     }
-}
 
-/// Merges task vectors into a base and writes the new model to `sink`, on the current rayon pool.
-///
-/// The order of `updates` decides the order of summation: sort them, to get the same bytes whoever came first.
-///
-/// # Errors
-///
-/// When weights make no sense, a block cannot be read or written, or the caller cancels; see [`MergeError`].
-pub fn merge(
-    plan: &MergePlan,
-    base: &dyn BlockSource,
-    updates: &[Contribution<'_>],
-    sink: &dyn BlockSink,
-    control: &Control<'_>,
-) -> Result<MergeReport, MergeError> {
-    if updates.len() != plan.clients() {
-        return Err(MergeError::Contributions {
-            planned: plan.clients(),
-            given: updates.len(),
-        });
+    fn write(self, sink: &dyn BlockSink, what: &'static str, block: Block, values: &[f64]) -> Result<(), MergeError> {
+        sink.write(block.tensor, block.offset, values)
+            .map_err(|source| MergeError::Write {
+                what,
+                tensor: self.plan.tensor_name(block.tensor),
+                offset: block.offset,
+                source,
+            })
     }
-    let weights = check_weights(updates)?;
-    let run = Run {
-        plan,
-        updates,
-        control,
-    };
-    let seen = observe::observe(run)?;
-    let norms: Vec<f64> = seen.iter().map(|seen| seen.norm).collect();
-    let factors = clip::factors(&norms, &plan.recipe().before);
-    let stages = combine::Stages {
-        rule: Rule::new(plan.recipe().method, &weights),
-        seen: &seen,
-        factors: &factors,
-    };
-    let step = combine::combine(run, base, sink, &stages)?;
-    let shares = shares(plan, &weights);
-    let clients =
-        norms
-            .iter()
-            .zip(&factors)
-            .zip(shares)
-            .map(|((&norm, &clip_factor), weight_share)| ClientReport {
-                norm,
-                clip_factor,
-                weight_share,
-            });
-    Ok(MergeReport {
-        clients: clients.collect(),
-        step_norm: step.squares.sqrt(),
-        non_finite: step.non_finite,
-    })
-}
-
-fn check_weights(updates: &[Contribution<'_>]) -> Result<Vec<f64>, MergeError> {
-    for (client, update) in updates.iter().enumerate() {
-        let weight = update.weight;
-        if !(weight.is_finite() && weight >= 0.0) {
-            return Err(MergeError::Weight { client, weight });
-        }
-    }
-    let weights: Vec<f64> = updates.iter().map(|update| update.weight).collect();
-    let total: f64 = weights.iter().sum();
-    if total.is_normal() {
-        Ok(weights)
-    } else {
-        Err(MergeError::Weights { total })
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts of clients are small")]
-fn shares(plan: &MergePlan, weights: &[f64]) -> Vec<f64> {
-    let total: f64 = weights.iter().sum();
-    let equal = 1.0 / weights.len() as f64;
-    let is_weighted = plan.recipe().method.is_weighted();
-    weights
-        .iter()
-        .map(|weight| if is_weighted { weight / total } else { equal })
-        .collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 pub(crate) mod dispatch;
 mod element;
+pub(crate) mod products;
 mod rows;
 // pub(crate) mod sort;
 

@@ -15,6 +15,7 @@ mod gram;
 mod kernel;
 mod recipe;
 
+pub use block::{BlockError, BlockSink, BlockSource, TensorExtent, Values};
 pub use kernel::ABSENT;
 pub use recipe::{
     Adaptive, Before, ClipNorm, Divide, Elect, Even, Method, Neighbours, Optimizer, OptimizerRule,

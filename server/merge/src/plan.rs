@@ -1,34 +1,68 @@
-//! How a merge is cut into blocks, and what memory it will take: known before a byte is read.
+//! How a merge is cut into pieces, and what memory it will take: known before a byte is read.
 //!
-//! The unit of reduction is fixed ([`REDUCTION_UNIT`] values of one tensor): every sum over a tensor is taken inside units and
-//! then over units in order. Blocks are whole numbers of units, so the memory budget may choose their length freely
-//! without changing a bit of the result.
-//! The bound counts what the engine allocates: buffers of sources and sinks are their own.
+//! Sums have a fixed geometry: units of [`REDUCTION_UNIT`] values, then runs of [`RUN`] values of one tensor, then tensors, in order. A
+//! thread works through one run at a time, in blocks as long as the memory allows: whole units, so that the budget changes no
+//! bit of the result.
+//! The bound counts what the engine allocates: memory of sources and sinks is their own.
 
-use std::mem::size_of;
+mod memory;
+
 use std::ops::Range;
 
 use crate::block::TensorExtent;
-use crate::kernel::sort::Sorter;
-use crate::recipe::{Method, Recipe, RecipeError};
-use crate::sparsify::trim::{Histogram, Trim};
+use crate::coefficients::{self, Needs};
+use crate::recipe::{Method, Recipe, RecipeError, Rescale, Scope, Sparsify, SparsifyRule};
 
 /// How many values are summed before their sum becomes a term of the next sum.
 pub const REDUCTION_UNIT: usize = 4096;
 
-/// The longest block, in values: longer ones leave the caches and gain nothing.
-const LONGEST_BLOCK: usize = 16 * REDUCTION_UNIT;
+/// How many values one thread takes at a time: the next step of every sum.
+pub(crate) const RUN: usize = 16 * REDUCTION_UNIT;
 
-/// An upper bound of a lane's few words.
-const LANE_BYTES: usize = 512;
+/// The longest row that DELLA ranks: more would have to be held at once.
+pub(crate) const LONGEST_ROW: usize = RUN;
 
 /// What a merge may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resources {
-    /// How many blocks are worked on at a time.
+    /// How many runs are worked on at a time.
     pub threads: usize,
     /// The most memory that the engine may allocate, in bytes.
     pub memory_bytes: u64,
+}
+
+/// How much a merge tells about its inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// What it had to know anyway.
+    Brief,
+    /// All diagnostics: how clients agree, tensor by tensor and with one another.
+    Full,
+}
+
+/// One way through the inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// Lengths of task vectors, magnitudes at wanted ranks, sums of magnitudes: client by client.
+    Measure,
+    /// Where clients differ most: the variance at wanted ranks.
+    Vary,
+    /// Inner products of all task vectors.
+    Correlate,
+    /// The merged model.
+    Combine,
+}
+
+impl Pass {
+    /// What it finds, for people.
+    pub fn purpose(self) -> &'static str {
+        match self {
+            Self::Measure => "measure lengths and thresholds",
+            Self::Vary => "find where models differ most",
+            Self::Correlate => "multiply task vectors with one another",
+            Self::Combine => "combine and write",
+        }
+    }
 }
 
 /// A recipe, a model and a number of clients, cut into blocks within a memory budget.
@@ -37,6 +71,7 @@ pub struct MergePlan {
     recipe: Recipe,
     tensors: Vec<TensorExtent>,
     clients: usize,
+    detail: Detail,
     lanes: usize,
     block_len: usize,
     peak_bytes: u64,
@@ -63,6 +98,16 @@ pub enum PlanError {
         /// On so many threads.
         threads: usize,
     },
+    /// A row is too long to be ranked.
+    #[error(
+        "della ranks each row of a tensor at once, and a row of `{tensor}` has {row_elements} values: at most {LONGEST_ROW} are possible"
+    )]
+    LongRow {
+        /// The tensor.
+        tensor: String,
+        /// The length of its rows.
+        row_elements: usize,
+    },
     /// The sizes add up to more than can be counted.
     #[error("the model or the number of clients is too large to be counted")]
     TooLarge,
@@ -71,12 +116,23 @@ pub enum PlanError {
     NoThreads,
 }
 
-/// A run of consecutive values of one tensor.
+/// A run of consecutive values of one tensor: at most [`RUN`], or a block of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Block {
     pub(crate) tensor: usize,
     pub(crate) offset: usize,
     pub(crate) len: usize,
+}
+
+impl Block {
+    /// The same values in pieces of at most `len`.
+    pub(crate) fn pieces(self, len: usize) -> impl Iterator<Item = Self> {
+        (0..self.len).step_by(len).map(move |at| Self {
+            tensor: self.tensor,
+            offset: self.offset + at,
+            len: len.min(self.len - at),
+        })
+    }
 }
 
 impl MergePlan {
@@ -85,62 +141,46 @@ impl MergePlan {
     /// # Errors
     /// When the recipe refuses the number of clients, or the memory does not suffice for the shortest blocks.
     pub fn new(
-        mut recipe: Recipe,
-        mut tensors: Vec<TensorExtent>,
+        recipe: Recipe,
+        tensors: Vec<TensorExtent>,
         clients: usize,
         resources: Resources,
+        detail: Detail,
     ) -> Result<Self, PlanError> {
         recipe.check(clients)?;
         if resources.threads == 0 {
             return Err(PlanError::NoThreads);
         }
-        let mut values = 0_usize;
-        for tensor in &tensors {
-            values = values
-                .checked_add(tensor.elements)
-                .ok_or(PlanError::TooLarge)?;
-        }
-        values.checked_mul(clients).ok_or(PlanError::TooLarge)?;
-        let widest = tensors
-            .iter()
-            .map(|tensor| tensor.elements)
-            .max()
-            .unwrap_or(0);
-        let mut block_len = LONGEST_BLOCK.min(
-            widest
-                .max(1)
-                .div_ceil(REDUCTION_UNIT)
-                .saturating_mul(REDUCTION_UNIT),
-        );
-        loop {
-            let mut plan = Self {
-                recipe,
-                tensors,
-                clients,
-                lanes: resources.threads,
-                block_len,
-                peak_bytes: 0,
-            };
-            plan.lanes = plan.lanes.min(plan.block_count().max(clients)).max(1);
-            plan.peak_bytes = plan.measure().ok_or(PlanError::TooLarge)?;
-            if plan.peak_bytes <= resources.memory_bytes {
+        let mut plan = Self {
+            recipe,
+            tensors,
+            clients,
+            detail,
+            lanes: resources.threads,
+            block_len: RUN,
+            peak_bytes: 0,
+        };
+        plan.check_sizes()?;
+        plan.lanes = plan.lanes.min(plan.run_count().max(clients)).max(1);
+        for units in (1..=RUN / REDUCTION_UNIT).rev() {
+            plan.block_len = units * REDUCTION_UNIT;
+            plan.peak_bytes = memory::peak_bytes(&plan).ok_or(PlanError::TooLarge)?;
+            let is_cached = memory::rows_bytes(&plan).is_some_and(|bytes| bytes <= CACHED_BYTES);
+            let is_shortest = units == 1;
+            if plan.peak_bytes <= resources.memory_bytes && (is_cached || is_shortest) {
                 return Ok(plan);
             }
-            if block_len <= REDUCTION_UNIT {
-                return Err(PlanError::MemoryTooSmall {
-                    needed_bytes: plan.peak_bytes,
-                    memory_bytes: resources.memory_bytes,
-                    clients,
-                    threads: resources.threads,
-                });
-            }
-            block_len -= REDUCTION_UNIT;
-            (recipe, tensors) = (plan.recipe, plan.tensors);
         }
+        Err(PlanError::MemoryTooSmall {
+            needed_bytes: plan.peak_bytes,
+            memory_bytes: resources.memory_bytes,
+            clients,
+            threads: resources.threads,
+        })
     }
 
     /// The most memory that the engine will hold at any moment, in bytes, as allocated: independent of the size of the model but for
-    /// one small entry for each tensor.
+    /// a few small entries for each tensor.
     pub fn peak_bytes(&self) -> u64 {
         self.peak_bytes
     }
@@ -160,39 +200,109 @@ impl MergePlan {
         &self.recipe
     }
 
+    /// How much it will tell.
+    pub fn detail(&self) -> Detail {
+        self.detail
+    }
+
     /// The tensors of the model, in the order by which sources and sinks number them.
     pub fn tensors(&self) -> &[TensorExtent] {
         &self.tensors
     }
 
-    /// How many blocks are worked on at a time.
+    /// The ways through the inputs, in order.
+    pub fn passes(&self) -> Vec<Pass> {
+        let needs = self.needs();
+        let measures = needs == Needs::Norms || self.ranks().is_some() || self.scales_by_mass() || self.weighs_by_energy();
+        [
+            measures.then_some(Pass::Measure),
+            self.varies().is_some().then_some(Pass::Vary),
+            (needs == Needs::Gram).then_some(Pass::Correlate),
+            Some(Pass::Combine),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// How many runs are worked on at a time.
     pub(crate) fn lanes(&self) -> usize {
         self.lanes
     }
 
-    /// The blocks of some tensors, in order.
-    pub(crate) fn blocks(
-        &self,
-        tensors: Range<usize>,
-    ) -> impl Iterator<Item = Block> + Clone + Send + '_ {
-        tensors.flat_map(move |tensor| {
-            let elements = self.tensors[tensor].elements;
-            (0..elements)
-                .step_by(self.block_len)
-                .map(move |offset| Block {
-                    tensor,
-                    offset,
-                    len: self.block_len.min(elements - offset),
-                })
+    /// What the stages in the space of inner products need to know.
+    pub(crate) fn needs(&self) -> Needs {
+        coefficients::needs(&self.recipe)
+    }
+
+    /// The sparsifying stage, where it ranks magnitudes over its scope and drops something.
+    pub(crate) fn ranks(&self) -> Option<Sparsify> {
+        self.recipe.sparsify.filter(|sparsify| {
+            matches!(
+                sparsify.rule,
+                SparsifyRule::Trim { .. } | SparsifyRule::Breadcrumbs { .. }
+            )
         })
     }
 
-    /// How many blocks the whole model has.
-    pub(crate) fn block_count(&self) -> usize {
+    /// Whether what is kept is scaled by sums of magnitudes.
+    pub(crate) fn scales_by_mass(&self) -> bool {
+        self.recipe
+            .sparsify
+            .is_some_and(|sparsify| sparsify.rescale == Rescale::Mass)
+    }
+
+    /// Whether clients are weighed by their energy in each tensor, all coordinates counted.
+    pub(crate) fn weighs_by_energy(&self) -> bool {
+        matches!(self.recipe.method, Method::Sce { density } if density >= 1.0)
+    }
+
+    /// The share of coordinates that is kept for their variance, where some are dropped.
+    pub(crate) fn varies(&self) -> Option<f64> {
+        if let Method::Sce { density } = self.recipe.method {
+            Some(density).filter(|density| *density < 1.0)
+        } else {
+            None
+        }
+    }
+
+    /// Whether DELLA ranks whole rows.
+    pub(crate) fn longest_ranked_row(&self) -> usize {
+        let is_della = |sparsify: &Sparsify| matches!(sparsify.rule, SparsifyRule::Della { .. });
+        if self.recipe.sparsify.as_ref().is_some_and(is_della) {
+            let rows = self.tensors.iter().map(|tensor| tensor.row_elements);
+            rows.max().unwrap_or(0)
+        } else {
+            0
+        }
+    }
+
+    /// The runs of some tensors, in order.
+    pub(crate) fn runs(&self, tensors: Range<usize>) -> impl Iterator<Item = Block> + Clone + Send + '_ {
+        tensors.flat_map(move |tensor| {
+            let elements = self.tensors[tensor].elements;
+            (0..elements).step_by(RUN).map(move |offset| Block {
+                tensor,
+                offset,
+                len: RUN.min(elements - offset),
+            })
+        })
+    }
+
+    /// How many runs the whole model has.
+    pub(crate) fn run_count(&self) -> usize {
         self.tensors
             .iter()
-            .map(|tensor| tensor.elements.div_ceil(self.block_len))
+            .map(|tensor| tensor.elements.div_ceil(RUN))
             .sum()
+    }
+
+    /// The sets of tensors over which one decision is taken.
+    pub(crate) fn scopes(&self, scope: Scope) -> Vec<Range<usize>> {
+        match scope {
+            Scope::Model => std::iter::once(0..self.tensors.len()).collect(),
+            Scope::Tensor => (0..self.tensors.len()).map(|tensor| tensor..tensor + 1).collect(),
+        }
     }
 
     /// The name of a tensor, for an error.
@@ -200,128 +310,26 @@ impl MergePlan {
         self.tensors[tensor].name.clone()
     }
 
-    /// Whether the scope is a single block, whose threshold is selected at once rather than counted out.
-    pub(crate) fn is_single_block(&self, scope: &Range<usize>) -> bool {
-        let mut blocks = self.blocks(scope.clone());
-        blocks.next().is_some() && blocks.next().is_none()
-    }
-
-    /// The bound: the larger of the two passes, and what lives through both. `None` when it cannot be counted.
-    fn measure(&self) -> Option<u64> {
-        let block = self.block_len.checked_mul(size_of::<f32>())?;
-        let mut observing = block;
-        let mut per_client = 16 * size_of::<f64>();
-        if Trim::of(&self.recipe).is_some() {
-            observing = observing.checked_add(Histogram::BYTES)?;
-            per_client =
-                per_client.checked_add(self.tensors.len().checked_mul(size_of::<u32>())?)?;
+    fn check_sizes(&self) -> Result<(), PlanError> {
+        let mut values = 0_usize;
+        for tensor in &self.tensors {
+            values = values.checked_add(tensor.elements).ok_or(PlanError::TooLarge)?;
         }
-        let rows = block.checked_mul(self.clients.checked_add(1)?)?;
-        let partials = self.block_len / REDUCTION_UNIT * size_of::<f64>();
-        let mut combining = rows
-            .checked_add(2 * block)?
-            .checked_add(partials)?
-            .checked_add(LANE_BYTES)?;
-        if matches!(
-            self.recipe.method,
-            Method::Median | Method::TrimmedMean { .. }
-        ) {
-            combining = combining.checked_add(Sorter::bytes(self.clients)?)?;
+        values.checked_mul(self.clients).ok_or(PlanError::TooLarge)?;
+        let ranks_rows = self.longest_ranked_row() > LONGEST_ROW;
+        let is_long = |tensor: &&TensorExtent| tensor.row_elements > LONGEST_ROW;
+        match self.tensors.iter().find(is_long).filter(|_| ranks_rows) {
+            Some(tensor) => Err(PlanError::LongRow {
+                tensor: tensor.name.clone(),
+                row_elements: tensor.row_elements,
+            }),
+            None => Ok(()),
         }
-        let passes = observing.max(combining).checked_mul(self.lanes)?;
-        let names: usize = self
-            .tensors
-            .iter()
-            .map(|tensor| tensor.name.len() + size_of::<TensorExtent>())
-            .sum();
-        let resident = per_client.checked_mul(self.clients)?.checked_add(names)?;
-        u64::try_from(passes.checked_add(resident)?).ok()
     }
 }
+
+/// What the rows of one thread may take, so that they stay near the processor between the loops that work on them.
+const CACHED_BYTES: usize = 1 << 20;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::recipe::{Elect, TrimScope};
-
-    fn resources(memory_bytes: u64) -> Resources {
-        Resources {
-            threads: 2,
-            memory_bytes,
-        }
-    }
-
-    fn plan(
-        method: Method,
-        elements: usize,
-        clients: usize,
-        memory_bytes: u64,
-    ) -> Result<MergePlan, PlanError> {
-        MergePlan::new(
-            Recipe::of(method),
-            vec![TensorExtent::new("w", elements)],
-            clients,
-            resources(memory_bytes),
-        )
-    }
-
-    #[test]
-    fn the_bound_holds_the_budget_and_does_not_grow_with_the_model() {
-        let ties = Method::Ties {
-            density: 0.2,
-            scope: TrimScope::Tensor,
-            elect: Elect::Mass,
-        };
-        for method in [Method::Mean, Method::Median, ties] {
-            let small = plan(method, 1 << 20, 10, 1 << 29).expect("fits");
-            let large = plan(method, 1 << 40, 10, 1 << 29).expect("fits");
-            assert_eq!(small.peak_bytes(), large.peak_bytes());
-            let tight = plan(method, 1 << 40, 10, 4 << 20).expect("fits");
-            assert!(tight.peak_bytes() <= 4 << 20);
-            assert!(tight.block_len() < large.block_len());
-            assert_eq!(tight.block_len() % REDUCTION_UNIT, 0);
-        }
-    }
-
-    #[test]
-    fn a_budget_that_is_too_small_is_refused_with_what_is_needed() {
-        let Err(PlanError::MemoryTooSmall { needed_bytes, .. }) =
-            plan(Method::Mean, 1 << 30, 10, 1000)
-        else {
-            panic!("1000 bytes cannot hold 11 blocks");
-        };
-        assert!(plan(Method::Mean, 1 << 30, 10, needed_bytes).is_ok());
-        assert!(plan(Method::Mean, 1 << 30, 10, needed_bytes - 1).is_err());
-    }
-
-    #[test]
-    fn sizes_that_cannot_be_counted_are_refused() {
-        assert_eq!(
-            plan(Method::Mean, usize::MAX, 10, u64::MAX).err(),
-            Some(PlanError::TooLarge)
-        );
-        assert_eq!(
-            plan(Method::Mean, 10, usize::MAX, u64::MAX).err(),
-            Some(PlanError::TooLarge)
-        );
-    }
-
-    #[test]
-    fn blocks_cover_each_tensor_once_and_in_order() {
-        let tensors = [0, 1, 5000, 0, 70_000]
-            .map(|elements| TensorExtent::new("t", elements))
-            .to_vec();
-        let plan =
-            MergePlan::new(Recipe::of(Method::Mean), tensors, 3, resources(1 << 20)).expect("fits");
-        let mut next = (0, 0);
-        for block in plan.blocks(0..5) {
-            while next.1 == plan.tensors()[next.0].elements {
-                next = (next.0 + 1, 0);
-            }
-            assert_eq!((block.tensor, block.offset), next);
-            next.1 += block.len;
-        }
-        assert_eq!(next, (4, 70_000));
-        assert_eq!(plan.blocks(0..5).count(), plan.block_count());
-    }
-}
+mod tests;

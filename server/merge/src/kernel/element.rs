@@ -10,6 +10,7 @@ use std::ops::{Add, Mul, Sub};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
+use super::products::{self, MultiplyTile, TileProducts};
 use crate::block::Values;
 
 /// A floating-point number that rules can be run on.
@@ -47,6 +48,11 @@ pub(crate) trait Element:
 
     /// A lent row of the type itself, where there is one.
     fn as_rows<'a>(values: &Values<'a>) -> Option<&'a [Self]>;
+
+    /// Products of two packed tiles of rows; see `kernel/products.rs`.
+    fn multiply_tile(left: &[Self], right: &[Self]) -> TileProducts<Self> {
+        products::multiply_tile(left, right)
+    }
 
     /// Takes over single precision.
     fn from_f32s(values: &[f32], out: &mut [Self]) {
@@ -95,6 +101,10 @@ impl Element for f32 {
 
     const ABSENT_KEY: i32 = i32::MAX;
 
+    fn multiply_tile(left: &[Self], right: &[Self]) -> TileProducts<Self> {
+        pulp::Arch::new().dispatch(MultiplyTile { left, right })
+    }
+
     fn as_rows<'a>(values: &Values<'a>) -> Option<&'a [Self]> {
         if let Values::F32(values) = values {
             Some(values)
@@ -109,6 +119,12 @@ impl Element for f32 {
 
     fn from_f16s(values: &[f16], out: &mut [Self]) {
         values.convert_to_f32_slice(out);
+    }
+
+    fn from_bf16s(values: &[bf16], out: &mut [Self]) {
+        for (out, value) in out.iter_mut().zip(values) {
+            *out = Self::from_bits(u32::from(value.to_bits()) << 16);
+        }
     }
 
     #[inline(always)]
