@@ -12,7 +12,10 @@
 
 mod gram;
 mod kernel;
+mod noise;
+mod optimizer;
 mod recipe;
+mod sparsify;
 
 pub use kernel::ABSENT;
 pub use recipe::{
