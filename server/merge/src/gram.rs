@@ -27,6 +27,15 @@ impl Gram {
         Self { clients, matrix }
     }
 
+    /// The matrix of clients of whom only the lengths are known, as if no two had anything in common: good for lengths alone.
+    pub(crate) fn of_norms(norms: &[f64]) -> Self {
+        let mut matrix = Array2::zeros((norms.len() + 1, norms.len() + 1));
+        for (slot, norm) in matrix.diag_mut().iter_mut().zip(norms) {
+            *slot = norm * norm;
+        }
+        Self::new(norms.len(), matrix)
+    }
+
     /// How many clients there are.
     pub(crate) fn clients(&self) -> usize {
         self.clients
@@ -94,7 +103,10 @@ impl Gram {
         for other in 0..=others {
             change[[mixing.nrows() + other, self.clients + other]] = 1.0;
         }
-        let matrix = change.dot(&self.matrix).dot(&change.t());
+        let half = product(&change, &self.matrix);
+        // One of two halves, mirrored: the distance from i to j is that from j to i, to the bit.
+        let at = |(i, j): (usize, usize)| half.row(i.min(j)).dot(&change.row(i.max(j)));
+        let matrix = Array2::from_shape_fn((new + 1, new + 1), at);
         Self::new(mixing.nrows(), matrix)
     }
 
@@ -106,6 +118,22 @@ impl Gram {
     fn square(&self, coefficients: ArrayView1<'_, f64>) -> f64 {
         coefficients.dot(&self.matrix.dot(&coefficients)).max(0.0)
     }
+}
+
+/// The product of two matrices with its order of summation written out; a row with the weight 0 is not looked at.
+///
+/// `ndarray`'s own product of matrices fuses multiplications and additions where the processor can, and gives other bits there.
+pub(crate) fn product(left: &Array2<f64>, right: &Array2<f64>) -> Array2<f64> {
+    debug_assert_eq!(left.ncols(), right.nrows(), "a row for each weight");
+    let mut out = Array2::zeros((left.nrows(), right.ncols()));
+    for (weights, mut sum) in left.outer_iter().zip(out.outer_iter_mut()) {
+        for (&weight, row) in weights.iter().zip(right.outer_iter()) {
+            if weight != 0.0 {
+                sum.scaled_add(weight, &row);
+            }
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -193,5 +221,36 @@ mod tests {
             gram.inner_of(&a, &[0.0, 1.0, 0.0, 0.0]),
             dot(&sum, &vectors[1])
         ));
+    }
+
+    #[test]
+    fn lengths_alone_make_a_matrix_that_knows_lengths() {
+        let gram = Gram::of_norms(&[3.0, 0.0, 0.5]);
+        assert_eq!((gram.clients(), gram.rows()), (3, 3));
+        let lengths: Vec<f64> = (0..3).map(|i| gram.squared_norm(i).sqrt()).collect();
+        assert_eq!(lengths, [3.0, 0.0, 0.5]);
+        let scaled = gram.mixed(&array![[0.5, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 2.0]]);
+        assert!(is_near(scaled.squared_norm(0), 2.25) && is_near(scaled.squared_norm(2), 1.0));
+    }
+
+    #[test]
+    fn mixtures_are_as_far_from_each_other_either_way_and_alike_where_their_weights_are() {
+        let vectors: Vec<Vec<f64>> = (0..11_u8)
+            .map(|i| (0..5_u8).map(|at| f64::from(i * 5 + at).sqrt()).collect())
+            .collect();
+        let mixing = Array2::from_shape_fn(
+            (12, 11),
+            |(u, i)| if (u / 2 + i) % 3 == 0 { 0.25 } else { 0.0 },
+        );
+        let mixed = Gram::of(11, &vectors).mixed(&mixing);
+        for i in 0..12 {
+            for j in 0..12 {
+                assert_eq!(
+                    mixed.squared_distance(i, j).to_bits(),
+                    mixed.squared_distance(j, i).to_bits()
+                );
+            }
+        }
+        assert_eq!(mixed.squared_distance(0, 1).to_bits(), 0.0_f64.to_bits());
     }
 }

@@ -13,7 +13,10 @@
 mod block;
 mod gram;
 mod kernel;
+mod noise;
+mod optimizer;
 mod recipe;
+mod sparsify;
 
 pub use block::{BlockError, BlockSink, BlockSource, TensorExtent, Values};
 pub use kernel::ABSENT;

@@ -1,0 +1,99 @@
+//! Magnitudes as integers that order as they do, and the bounds between which values are kept.
+//!
+//! The key of a magnitude is its bits without the sign: 31 of an `f32`, 15 of a `bf16`. NaN is above infinity. An absent coordinate has the
+//! magnitude 0, since nothing was changed there.
+
+use half::bf16;
+
+use crate::kernel::Element;
+use crate::kernel::dispatch::vectorized;
+
+/// A number whose magnitude has an integer key.
+pub(crate) trait Magnitude: Element {
+    /// One more than the largest key.
+    const END: u32;
+
+    /// The key of `|x|`.
+    fn magnitude(self) -> u32;
+}
+
+impl Magnitude for f32 {
+    const END: u32 = 1 << 31;
+
+    #[inline(always)]
+    fn magnitude(self) -> u32 {
+        if self.is_absent() {
+            0
+        } else {
+            self.to_bits() & (Self::END - 1)
+        }
+    }
+}
+
+impl Magnitude for bf16 {
+    const END: u32 = 1 << 15;
+
+    #[inline(always)]
+    fn magnitude(self) -> u32 {
+        if self.is_absent() {
+            0
+        } else {
+            u32::from(self.to_bits()) & (Self::END - 1)
+        }
+    }
+}
+
+/// Ranks of magnitudes that are kept, 1 being that of the largest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// The rank of the largest magnitude that is kept.
+    pub(crate) first: u64,
+    /// The rank of the smallest one.
+    pub(crate) last: u64,
+}
+
+/// Keys of the smallest and the largest magnitude that are kept; so all values equal to either are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    /// The smallest.
+    pub(crate) low: u32,
+    /// The largest.
+    pub(crate) high: u32,
+}
+
+impl Bounds {
+    /// Everything is kept.
+    pub(crate) const ALL: Self = Self {
+        low: 0,
+        high: u32::MAX,
+    };
+
+    /// Puts `fill` where a magnitude is out of bounds.
+    pub(crate) fn apply<T: Magnitude>(self, values: &mut [T], fill: T) {
+        vectorized(
+            #[inline(always)]
+            || {
+                for value in values {
+                    let magnitude = value.magnitude();
+                    let is_kept = self.low <= magnitude && magnitude <= self.high;
+                    *value = if is_kept || value.is_absent() {
+                        *value
+                    } else {
+                        fill
+                    };
+                }
+            },
+        );
+    }
+}
+
+/// A share of a count, rounded down.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share of a count is a count; a float's cast saturates"
+)]
+pub(super) fn share_of(values: u64, share: f64) -> u64 {
+    (share * values as f64) as u64
+}
