@@ -3,6 +3,7 @@
 //! Every function here gives the same bits for the same input on every machine: orders of summation are written out.
 
 pub(crate) mod dispatch;
+mod dot;
 mod element;
 pub(crate) mod products;
 mod rows;

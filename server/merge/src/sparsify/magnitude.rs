@@ -43,6 +43,16 @@ impl Magnitude for bf16 {
     }
 }
 
+/// Magnitudes are ranked as rounded to `f32`.
+impl Magnitude for f64 {
+    const END: u32 = 1 << 31;
+
+    #[inline(always)]
+    fn magnitude(self) -> u32 {
+        f32::nearest(if self.is_absent() { 0.0 } else { self }).magnitude()
+    }
+}
+
 /// Ranks of magnitudes that are kept, 1 being that of the largest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Kept {
@@ -94,6 +104,6 @@ impl Bounds {
     clippy::cast_sign_loss,
     reason = "a share of a count is a count; a float's cast saturates"
 )]
-pub(super) fn share_of(values: u64, share: f64) -> u64 {
+pub(crate) fn share_of(values: u64, share: f64) -> u64 {
     (share * values as f64) as u64
 }
