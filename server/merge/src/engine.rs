@@ -25,15 +25,15 @@ pub use inputs::{
     Contribution, Control, History, Inputs, OptimizerHistory, OptimizerSinks, Outputs, Progress,
 };
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::block::{BlockSink, BlockSource, Values};
 use crate::coefficients::{self, Context, Decision, Needs};
 use crate::gram::Gram;
-use crate::kernel::Element;
 use crate::plan::{Block, MergePlan, Pass};
 use crate::recipe::WeightUse;
 use crate::report::MergeReport;
+use crate::sparsify::Magnitude;
 
 /// What one merge works with.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +42,7 @@ struct Run<'a> {
     inputs: &'a Inputs<'a>,
     outputs: &'a Outputs<'a>,
     control: &'a Control<'a>,
+    values_read: &'a AtomicU64,
 }
 
 /// Merges task vectors into a base and writes the new model, on the current rayon pool.
@@ -59,7 +60,7 @@ pub fn merge(
 }
 
 /// The merge in any type of number.
-fn merge_in<T: Element>(
+fn merge_in<T: Magnitude>(
     plan: &MergePlan,
     inputs: &Inputs<'_>,
     outputs: &Outputs<'_>,
@@ -71,6 +72,7 @@ fn merge_in<T: Element>(
         inputs,
         outputs,
         control,
+        values_read: &AtomicU64::new(0),
     };
     let measured = if plan.passes().contains(&Pass::Measure) {
         Some(measure::measure::<T>(run)?)
@@ -100,7 +102,6 @@ fn merge_in<T: Element>(
     let step = combine::combine::<T>(run, &stages)?;
     let known = diagnose::Known {
         measured: measured.as_ref(),
-        grams: &grams,
         decisions: &decisions,
         seen: seen.as_ref().or(step.seen.as_ref()),
         step: &step,
@@ -111,7 +112,7 @@ fn merge_in<T: Element>(
         non_finite: step.non_finite,
         clip_limit,
         optimizer_steps: run.optimizer_steps(),
-        values_read: run.values_read(),
+        values_read: run.values_read.load(Ordering::Relaxed),
         diagnostics: known.diagnostics(run),
     })
 }
@@ -146,7 +147,9 @@ fn check(plan: &MergePlan, inputs: &Inputs<'_>) -> Result<(), MergeError> {
     if uses == WeightUse::Shares && !total.is_normal() {
         return Err(MergeError::Weights { total });
     }
-    let is_named = inputs.trusted.is_some_and(|trusted| trusted < updates.len());
+    let is_named = inputs
+        .trusted
+        .is_some_and(|trusted| trusted < updates.len());
     if method.needs_trusted() && !is_named {
         return Err(MergeError::NoTrusted {
             method: plan.recipe().method_name(),
@@ -165,7 +168,10 @@ impl<'a> Run<'a> {
     fn optimizer_steps(self) -> u64 {
         let history = self.inputs.history.optimizer;
         let before = history.map_or(0, |history| history.steps);
-        self.plan.recipe().optimizer.map_or(0, |_| before.saturating_add(1))
+        self.plan
+            .recipe()
+            .optimizer
+            .map_or(0, |_| before.saturating_add(1))
     }
 
     /// What the space of inner products decides, scope by scope, and the next limit of an adaptive clip. None where every row goes
@@ -189,6 +195,11 @@ impl<'a> Run<'a> {
         (decisions, clip_limit)
     }
 
+    fn count(self, block: Block) {
+        self.values_read
+            .fetch_add(block.len as u64, Ordering::Relaxed);
+    }
+
     fn check_cancelled(self) -> Result<(), MergeError> {
         if self.control.cancelled.load(Ordering::Relaxed) {
             Err(MergeError::Cancelled)
@@ -197,10 +208,16 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn read_update<'b>(self, client: usize, block: Block, buffer: &'b mut [f32]) -> Result<Values<'b>, MergeError>
+    fn read_update<'b>(
+        self,
+        client: usize,
+        block: Block,
+        buffer: &'b mut [f32],
+    ) -> Result<Values<'b>, MergeError>
     where
         'a: 'b,
     {
+        self.count(block);
         let source = self.inputs.updates[client].source;
         source
             .read(block.tensor, block.offset, block.len, buffer)
@@ -219,6 +236,7 @@ impl<'a> Run<'a> {
         block: Block,
         buffer: &'b mut [f32],
     ) -> Result<Values<'b>, MergeError> {
+        self.count(block);
         source
             .read(block.tensor, block.offset, block.len, buffer)
             .map_err(|source| MergeError::Read {
@@ -229,7 +247,13 @@ impl<'a> Run<'a> {
             })
     }
 
-    fn write(self, sink: &dyn BlockSink, what: &'static str, block: Block, values: &[f64]) -> Result<(), MergeError> {
+    fn write(
+        self,
+        sink: &dyn BlockSink,
+        what: &'static str,
+        block: Block,
+        values: &[f64],
+    ) -> Result<(), MergeError> {
         sink.write(block.tensor, block.offset, values)
             .map_err(|source| MergeError::Write {
                 what,

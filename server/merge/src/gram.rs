@@ -73,11 +73,6 @@ impl Gram {
         self.square(difference.view())
     }
 
-    /// `⟨Σ aᵢxᵢ, Σ bⱼxⱼ⟩`, for `a` and `b` over all rows.
-    pub(crate) fn inner_of(&self, a: &[f64], b: &[f64]) -> f64 {
-        self.augmented(a).dot(&self.matrix.dot(&self.augmented(b)))
-    }
-
     /// `‖Σ aᵢxᵢ‖²`, for `a` over all rows.
     pub(crate) fn squared_norm_of(&self, a: &[f64]) -> f64 {
         self.square(self.augmented(a).view())
@@ -216,10 +211,6 @@ mod tests {
         assert!(is_near(
             gram.squared_distance_to(1, &a),
             dot(&apart, &apart)
-        ));
-        assert!(is_near(
-            gram.inner_of(&a, &[0.0, 1.0, 0.0, 0.0]),
-            dot(&sum, &vectors[1])
         ));
     }
 

@@ -5,22 +5,21 @@
 pub(crate) mod dispatch;
 mod dot;
 mod element;
+mod network;
 pub(crate) mod products;
+mod registers;
 mod rows;
-// pub(crate) mod sort;
+mod scan;
+mod select;
+mod sort;
 
+pub(crate) use dot::dot;
 pub use element::ABSENT;
 pub(crate) use element::Element;
+pub(crate) use products::triangle;
 pub(crate) use rows::Rows;
+pub(crate) use scan::{first_non_finite, sum_of_squares};
+pub(crate) use sort::{Ranks, Sorter, Trim};
 
-/// The sum of squares: eight running sums, folded in order.
-pub(crate) fn sum_of_squares<T: Element>(values: &[T]) -> f64 {
-    let mut sums = [0.0_f64; 8];
-    for chunk in values.chunks(8) {
-        for (sum, &value) in sums.iter_mut().zip(chunk) {
-            let value = value.widen();
-            *sum += value * value;
-        }
-    }
-    sums.iter().sum()
-}
+/// How many coordinates are sorted together.
+pub(crate) const WIDTH: usize = 64;

@@ -29,6 +29,4 @@ pub use recipe::{
     Adaptive, Before, ClipNorm, Divide, Elect, Even, Method, Neighbours, Optimizer, OptimizerRule,
     Recipe, RecipeError, Rescale, Scope, Sparsify, SparsifyRule, Start, Ties, WeightUse,
 };
-pub use report::{
-    ClientDiagnostics, ClientReport, Diagnostics, MergeReport, TensorDiagnostics,
-};
+pub use report::{ClientDiagnostics, ClientReport, Diagnostics, MergeReport, TensorDiagnostics};

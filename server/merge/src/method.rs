@@ -1,19 +1,29 @@
 //! The rules by which the clients' values of one coordinate become one: each with its paper in its own file.
 //!
 //! A rule sees a block of every client and writes one `f64` for each coordinate. It must not look beyond the coordinate:
-//! whatever needs whole task vectors (norms, thresholds) happens before.
+//! whatever needs whole task vectors (norms, distances, thresholds) happens before. Absent coordinates reach only the rules
+//! that rank values; these leave the client out.
 
+mod consensus;
+mod magmax;
 mod mean;
 mod median;
+mod nearest_median;
+mod phocas;
+mod ram;
+pub(crate) mod sce;
+mod sign_majority;
 mod task_arithmetic;
+#[cfg(test)]
+mod tests;
 mod ties;
+mod tiles;
 mod trimmed_mean;
 
-use crate::kernel::Rows;
-use crate::kernel::sort::Sorter;
-use crate::recipe::{Elect, Method};
+use crate::kernel::{Element, Ranks, Rows, Sorter};
+use crate::recipe::{Method, Ties};
 
-/// A method with its weights worked out.
+/// A coordinate-wise rule with its weights worked out.
 #[derive(Debug, Clone)]
 pub(crate) enum Rule {
     /// `Σ wᵢxᵢ / divisor`.
@@ -21,51 +31,190 @@ pub(crate) enum Rule {
         weights: Vec<f64>,
         divisor: f64,
     },
-    Median,
+    Median {
+        tolerate: usize,
+    },
     TrimmedMean {
         tolerate: usize,
     },
+    /// The mean of the values nearest to the median: all but `sides` times `tolerate`.
+    NearestMedian {
+        tolerate: usize,
+        sides: usize,
+    },
+    Phocas {
+        tolerate: usize,
+    },
+    SignMajority,
     Ties {
         weights: Vec<f64>,
-        elect: Elect,
+        ties: Ties,
+    },
+    Ram {
+        epsilon: f64,
+    },
+    Magmax,
+    Consensus {
+        threshold: f64,
+        support: usize,
+    },
+    /// Keeps coordinates whose variance has at least `threshold` as the bits of its `f32`.
+    Sce {
+        weights: Vec<f64>,
+        threshold: u32,
     },
 }
 
+/// Memory in which a rule works; one for each thread.
+#[derive(Debug)]
+pub(crate) struct Workspace<T: Element> {
+    sorter: Option<Sorter<T>>,
+}
+
 impl Rule {
-    /// The rule of a method for clients of these weights; their sum is positive and finite.
-    pub(crate) fn new(method: Method, weights: &[f64]) -> Self {
+    /// The rule of a method for rows of these weights: the clients', or what the stages before made of them.
+    ///
+    /// A method of the space of inner products has found its weights there, except for Bulyan, which has found its rows. SCE's
+    /// weights are those of one tensor, and its threshold, here such that all is kept, is set by who has counted variances.
+    pub(crate) fn of(method: Method, weights: &[f64], rows: usize) -> Self {
+        let weights = || weights.iter().copied().take(rows).collect::<Vec<_>>();
         match method {
-            Method::Mean | Method::TaskArithmetic { normalize: true } => mean::rule(weights),
-            Method::TaskArithmetic { normalize: false } => task_arithmetic::rule(weights),
-            Method::Median => Self::Median,
+            Method::Mean | Method::TaskArithmetic { normalize: true } => mean::rule(weights()),
+            Method::TaskArithmetic { normalize: false } => task_arithmetic::rule(weights()),
+            Method::Median { tolerate } => Self::Median { tolerate },
             Method::TrimmedMean { tolerate } => Self::TrimmedMean { tolerate },
-            Method::Ties { elect, .. } => Self::Ties {
-                weights: weights.to_vec(),
-                elect,
+            Method::Meamed { tolerate } => Self::NearestMedian { tolerate, sides: 1 },
+            Method::Bulyan { tolerate, .. } => Self::NearestMedian { tolerate, sides: 2 },
+            Method::Phocas { tolerate } => Self::Phocas { tolerate },
+            Method::SignMajority => Self::SignMajority,
+            Method::Ties(ties) => Self::Ties {
+                weights: weights(),
+                ties,
+            },
+            Method::Sce { .. } => Self::Sce {
+                weights: weights(),
+                threshold: 0,
+            },
+            Method::Ram { epsilon } => Self::Ram { epsilon },
+            Method::Magmax => Self::Magmax,
+            Method::Consensus { threshold, support } => Self::Consensus { threshold, support },
+            Method::Krum { .. }
+            | Method::MultiKrum { .. }
+            | Method::GeometricMedian { .. }
+            | Method::CenteredClipping { .. }
+            | Method::Mda { .. }
+            | Method::Caf { .. }
+            | Method::Dnc { .. }
+            | Method::Fltrust
+            | Method::Flame
+            | Method::Monna { .. } => Self::WeightedSum {
+                weights: weights(),
+                divisor: 1.0,
             },
         }
     }
 
     /// Merges one block.
-    pub(crate) fn combine(&self, rows: Rows<'_>, sorter: &mut Option<Sorter>, out: &mut [f64]) {
-        match (self, sorter) {
-            (Self::WeightedSum { weights, divisor }, _) => {
-                mean::combine(rows, weights, *divisor, out);
+    pub(crate) fn combine<T: Element>(
+        &self,
+        rows: Rows<'_, T>,
+        workspace: &mut Workspace<T>,
+        out: &mut [f64],
+    ) {
+        debug_assert_eq!(rows.len(), out.len(), "one result for each coordinate");
+        if rows.count() == 0 {
+            out.fill(0.0);
+            return;
+        }
+        match self {
+            Self::WeightedSum { weights, divisor } => tiles::run(
+                &mean::WeightedSum {
+                    weights,
+                    divisor: *divisor,
+                },
+                rows,
+                out,
+            ),
+            Self::Median { tolerate } => {
+                median::combine(rows, *tolerate, workspace.sorter(self, rows), out)
             }
-            (Self::Ties { weights, elect }, _) => ties::combine(rows, weights, *elect, out),
-            (Self::Median, Some(sorter)) => median::combine(rows, sorter, out),
-            (Self::TrimmedMean { tolerate }, Some(sorter)) => {
-                trimmed_mean::combine(rows, *tolerate, sorter, out);
+            Self::TrimmedMean { tolerate } => {
+                trimmed_mean::combine(rows, *tolerate, workspace.sorter(self, rows), out)
             }
-            (Self::Median | Self::TrimmedMean { .. }, None) => out.fill(f64::NAN),
+            Self::NearestMedian { tolerate, sides } => {
+                let sorter = workspace.sorter(self, rows);
+                nearest_median::combine(rows, *tolerate, *sides, sorter, out);
+            }
+            Self::Phocas { tolerate } => {
+                phocas::combine(rows, *tolerate, workspace.sorter(self, rows), out)
+            }
+            Self::SignMajority => tiles::run(&sign_majority::SignMajority, rows, out),
+            Self::Ties { weights, ties } => tiles::run(
+                &ties::Ties {
+                    weights,
+                    ties: *ties,
+                },
+                rows,
+                out,
+            ),
+            Self::Ram { epsilon } => tiles::run(&ram::Ram { epsilon: *epsilon }, rows, out),
+            Self::Magmax => tiles::run(&magmax::Magmax, rows, out),
+            Self::Consensus { threshold, support } => tiles::run(
+                &consensus::Consensus {
+                    threshold: *threshold,
+                    support: *support,
+                },
+                rows,
+                out,
+            ),
+            Self::Sce { weights, threshold } => tiles::run(
+                &sce::Sce {
+                    weights,
+                    threshold: *threshold,
+                },
+                rows,
+                out,
+            ),
         }
     }
 
-    /// What the rule needs to sort, if it sorts.
-    pub(crate) fn sorter(&self, clients: usize) -> Option<Sorter> {
-        match self {
-            Self::Median | Self::TrimmedMean { .. } => Some(Sorter::new(clients)),
-            Self::WeightedSum { .. } | Self::Ties { .. } => None,
+    /// Memory to merge so many rows by this rule.
+    pub(crate) fn workspace<T: Element>(&self, rows: usize) -> Workspace<T> {
+        Workspace {
+            sorter: self.ranks(rows).map(|ranks| Sorter::new(rows, ranks)),
         }
+    }
+
+    /// An upper bound of what a workspace allocates; `None` when it cannot be counted.
+    pub(crate) fn workspace_bytes<T: Element>(&self, rows: usize) -> Option<usize> {
+        if self.ranks(rows).is_some() {
+            Sorter::<T>::bytes(rows)
+        } else {
+            Some(0)
+        }
+    }
+
+    /// What the rule must know of the order of values, if anything.
+    fn ranks(&self, rows: usize) -> Option<Ranks> {
+        match self {
+            Self::Median { tolerate } => Some(Ranks::Middle(median::trim(*tolerate, rows))),
+            Self::TrimmedMean { tolerate } => Some(Ranks::Middle(trimmed_mean::trim(*tolerate))),
+            Self::NearestMedian { .. } | Self::Phocas { .. } => Some(Ranks::All),
+            Self::WeightedSum { .. }
+            | Self::SignMajority
+            | Self::Ties { .. }
+            | Self::Ram { .. }
+            | Self::Magmax
+            | Self::Consensus { .. }
+            | Self::Sce { .. } => None,
+        }
+    }
+}
+
+impl<T: Element> Workspace<T> {
+    fn sorter(&mut self, rule: &Rule, rows: Rows<'_, T>) -> &mut Sorter<T> {
+        let clients = rows.count();
+        self.sorter
+            .get_or_insert_with(|| Sorter::new(clients, rule.ranks(clients).unwrap_or(Ranks::All)))
     }
 }

@@ -51,8 +51,8 @@ impl Stream {
     fn group(&self, group: u64) -> [[u32; LANES]; 4] {
         let [low, high] = halves(group.wrapping_mul(LANES as u64));
         let mut counter = [[low; LANES], [high; LANES], [0; LANES], [0; LANES]];
-        for (slot, lane) in counter[0].iter_mut().zip(0..) {
-            *slot += lane;
+        for (slot, lane) in counter[0].iter_mut().zip(0_u32..) {
+            *slot = slot.wrapping_add(lane);
         }
         counter[2] = [self.tensor[0]; LANES];
         counter[3] = [self.tensor[1]; LANES];
@@ -66,26 +66,38 @@ fn philox(counter: [[u32; LANES]; 4], key: [u32; 2]) -> [[u32; LANES]; 4] {
     let [mut a, mut b, mut c, mut d] = counter;
     let mut key = key;
     for _ in 0..ROUNDS {
-        for lane in 0..LANES {
-            let [low_a, high_a] = product(a[lane], MULTIPLIERS[0]);
-            let [low_c, high_c] = product(c[lane], MULTIPLIERS[1]);
-            a[lane] = high_c ^ b[lane] ^ key[0];
-            b[lane] = low_c;
-            c[lane] = high_a ^ d[lane] ^ key[1];
-            d[lane] = low_a;
-        }
-        key = [
-            key[0].wrapping_add(WEYL[0]),
-            key[1].wrapping_add(WEYL[1]),
-        ];
+        let [low_a, high_a] = products(a, MULTIPLIERS[0]);
+        let [low_c, high_c] = products(c, MULTIPLIERS[1]);
+        a = xor(high_c, xor(b, [key[0]; LANES]));
+        b = low_c;
+        c = xor(high_a, xor(d, [key[1]; LANES]));
+        d = low_a;
+        key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
     }
     [a, b, c, d]
 }
 
-/// Lower and upper half of a product.
+/// Lower and upper halves of products.
 #[inline(always)]
-fn product(a: u32, b: u32) -> [u32; 2] {
-    halves(u64::from(a) * u64::from(b))
+#[expect(clippy::cast_possible_truncation, reason = "halves are the purpose")]
+fn products(a: [u32; LANES], b: u32) -> [[u32; LANES]; 2] {
+    let [mut low, mut high] = [[0; LANES]; 2];
+    for (low, a) in low.iter_mut().zip(a) {
+        *low = (u64::from(a) * u64::from(b)) as u32;
+    }
+    for (high, a) in high.iter_mut().zip(a) {
+        *high = ((u64::from(a) * u64::from(b)) >> 32) as u32;
+    }
+    [low, high]
+}
+
+#[inline(always)]
+fn xor(a: [u32; LANES], b: [u32; LANES]) -> [u32; LANES] {
+    let mut a = a;
+    for (a, b) in a.iter_mut().zip(b) {
+        *a ^= b;
+    }
+    a
 }
 
 /// Lower and upper half.

@@ -16,7 +16,7 @@ use crate::recipe::{Adaptive, OptimizerRule};
 
 impl OptimizerRule {
     /// Whether the rule keeps a second number for each value: the second moment.
-    pub(crate) fn has_second(&self) -> bool {
+    pub fn has_second(&self) -> bool {
         match self {
             Self::Momentum { .. } | Self::Nesterov { .. } => false,
             Self::Adam(_) | Self::Yogi(_) | Self::Adagrad(_) => true,
@@ -35,17 +35,20 @@ pub(crate) fn step(
     second: &mut [f64],
 ) {
     debug_assert!(t >= 1, "steps are counted from 1");
-    debug_assert!(first.len() == gradient.len(), "a first moment for each value");
+    debug_assert!(
+        first.len() == gradient.len(),
+        "a first moment for each value"
+    );
     vectorized(
         #[inline(always)]
         || match rule {
             OptimizerRule::Momentum { beta } => {
-                for (gradient, first) in gradient.iter_mut().zip(first) {
+                for (gradient, first) in gradient.iter_mut().zip(&mut *first) {
                     *gradient = learning_rate * momentum::step(beta, *gradient, first);
                 }
             }
             OptimizerRule::Nesterov { beta } => {
-                for (gradient, first) in gradient.iter_mut().zip(first) {
+                for (gradient, first) in gradient.iter_mut().zip(&mut *first) {
                     *gradient = learning_rate * nesterov::step(beta, *gradient, first);
                 }
             }
@@ -78,7 +81,10 @@ fn adapt(
     second: &mut [f64],
     step: impl Fn(f64, &mut f64, &mut f64) -> f64,
 ) {
-    debug_assert!(second.len() == gradient.len(), "a second moment for each value");
+    debug_assert!(
+        second.len() == gradient.len(),
+        "a second moment for each value"
+    );
     for ((gradient, first), second) in gradient.iter_mut().zip(first).zip(second) {
         *gradient = learning_rate * step(*gradient, first, second);
     }

@@ -213,7 +213,10 @@ impl MergePlan {
     /// The ways through the inputs, in order.
     pub fn passes(&self) -> Vec<Pass> {
         let needs = self.needs();
-        let measures = needs == Needs::Norms || self.ranks().is_some() || self.scales_by_mass() || self.weighs_by_energy();
+        let measures = needs == Needs::Norms
+            || self.ranks().is_some()
+            || self.scales_by_mass()
+            || self.weighs_by_energy();
         [
             measures.then_some(Pass::Measure),
             self.varies().is_some().then_some(Pass::Vary),
@@ -278,7 +281,10 @@ impl MergePlan {
     }
 
     /// The runs of some tensors, in order.
-    pub(crate) fn runs(&self, tensors: Range<usize>) -> impl Iterator<Item = Block> + Clone + Send + '_ {
+    pub(crate) fn runs(
+        &self,
+        tensors: Range<usize>,
+    ) -> impl Iterator<Item = Block> + Clone + Send + '_ {
         tensors.flat_map(move |tensor| {
             let elements = self.tensors[tensor].elements;
             (0..elements).step_by(RUN).map(move |offset| Block {
@@ -301,7 +307,9 @@ impl MergePlan {
     pub(crate) fn scopes(&self, scope: Scope) -> Vec<Range<usize>> {
         match scope {
             Scope::Model => std::iter::once(0..self.tensors.len()).collect(),
-            Scope::Tensor => (0..self.tensors.len()).map(|tensor| tensor..tensor + 1).collect(),
+            Scope::Tensor => (0..self.tensors.len())
+                .map(|tensor| tensor..tensor + 1)
+                .collect(),
         }
     }
 
@@ -313,9 +321,13 @@ impl MergePlan {
     fn check_sizes(&self) -> Result<(), PlanError> {
         let mut values = 0_usize;
         for tensor in &self.tensors {
-            values = values.checked_add(tensor.elements).ok_or(PlanError::TooLarge)?;
+            values = values
+                .checked_add(tensor.elements)
+                .ok_or(PlanError::TooLarge)?;
         }
-        values.checked_mul(self.clients).ok_or(PlanError::TooLarge)?;
+        values
+            .checked_mul(self.clients)
+            .ok_or(PlanError::TooLarge)?;
         let ranks_rows = self.longest_ranked_row() > LONGEST_ROW;
         let is_long = |tensor: &&TensorExtent| tensor.row_elements > LONGEST_ROW;
         match self.tensors.iter().find(is_long).filter(|_| ranks_rows) {
@@ -330,6 +342,3 @@ impl MergePlan {
 
 /// What the rows of one thread may take, so that they stay near the processor between the loops that work on them.
 const CACHED_BYTES: usize = 1 << 20;
-
-#[cfg(test)]
-mod tests;

@@ -16,17 +16,9 @@ mod trim;
 pub(crate) use della::Ranker;
 pub(crate) use magnitude::{Bounds, Kept, Magnitude, share_of};
 pub(crate) use mass::{mass, mass_factor, scale};
-pub(crate) use threshold::Search;
-
-use std::ops::Range;
+pub(crate) use threshold::{Search, sample_spans};
 
 use crate::recipe::{Recipe, Rescale, Sparsify, SparsifyRule};
-
-/// What of a scope of so many values a [`Search`] is shown beforehand, in order.
-pub(crate) fn sample(values: usize) -> impl Iterator<Item = Range<usize>> {
-    let place = |place| usize::try_from(place).expect("within the scope");
-    threshold::runs(values as u64).map(move |run| place(run.start)..place(run.end))
-}
 
 /// Where a run of values comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -44,7 +44,9 @@ impl Counted {
 
     /// What one takes, in bytes.
     pub(super) fn bytes(clients: usize) -> usize {
-        SignCounts::bytes(clients) + triangle(clients) * size_of::<u64>() + clients * size_of::<[f64; 2]>()
+        SignCounts::bytes(clients)
+            + triangle(clients) * size_of::<u64>()
+            + clients * size_of::<[f64; 2]>()
     }
 
     /// Adds what a later run counted.
@@ -74,7 +76,9 @@ impl Census {
 
     /// What it takes, in bytes.
     pub(super) fn bytes(clients: usize, block_len: usize) -> usize {
-        Sizes::bytes(clients) + clients * (REDUCTION_UNIT / 64) * size_of::<u64>() + block_len * size_of::<f32>()
+        Sizes::bytes(clients)
+            + clients * (REDUCTION_UNIT / 64) * size_of::<u64>()
+            + block_len * size_of::<f32>()
     }
 
     /// Counts a run's blocks into a fresh sum.
@@ -94,7 +98,11 @@ impl Census {
         let units = run.plan.tensors()[block.tensor].elements / REDUCTION_UNIT;
         for start in (0..block.len).step_by(REDUCTION_UNIT) {
             let len = REDUCTION_UNIT.min(block.len - start);
-            let unit: Vec<&[T]> = rows.iter().take(clients).map(|row| &row[start..start + len]).collect();
+            let unit: Vec<&[T]> = rows
+                .iter()
+                .take(clients)
+                .map(|row| &row[start..start + len])
+                .collect();
             let unit = Rows::new(&unit, len);
             counted.signs.count(unit, &mut self.masks);
             signs::count_overlaps(&self.masks, clients, &mut counted.overlaps);
@@ -114,10 +122,13 @@ impl Census {
 
     /// The histograms of magnitudes of several threads, together.
     pub(super) fn sizes(censuses: impl IntoIterator<Item = Self>) -> Option<Sizes> {
-        censuses.into_iter().map(|census| census.sizes).reduce(|mut all, sizes| {
-            all.add(&sizes);
-            all
-        })
+        censuses
+            .into_iter()
+            .map(|census| census.sizes)
+            .reduce(|mut all, sizes| {
+                all.add(&sizes);
+                all
+            })
     }
 
     fn compare<T: Element>(
@@ -127,11 +138,19 @@ impl Census {
         block: Block,
         row: &[T],
     ) -> Result<[f64; 2], MergeError> {
-        let values = run.read(previous, "a task vector of the round before", block, &mut self.previous)?;
+        let values = run.read(
+            previous,
+            "a task vector of the round before",
+            block,
+            &mut self.previous,
+        )?;
         let mut widened = vec![0.0_f64; block.len];
         values.convert(&mut widened);
         let mut sums = [0.0; 2];
-        for (row, before) in row.chunks(REDUCTION_UNIT).zip(widened.chunks(REDUCTION_UNIT)) {
+        for (row, before) in row
+            .chunks(REDUCTION_UNIT)
+            .zip(widened.chunks(REDUCTION_UNIT))
+        {
             let (mut product, mut square) = (0.0, 0.0);
             for (value, before) in row.iter().zip(before) {
                 product += value.widen() * before;

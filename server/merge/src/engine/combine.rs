@@ -20,7 +20,7 @@ use super::{MergeError, Run};
 use crate::coefficients::Decision;
 use crate::kernel::{Element, Rows, dot, sum_of_squares};
 use crate::method::Workspace;
-use crate::plan::{Block, Detail, MergePlan, Pass, REDUCTION_UNIT};
+use crate::plan::{Block, Pass, REDUCTION_UNIT};
 use crate::sparsify::Magnitude;
 
 /// What earlier passes found and decided.
@@ -64,7 +64,11 @@ pub(super) fn combine<T: Magnitude>(run: Run<'_>, stages: &Stages<'_>) -> Result
     let mut step = Step {
         products: vec![0.0; run.rows()],
         seen: job.looks.then(|| Seen::new(run)),
-        weights: job.arrangements.iter().map(|arrangement| arrangement.weights.clone()).collect(),
+        weights: job
+            .arrangements
+            .iter()
+            .map(|arrangement| arrangement.weights.clone())
+            .collect(),
         ..Step::default()
     };
     let schedule = Schedule {
@@ -79,7 +83,10 @@ pub(super) fn combine<T: Magnitude>(run: Run<'_>, stages: &Stages<'_>) -> Result
         |part| step.add(part),
     )?;
     if let Some(seen) = &mut step.seen {
-        let censuses = lanes.into_iter().filter_map(|lane| lane.eyes).filter_map(|eyes| eyes.census);
+        let censuses = lanes
+            .into_iter()
+            .filter_map(|lane| lane.eyes)
+            .filter_map(|eyes| eyes.census);
         seen.sizes = super::census::Census::sizes(censuses);
     }
     Ok(step)
@@ -144,7 +151,10 @@ impl<T: Magnitude> Lane<T> {
             non_finite: 0,
             products: vec![0.0; if job.is_full { job.run.rows() } else { 0 }],
             merged_squares: 0.0,
-            seen: self.eyes.as_ref().map(|eyes| eyes.begin(job.run, block.tensor)),
+            seen: self
+                .eyes
+                .as_ref()
+                .map(|eyes| eyes.begin(job.run, block.tensor)),
         };
         for piece in block.pieces(self.stride) {
             self.merge_piece(job, piece, &mut part)?;
@@ -152,7 +162,12 @@ impl<T: Magnitude> Lane<T> {
         Ok(part)
     }
 
-    fn merge_piece(&mut self, job: &Job<'_>, block: Block, part: &mut Part) -> Result<(), MergeError> {
+    fn merge_piece(
+        &mut self,
+        job: &Job<'_>,
+        block: Block,
+        part: &mut Part,
+    ) -> Result<(), MergeError> {
         let (run, stride) = (job.run, self.stride);
         let arrangement = job.arrangement(block.tensor);
         let (base, raw) = self.raw.split_at_mut(stride);
@@ -179,7 +194,13 @@ impl<T: Magnitude> Lane<T> {
             eyes.look(run, block, Rows::new(&clients, block.len), seen)?;
         }
         let kept = job.drop_values(&mut self.dropper, block, &clients, &mut self.kept)?;
-        let rows = arrange(&arrangement.origins, &kept, &mut self.made, stride, block.len);
+        let rows = arrange(
+            &arrangement.origins,
+            &kept,
+            &mut self.made,
+            stride,
+            block.len,
+        );
         let rule = job.rule(arrangement, block.tensor);
         rule.combine(Rows::new(&rows, block.len), &mut self.workspace, merged);
         if job.is_full {
@@ -205,14 +226,18 @@ impl<T: Magnitude> Lane<T> {
             *value += step;
             part.non_finite += u64::from(!f32::nearest(*value).is_finite());
         }
-        job.run.write(job.run.outputs.model, "the merged model", block, out)
+        job.run
+            .write(job.run.outputs.model, "the merged model", block, out)
     }
 }
 
 /// Adds the products of all rows with the merged task vector, and its square.
 fn measure_against<T: Element>(rows: &[&[T]], merged: &[f64], part: &mut Part) {
     for (sum, row) in part.products.iter_mut().zip(rows) {
-        for (row, merged) in row.chunks(REDUCTION_UNIT).zip(merged.chunks(REDUCTION_UNIT)) {
+        for (row, merged) in row
+            .chunks(REDUCTION_UNIT)
+            .zip(merged.chunks(REDUCTION_UNIT))
+        {
             *sum += dot(row, merged);
         }
     }

@@ -52,7 +52,8 @@ impl<T: Element> Eyes<T> {
     /// What they take, in bytes.
     pub(super) fn bytes(plan: &MergePlan) -> usize {
         let rows = plan.clients() + 1;
-        products::scratch_len(rows) * size_of::<T>() + Census::bytes(plan.clients(), plan.block_len())
+        products::scratch_len(rows) * size_of::<T>()
+            + Census::bytes(plan.clients(), plan.block_len())
     }
 
     /// What a run leaves, in bytes.
@@ -77,7 +78,12 @@ impl<T: Element> Eyes<T> {
         rows: Rows<'_, T>,
         seen: &mut SeenRun,
     ) -> Result<(), MergeError> {
-        products::add_products(rows, run.plan.clients(), &mut self.scratch, &mut seen.products);
+        products::add_products(
+            rows,
+            run.plan.clients(),
+            &mut self.scratch,
+            &mut seen.products,
+        );
         match (&mut self.census, &mut seen.counted) {
             (Some(census), Some(counted)) => census.count(run, block, rows, counted),
             (_, None) | (None, _) => Ok(()),
@@ -103,14 +109,20 @@ impl Seen {
     /// What it takes for good, in bytes.
     pub(super) fn bytes(plan: &MergePlan) -> Option<usize> {
         let scopes = plan.scopes(plan.recipe().scope).len();
-        let triangles = scopes.checked_mul(2 * (plan.clients() + 2).checked_pow(2)? * size_of::<f64>())?;
-        let counted = plan.tensors().len().checked_mul(Counted::bytes(plan.clients()))?;
+        let triangles =
+            scopes.checked_mul(2 * (plan.clients() + 2).checked_pow(2)? * size_of::<f64>())?;
+        let counted = plan
+            .tensors()
+            .len()
+            .checked_mul(Counted::bytes(plan.clients()))?;
         triangles.checked_add(counted)
     }
 
     /// Adds a run, in the order of runs.
     pub(super) fn add(&mut self, part: SeenRun) {
-        let scope = self.scopes.partition_point(|scope| scope.end <= part.tensor);
+        let scope = self
+            .scopes
+            .partition_point(|scope| scope.end <= part.tensor);
         for (sum, product) in self.triangles[scope].iter_mut().zip(part.products) {
             *sum += product;
         }
@@ -124,7 +136,10 @@ impl Seen {
 
     /// The matrix of each scope.
     pub(super) fn grams(&self) -> Vec<Gram> {
-        self.triangles.iter().map(|triangle| self.gram(triangle)).collect()
+        self.triangles
+            .iter()
+            .map(|triangle| self.gram(triangle))
+            .collect()
     }
 
     /// The matrix of the whole model.
@@ -148,7 +163,12 @@ impl Seen {
 /// The pass of its own.
 pub(super) fn correlate<T: Element>(run: Run<'_>) -> Result<Seen, MergeError> {
     let plan = run.plan;
-    let new_lane = |_| (Room::<T>::new(run.rows(), plan.block_len()), Eyes::<T>::new(run));
+    let new_lane = |_| {
+        (
+            Room::<T>::new(run.rows(), plan.block_len()),
+            Eyes::<T>::new(run),
+        )
+    };
     let mut lanes: Vec<(Room<T>, Eyes<T>)> = (0..plan.lanes()).map(new_lane).collect();
     let mut seen = Seen::new(run);
     let schedule = Schedule {

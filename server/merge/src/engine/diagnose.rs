@@ -1,9 +1,9 @@
 //! From what was seen on the way to what is told: each client's say, and how the clients agree.
 
+use super::Run;
 use super::combine::Step;
 use super::correlate::Seen;
 use super::measure::Measured;
-use super::Run;
 use crate::coefficients::Decision;
 use crate::gram::Gram;
 use crate::kernel::products::place;
@@ -17,7 +17,6 @@ const TOP: [f64; 3] = [0.01, 0.1, 0.2];
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Known<'a> {
     pub(super) measured: Option<&'a Measured>,
-    pub(super) grams: &'a [Gram],
     pub(super) decisions: &'a [Decision],
     pub(super) seen: Option<&'a Seen>,
     pub(super) step: &'a Step,
@@ -42,7 +41,11 @@ impl Known<'_> {
                 norm: norm(client),
                 clip_factor: averaged(&shares, |scope| self.clip_factor(scope, client)),
                 weight: weights[client],
-                weight_share: if total > 0.0 { weights[client].abs() / total } else { 0.0 },
+                weight_share: if total > 0.0 {
+                    weights[client].abs() / total
+                } else {
+                    0.0
+                },
             })
             .collect()
     }
@@ -56,7 +59,11 @@ impl Known<'_> {
             && mixing
                 .indexed_iter()
                 .all(|((row, column), weight)| row == column || *weight == 0.0);
-        if is_diagonal { mixing[[client, client]] } else { 1.0 }
+        if is_diagonal {
+            mixing[[client, client]]
+        } else {
+            1.0
+        }
     }
 
     /// How the clients agree, where the plan asks for it.
@@ -77,16 +84,24 @@ impl Known<'_> {
                 squares += gram.inner(i, j).powi(2);
             }
         }
-        let ones: Vec<f64> = (0..gram.rows()).map(|row| if row < clients { 1.0 } else { 0.0 }).collect();
-        let drift = (gram.rows() > clients)
-            .then(|| ratio(self.step.products[clients], merged * gram.squared_norm(clients).sqrt()));
+        let ones: Vec<f64> = (0..gram.rows())
+            .map(|row| if row < clients { 1.0 } else { 0.0 })
+            .collect();
+        let drift = (gram.rows() > clients).then(|| {
+            ratio(
+                self.step.products[clients],
+                merged * gram.squared_norm(clients).sqrt(),
+            )
+        });
         Some(Diagnostics {
             cosines: matrix(clients, |i, j| cosine(&gram, i, j)),
             effective_clients: ratio(trace * trace, squares),
             gradient_diversity: ratio(trace, gram.squared_norm_of(&ones)),
             shrinkage: ratio(merged, mean_norm),
             drift,
-            clients: (0..clients).map(|client| self.client(run, seen, &gram, client)).collect(),
+            clients: (0..clients)
+                .map(|client| self.client(run, seen, &gram, client))
+                .collect(),
             tensors: tensors(run, seen),
             overlaps: overlaps(run, seen),
         })
@@ -104,9 +119,15 @@ impl Known<'_> {
             previous[0] += counted.previous[client][0];
             previous[1] += counted.previous[client][1];
         }
-        let values: usize = run.plan.tensors().iter().map(|tensor| tensor.elements).sum();
+        let values: usize = run
+            .plan
+            .tensors()
+            .iter()
+            .map(|tensor| tensor.elements)
+            .sum();
         let norm = gram.squared_norm(client).sqrt();
-        let distance = gram.squared_norm(client) - 2.0 * self.step.products[client] + self.step.merged_squares;
+        let distance =
+            gram.squared_norm(client) - 2.0 * self.step.products[client] + self.step.merged_squares;
         let others = gram.rows() > run.plan.clients();
         let root = count(values).sqrt();
         let sizes = seen.sizes.as_ref();
@@ -115,7 +136,11 @@ impl Known<'_> {
             disagreement: ratio(against, mass),
             active: ratio(whole(active), count(values)),
             shared_ratio: (alone > 0).then(|| whole(active - alone) / whole(alone)),
-            hoyer: if norm > 0.0 { ratio(root - mass / norm, root - 1.0).clamp(0.0, 1.0) } else { 0.0 },
+            hoyer: if norm > 0.0 {
+                ratio(root - mass / norm, root - 1.0).clamp(0.0, 1.0)
+            } else {
+                0.0
+            },
             top_mass: TOP.map(|share| sizes.map_or(0.0, |sizes| sizes.top_mass(client, share))),
             previous: run.inputs.updates[client]
                 .previous
@@ -139,7 +164,11 @@ fn scope_shares(run: Run<'_>, scopes: usize) -> Vec<f64> {
 }
 
 fn averaged(shares: &[f64], value: impl Fn(usize) -> f64) -> f64 {
-    shares.iter().enumerate().map(|(scope, share)| share * value(scope)).sum()
+    shares
+        .iter()
+        .enumerate()
+        .map(|(scope, share)| share * value(scope))
+        .sum()
 }
 
 fn tensors(run: Run<'_>, seen: &Seen) -> Vec<TensorDiagnostics> {
@@ -149,7 +178,9 @@ fn tensors(run: Run<'_>, seen: &Seen) -> Vec<TensorDiagnostics> {
             let signs = counted.as_ref().map(|counted| &counted.signs);
             TensorDiagnostics {
                 name: extent.name.clone(),
-                conflict_rate: signs.map_or(0.0, |signs| ratio(whole(signs.conflicts), whole(signs.shared))),
+                conflict_rate: signs.map_or(0.0, |signs| {
+                    ratio(whole(signs.conflicts), whole(signs.shared))
+                }),
                 mass_agreement: signs.map_or(0.0, |signs| ratio(signs.net, signs.mass)),
             }
         })
@@ -159,7 +190,11 @@ fn tensors(run: Run<'_>, seen: &Seen) -> Vec<TensorDiagnostics> {
 fn overlaps(run: Run<'_>, seen: &Seen) -> Vec<Vec<f64>> {
     let both = |i: usize, j: usize| -> u64 {
         let place = place(i.max(j), i.min(j));
-        seen.counted.iter().flatten().map(|counted| counted.overlaps[place]).sum()
+        seen.counted
+            .iter()
+            .flatten()
+            .map(|counted| counted.overlaps[place])
+            .sum()
     };
     matrix(run.plan.clients(), |i, j| {
         let common = both(i, j);
@@ -168,7 +203,9 @@ fn overlaps(run: Run<'_>, seen: &Seen) -> Vec<Vec<f64>> {
 }
 
 fn matrix(size: usize, value: impl Fn(usize, usize) -> f64) -> Vec<Vec<f64>> {
-    (0..size).map(|i| (0..size).map(|j| value(i, j)).collect()).collect()
+    (0..size)
+        .map(|i| (0..size).map(|j| value(i, j)).collect())
+        .collect()
 }
 
 fn cosine(gram: &Gram, i: usize, j: usize) -> f64 {

@@ -81,12 +81,20 @@ impl<T: Magnitude> Dropper<T> {
         Ok(())
     }
 
-    fn apply_to_rows(&mut self, run: Run<'_>, drop: &Drop<T>, block: Block, out: &mut [T]) -> Result<(), MergeError> {
+    fn apply_to_rows(
+        &mut self,
+        run: Run<'_>,
+        drop: &Drop<T>,
+        block: Block,
+        out: &mut [T],
+    ) -> Result<(), MergeError> {
         let extent = &run.plan.tensors()[block.tensor];
         let row = extent.row_elements.max(1);
         self.ranker.set_row(row);
         let start = block.offset / row * row;
-        let end = (block.offset + block.len).next_multiple_of(row).min(extent.elements);
+        let end = (block.offset + block.len)
+            .next_multiple_of(row)
+            .min(extent.elements);
         let whole = Block {
             tensor: block.tensor,
             offset: start,
@@ -108,7 +116,8 @@ impl<T: Magnitude> Dropper<T> {
             tensor: key(&run.plan.tensors()[block.tensor].name),
             offset: block.offset as u64,
         };
-        drop.sparsifier.apply(values, place, drop.fill, drop.bounds, &mut self.ranker);
+        drop.sparsifier
+            .apply(values, place, drop.fill, drop.bounds, &mut self.ranker);
     }
 }
 

@@ -141,7 +141,9 @@ pub struct OptimizerSinks<'a> {
 
 impl fmt::Debug for OptimizerSinks<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("OptimizerSinks").finish_non_exhaustive()
+        formatter
+            .debug_struct("OptimizerSinks")
+            .finish_non_exhaustive()
     }
 }
 

@@ -41,11 +41,26 @@ impl<T: Element> Room<T> {
     }
 
     /// Reads a block of all clients, and of the step before where it is given and wanted.
-    pub(super) fn load<'a>(&'a mut self, run: Run<'a>, block: Block, extra: Extra) -> Result<Vec<&'a [T]>, MergeError> {
+    pub(super) fn load<'a>(
+        &'a mut self,
+        run: Run<'a>,
+        block: Block,
+        extra: Extra,
+    ) -> Result<Vec<&'a [T]>, MergeError> {
         let values = run.read_all(block, &mut self.raw, self.stride, extra)?;
-        let sparse = run.inputs.updates.iter().map(|update| update.source.is_sparse());
+        let sparse = run
+            .inputs
+            .updates
+            .iter()
+            .map(|update| update.source.is_sparse());
         let sparse: Vec<bool> = sparse.chain([false]).collect();
-        Ok(line_up(&values, &sparse, Absent::Zero, &mut self.rows, self.stride))
+        Ok(line_up(
+            &values,
+            &sparse,
+            Absent::Zero,
+            &mut self.rows,
+            self.stride,
+        ))
     }
 }
 
@@ -111,14 +126,20 @@ impl<'a> Run<'a> {
         for (client, buffer) in (0..self.inputs.updates.len()).zip(&mut buffers) {
             values.push(self.read_update(client, block, buffer)?);
         }
-        if let (Extra::Step, Some(step), Some(buffer)) = (extra, self.inputs.history.step, buffers.next()) {
+        if let (Extra::Step, Some(step), Some(buffer)) =
+            (extra, self.inputs.history.step, buffers.next())
+        {
             values.push(self.read(step, "the step before", block, buffer)?);
         }
         Ok(values)
     }
 
     /// Refuses rows with values that are no numbers.
-    pub(super) fn check_finite<T: Element>(self, block: Block, rows: Rows<'_, T>) -> Result<(), MergeError> {
+    pub(super) fn check_finite<T: Element>(
+        self,
+        block: Block,
+        rows: Rows<'_, T>,
+    ) -> Result<(), MergeError> {
         for (client, row) in rows.iter().take(self.inputs.updates.len()).enumerate() {
             self.check_row(client, block, row)?;
         }
@@ -126,7 +147,12 @@ impl<'a> Run<'a> {
     }
 
     /// Refuses one client's row with a value that is no number.
-    pub(super) fn check_row<T: Element>(self, client: usize, block: Block, row: &[T]) -> Result<(), MergeError> {
+    pub(super) fn check_row<T: Element>(
+        self,
+        client: usize,
+        block: Block,
+        row: &[T],
+    ) -> Result<(), MergeError> {
         match crate::kernel::first_non_finite(row) {
             None => Ok(()),
             Some(at) => Err(MergeError::NonFinite {

@@ -12,7 +12,7 @@ use crate::gram::Gram;
 use crate::kernel::sum_of_squares;
 use crate::plan::{Block, MergePlan, Pass, REDUCTION_UNIT};
 use crate::recipe::Scope;
-use crate::sparsify::{Bounds, Magnitude, Search, Sparsifier, mass, mass_factor, sample};
+use crate::sparsify::{Bounds, Magnitude, Search, Sparsifier, mass, mass_factor, sample_spans};
 
 /// What was measured of every client.
 #[derive(Debug)]
@@ -55,7 +55,9 @@ struct Lane<T> {
 /// Measures all clients.
 pub(super) fn measure<T: Magnitude>(run: Run<'_>) -> Result<Measured, MergeError> {
     let plan = run.plan;
-    let scope = plan.ranks().map_or(Scope::Tensor, |sparsify| sparsify.scope);
+    let scope = plan
+        .ranks()
+        .map_or(Scope::Tensor, |sparsify| sparsify.scope);
     let scopes = plan.scopes(scope);
     let sparsifiers = sparsifiers(run);
     let mut measured = Measured {
@@ -90,13 +92,18 @@ impl Measured {
     /// What it takes, in bytes.
     pub(super) fn bytes(plan: &MergePlan) -> Option<usize> {
         let tensor = 2 * size_of::<f64>() + size_of::<Bounds>();
-        plan.clients().checked_mul(plan.tensors().len().checked_mul(tensor)?.checked_add(128)?)
+        plan.clients()
+            .checked_mul(plan.tensors().len().checked_mul(tensor)?.checked_add(128)?)
     }
 
     /// What a lane takes, in bytes.
     pub(super) fn lane_bytes(plan: &MergePlan) -> Option<usize> {
         let rows = plan.block_len() * 3 * size_of::<f32>();
-        let search = if plan.ranks().is_some() { Search::<f32>::BYTES } else { 0 };
+        let search = if plan.ranks().is_some() {
+            Search::<f32>::BYTES
+        } else {
+            0
+        };
         Dropper::<f32>::bytes(plan)?.checked_add(rows + search)
     }
 
@@ -109,7 +116,10 @@ impl Measured {
     pub(super) fn grams(&self, run: Run<'_>) -> Vec<Gram> {
         let scopes = run.plan.scopes(run.plan.recipe().scope);
         let gram = |scope: Range<usize>| {
-            let norms = self.squares.iter().map(|squares| squares[scope.clone()].iter().sum::<f64>().sqrt());
+            let norms = self
+                .squares
+                .iter()
+                .map(|squares| squares[scope.clone()].iter().sum::<f64>().sqrt());
             Gram::of_norms(&norms.collect::<Vec<f64>>())
         };
         scopes.into_iter().map(gram).collect()
@@ -160,13 +170,19 @@ impl<T: Magnitude> Lane<T> {
         }
     }
 
-    fn measure(&mut self, run: Run<'_>, job: Job, sparsifier: Option<Sparsifier>) -> Result<Part, MergeError> {
+    fn measure(
+        &mut self,
+        run: Run<'_>,
+        job: Job,
+        sparsifier: Option<Sparsifier>,
+    ) -> Result<Part, MergeError> {
         let tensors = run.plan.tensors()[job.first..job.end].iter();
         let values: usize = tensors.map(|tensor| tensor.elements).sum();
         let kept = sparsifier.and_then(|sparsifier| sparsifier.kept(values as u64));
         let mut squares = None;
         let mut bounds = Bounds::ALL;
-        if let (Some(kept), Some(mut search)) = (kept.filter(|_| values > 0), self.search.take()) {
+        if let Some(kept) = kept.filter(|_| values > 0) {
+            let mut search = self.search.take().unwrap_or_else(Search::new);
             search.begin(values as u64, kept);
             self.sample(run, job, values, &mut search)?;
             while search.next_pass() {
@@ -193,9 +209,15 @@ impl<T: Magnitude> Lane<T> {
     }
 
     /// Reads what the search wants to see of a scope beforehand.
-    fn sample(&mut self, run: Run<'_>, job: Job, values: usize, search: &mut Search<T>) -> Result<(), MergeError> {
+    fn sample(
+        &mut self,
+        run: Run<'_>,
+        job: Job,
+        values: usize,
+        search: &mut Search<T>,
+    ) -> Result<(), MergeError> {
         let (mut tensor, mut before) = (job.first, 0);
-        for wanted in sample(values) {
+        for wanted in sample_spans(values) {
             let mut at = wanted.start;
             while at < wanted.end {
                 while at >= before + run.plan.tensors()[tensor].elements {
@@ -204,7 +226,11 @@ impl<T: Magnitude> Lane<T> {
                 }
                 let offset = at - before;
                 let len = (wanted.end - at).min(run.plan.tensors()[tensor].elements - offset);
-                let block = Block { tensor, offset, len };
+                let block = Block {
+                    tensor,
+                    offset,
+                    len,
+                };
                 search.sample(self.read(run, job.client, block)?);
                 at += len;
             }
@@ -213,7 +239,12 @@ impl<T: Magnitude> Lane<T> {
     }
 
     /// Sums the squares of each tensor of a scope, and shows its rows to `also`.
-    fn sum_squares(&mut self, run: Run<'_>, job: Job, mut also: impl FnMut(&[T])) -> Result<Vec<f64>, MergeError> {
+    fn sum_squares(
+        &mut self,
+        run: Run<'_>,
+        job: Job,
+        mut also: impl FnMut(&[T]),
+    ) -> Result<Vec<f64>, MergeError> {
         let mut squares = vec![0.0; job.end - job.first];
         for block in run.plan.runs(job.first..job.end) {
             run.check_cancelled()?;
@@ -262,10 +293,18 @@ impl<T: Magnitude> Lane<T> {
             masses[block.tensor - job.first][0] += sums[0];
             masses[block.tensor - job.first][1] += sums[1];
         }
-        Ok(masses.iter().map(|[before, after]| mass_factor(*before, *after)).collect())
+        Ok(masses
+            .iter()
+            .map(|[before, after]| mass_factor(*before, *after))
+            .collect())
     }
 
-    fn read(&mut self, run: Run<'_>, client: usize, block: Block) -> Result<&[T], MergeError> {
+    fn read<'b>(
+        &'b mut self,
+        run: Run<'b>,
+        client: usize,
+        block: Block,
+    ) -> Result<&'b [T], MergeError> {
         read_row(run, client, block, &mut self.raw, &mut self.row)
     }
 }

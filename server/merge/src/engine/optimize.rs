@@ -35,17 +35,38 @@ impl Moments {
     }
 
     /// Makes a step of a block of the merged task vector, and stores the moments after it.
-    pub(super) fn step(&mut self, run: Run<'_>, block: Block, merged: &mut [f64]) -> Result<(), MergeError> {
+    pub(super) fn step(
+        &mut self,
+        run: Run<'_>,
+        block: Block,
+        merged: &mut [f64],
+    ) -> Result<(), MergeError> {
         let (first, second) = (&mut self.first[..block.len], &mut self.second[..block.len]);
         first.fill(0.0);
         second.fill(0.0);
+        let Optimizer {
+            rule,
+            learning_rate,
+        } = self.optimizer;
         if let Some(history) = run.inputs.history.optimizer {
-            run.read(history.first, "the optimizer's first moment", block, &mut self.raw)?.convert(first);
+            run.read(
+                history.first,
+                "the optimizer's first moment",
+                block,
+                &mut self.raw,
+            )?
+            .convert(first);
             if let Some(source) = history.second {
-                run.read(source, "the optimizer's second moment", block, &mut self.raw)?.convert(second);
+                run.read(
+                    source,
+                    "the optimizer's second moment",
+                    block,
+                    &mut self.raw,
+                )?
+                .convert(second);
             }
         }
-        optimizer::step(&self.optimizer, self.step, merged, first, second);
+        optimizer::step(rule, learning_rate, self.step, merged, first, second);
         if let Some(sinks) = run.outputs.optimizer {
             run.write(sinks.first, "the optimizer's first moment", block, first)?;
             if let Some(sink) = sinks.second {

@@ -4,6 +4,7 @@ use ndarray::{Array2, ArrayView1};
 
 use crate::coefficients::Decision;
 use crate::kernel::Element;
+use crate::kernel::dispatch::vectorized;
 use crate::method::Rule;
 use crate::recipe::{Before, Method, Recipe};
 
@@ -37,9 +38,16 @@ impl Arrangement {
     }
 
     /// What a decision means for clients of these weights; `inputs` counts the clients and the step before.
-    pub(super) fn new(recipe: &Recipe, decision: &Decision, weights: &[f64], inputs: usize) -> Self {
+    pub(super) fn new(
+        recipe: &Recipe,
+        decision: &Decision,
+        weights: &[f64],
+        inputs: usize,
+    ) -> Self {
         match decision {
-            Decision::Sum(coefficients) => Self::sum(coefficients.clone(), 1.0, weights.len(), inputs),
+            Decision::Sum(coefficients) => {
+                Self::sum(coefficients.clone(), 1.0, weights.len(), inputs)
+            }
             Decision::Rows(mixing) => {
                 let is_grouped = recipe
                     .before
@@ -68,7 +76,10 @@ impl Arrangement {
     fn sum(coefficients: Vec<f64>, divisor: f64, clients: usize, inputs: usize) -> Self {
         let mut coefficients = coefficients;
         coefficients.resize(inputs, 0.0);
-        let wanted: Vec<bool> = coefficients.iter().map(|coefficient| *coefficient != 0.0).collect();
+        let wanted: Vec<bool> = coefficients
+            .iter()
+            .map(|coefficient| *coefficient != 0.0)
+            .collect();
         let rows = || (0..inputs).filter(|&row| wanted[row]);
         Self {
             rule: Rule::WeightedSum {
@@ -76,7 +87,10 @@ impl Arrangement {
                 divisor,
             },
             origins: rows().map(Origin::Row).collect(),
-            weights: coefficients[..clients].iter().map(|coefficient| coefficient / divisor).collect(),
+            weights: coefficients[..clients]
+                .iter()
+                .map(|coefficient| coefficient / divisor)
+                .collect(),
             wanted,
         }
     }
@@ -85,7 +99,10 @@ impl Arrangement {
         let mut origins: Vec<Origin> = Vec::with_capacity(mixing.nrows());
         let mut wanted = vec![false; inputs];
         for (number, row) in mixing.outer_iter().enumerate() {
-            let earlier = mixing.outer_iter().take(number).position(|earlier| earlier == row);
+            let earlier = mixing
+                .outer_iter()
+                .take(number)
+                .position(|earlier| earlier == row);
             let origin = earlier.map_or_else(|| origin(row), Origin::Same);
             origins.push(origin);
             for (client, weight) in row.iter().enumerate() {
@@ -147,11 +164,13 @@ pub(super) fn arrange<'a, T: Element>(
 ) -> Vec<&'a [T]> {
     let mut rows: Vec<&'a [T]> = Vec::with_capacity(origins.len());
     let mut sums = Vec::new();
-    for (origin, room) in origins.iter().zip(room.chunks_exact_mut(stride)) {
+    let mut rooms = room.chunks_exact_mut(stride);
+    for origin in origins {
         rows.push(match origin {
             Origin::Row(client) => clients[*client],
             Origin::Same(row) => rows[*row],
             Origin::Combination(entries) => {
+                let room = rooms.next().expect("room for every row that is made");
                 let room = &mut room[..len];
                 sums.resize(len, 0.0);
                 combine(entries, clients, &mut sums, room);
@@ -163,16 +182,24 @@ pub(super) fn arrange<'a, T: Element>(
 }
 
 /// `Σ wᵢxᵢ`, rounded once.
-fn combine<T: Element>(entries: &[(usize, f64)], clients: &[&[T]], sums: &mut [f64], out: &mut [T]) {
-    crate::kernel::dispatch::vectorized(|| {
-        sums.fill(0.0);
-        for &(client, weight) in entries {
-            for (sum, value) in sums.iter_mut().zip(clients[client]) {
-                *sum += weight * value.widen();
+fn combine<T: Element>(
+    entries: &[(usize, f64)],
+    clients: &[&[T]],
+    sums: &mut [f64],
+    out: &mut [T],
+) {
+    vectorized(
+        #[inline(always)]
+        || {
+            sums.fill(0.0);
+            for &(client, weight) in entries {
+                for (sum, value) in sums.iter_mut().zip(clients[client]) {
+                    *sum += weight * value.widen();
+                }
             }
-        }
-        for (out, sum) in out.iter_mut().zip(sums) {
-            *out = T::nearest(*sum);
-        }
-    });
+            for (out, sum) in out.iter_mut().zip(&*sums) {
+                *out = T::nearest(*sum);
+            }
+        },
+    );
 }

@@ -1,7 +1,12 @@
-//! The whole engine on small models: against the reference, against published vectors, by laws, and when things fail.
+//! The whole engine on small models: against a plain composition of its parts, against published vectors, by laws, when it is cut in other
+//! ways, over a lineage of merges, and when things fail.
 
+mod composed;
+mod diagnostics;
 mod failures;
 mod fixture;
 mod golden;
 mod invariance;
 mod laws;
+mod lineage;
+mod sparse;

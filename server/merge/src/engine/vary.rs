@@ -8,7 +8,7 @@ use super::{MergeError, Run};
 use crate::kernel::{Rows, sum_of_squares};
 use crate::method::sce;
 use crate::plan::{MergePlan, Pass, REDUCTION_UNIT};
-use crate::sparsify::{Kept, Magnitude, Search, sample, share_of};
+use crate::sparsify::{Kept, Magnitude, Search, sample_spans, share_of};
 
 /// What was found of every tensor.
 #[derive(Debug)]
@@ -75,7 +75,10 @@ impl<T: Magnitude> Lane<T> {
     fn vary(&mut self, run: Run<'_>, tensor: usize, density: f64) -> Result<Tensor, MergeError> {
         let mut changing = 0_u64;
         self.each(run, tensor, |_, variances| {
-            changing += variances.iter().map(|variance| u64::from(*variance != 0.0)).sum::<u64>();
+            changing += variances
+                .iter()
+                .map(|variance| u64::from(*variance != 0.0))
+                .sum::<u64>();
         })?;
         let last = share_of(changing, density);
         let threshold = if last == 0 {
@@ -89,14 +92,18 @@ impl<T: Magnitude> Lane<T> {
             for (energy, row) in energies.iter_mut().zip(rows.iter()) {
                 let kept = &mut kept[..row.len()];
                 for ((kept, value), variance) in kept.iter_mut().zip(row).zip(variances) {
-                    let is_kept = threshold.is_some_and(|threshold| variance.to_bits() >= threshold);
+                    let is_kept =
+                        threshold.is_some_and(|threshold| variance.to_bits() >= threshold);
                     *kept = if is_kept { *value } else { T::default() };
                 }
                 *energy += sum_of_squares(kept);
             }
         })?;
         self.kept = kept;
-        Ok(Tensor { threshold, energies })
+        Ok(Tensor {
+            threshold,
+            energies,
+        })
     }
 
     /// The magnitude of the `last`-th largest variance.
@@ -104,7 +111,7 @@ impl<T: Magnitude> Lane<T> {
         let values = run.plan.tensors()[tensor].elements;
         let mut search = self.search.take().unwrap_or_else(Search::new);
         search.begin(values as u64, Kept { first: 1, last });
-        for wanted in sample(values) {
+        for wanted in sample_spans(values) {
             let block = crate::plan::Block {
                 tensor,
                 offset: wanted.start,

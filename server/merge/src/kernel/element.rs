@@ -11,6 +11,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use super::products::{self, MultiplyTile, TileProducts};
+use super::select::Key;
 use crate::block::Values;
 
 /// A floating-point number that rules can be run on.
@@ -18,7 +19,7 @@ pub(crate) trait Element:
     Copy
     + Debug
     + Default
-    + PartialEq
+    + PartialOrd
     + Send
     + Sync
     + Add<Output = Self>
@@ -27,7 +28,7 @@ pub(crate) trait Element:
     + 'static
 {
     /// A signed integer that orders as the value does: -NaN, -inf, ..., -0, +0, ..., +inf, +NaN.
-    type Key: Copy + Debug + Default + Ord + Send + Sync + 'static;
+    type Key: Key + Debug + Default + Send + Sync + 'static;
 
     /// The largest key: that of an absent coordinate, which so sorts above all values.
     const ABSENT_KEY: Self::Key;
@@ -37,6 +38,9 @@ pub(crate) trait Element:
 
     /// The nearest number, ties to even.
     fn nearest(value: f64) -> Self;
+
+    /// `|x|`
+    fn magnitude_of(self) -> Self;
 
     /// Whether the coordinate was not sent.
     fn is_absent(self) -> bool;
@@ -139,6 +143,11 @@ impl Element for f32 {
     }
 
     #[inline(always)]
+    fn magnitude_of(self) -> Self {
+        self.abs()
+    }
+
+    #[inline(always)]
     fn is_absent(self) -> bool {
         self.to_bits() == ABSENT.to_bits()
     }
@@ -179,6 +188,11 @@ impl Element for f64 {
     }
 
     #[inline(always)]
+    fn magnitude_of(self) -> Self {
+        self.abs()
+    }
+
+    #[inline(always)]
     fn is_absent(self) -> bool {
         self.to_bits() == 0x7fff_ffff_ffff_ffff
     }
@@ -216,6 +230,11 @@ impl Element for bf16 {
     #[inline(always)]
     fn nearest(value: f64) -> Self {
         Self::from_f64(value)
+    }
+
+    #[inline(always)]
+    fn magnitude_of(self) -> Self {
+        Self::from_bits(self.to_bits() & 0x7fff)
     }
 
     #[inline(always)]

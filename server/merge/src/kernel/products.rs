@@ -2,7 +2,8 @@
 //!
 //! Products are taken in the rows' own type within a stretch of [`STRETCH`] values, in [`LANES`] running sums that are folded in a fixed
 //! tree, and in `f64` from stretch to stretch. Each row is centred first, so that what clients have in common does not take
-//! the digits of what sets them apart. The tile of rows that are multiplied together lives in registers.
+//! the digits of what sets them apart. The centre leaves out rows that are far larger than most: a client that shouts must not take
+//! the digits of the others' distances. The tile of rows that are multiplied together lives in registers.
 
 use pulp::{Simd, WithSimd};
 
@@ -14,6 +15,9 @@ pub(crate) const STRETCH: usize = 1024;
 
 /// How many running sums a product has.
 const LANES: usize = 16;
+
+/// How many times the median of the clients' largest magnitudes a row may reach and still count in the centre.
+const LOUD: f64 = 8.0;
 
 /// How many rows are multiplied with how many others at a time.
 const TILE: usize = 4;
@@ -35,28 +39,65 @@ pub(crate) const fn scratch_len(rows: usize) -> usize {
 
 /// Adds to `sums`, a triangle of `rows + 1`, the products of the rows less their centre, and of the centre (the last row).
 ///
-/// The centre is the mean of the first `clients` rows, near enough: any centre gives the same distances.
+/// The centre is the mean of those of the first `clients` rows that are not [`LOUD`], near enough: any centre gives the same
+/// distances.
 pub(crate) fn add_products<T: Element>(
     rows: Rows<'_, T>,
     clients: usize,
     scratch: &mut [T],
     sums: &mut [f64],
 ) {
+    let mut largest = vec![0.0; clients];
     for start in (0..rows.len()).step_by(STRETCH) {
-        vectorized(|| centre(rows, clients, start, scratch));
+        vectorized(
+            #[inline(always)]
+            || {
+                for (largest, row) in largest.iter_mut().zip(rows.iter()) {
+                    let end = rows.len().min(start + STRETCH);
+                    *largest = largest_magnitude(&row[start..end]);
+                }
+            },
+        );
+        let counted = counted(&largest);
+        vectorized(
+            #[inline(always)]
+            || centre(rows, &counted, start, scratch),
+        );
         multiply(rows.count() + 1, scratch, sums);
     }
+}
+
+#[inline(always)]
+fn largest_magnitude<T: Element>(values: &[T]) -> f64 {
+    let mut lanes = [T::default(); LANES];
+    for values in values.chunks(LANES) {
+        for (lane, value) in lanes.iter_mut().zip(values) {
+            let size = value.magnitude_of();
+            *lane = if size > *lane { size } else { *lane };
+        }
+    }
+    lanes.iter().map(|lane| lane.widen()).fold(0.0, f64::max)
+}
+
+/// Which rows count in the centre: those that are not far larger than most.
+fn counted(largest: &[f64]) -> Vec<usize> {
+    let mut sorted = largest.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let limit = LOUD * sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
+    (0..largest.len())
+        .filter(|&row| largest[row] <= limit)
+        .collect()
 }
 
 /// Packs the rows less their centre into `scratch`, and the centre after them: tile by tile, in each step [`LANES`] values of each of
 /// its rows. Zeros fill up every stretch and every tile.
 #[inline(always)]
-fn centre<T: Element>(rows: Rows<'_, T>, clients: usize, start: usize, scratch: &mut [T]) {
+fn centre<T: Element>(rows: Rows<'_, T>, counted: &[usize], start: usize, scratch: &mut [T]) {
     let len = STRETCH.min(rows.len() - start);
-    let share = T::nearest(1.0 / count(clients));
+    let share = T::nearest(1.0 / count(counted.len()));
     let mut centre = [T::default(); STRETCH];
-    for row in rows.iter().take(clients) {
-        for (centre, &value) in centre.iter_mut().zip(&row[start..start + len]) {
+    for &row in counted {
+        for (centre, &value) in centre.iter_mut().zip(&rows.row(row)[start..start + len]) {
             *centre = *centre + value * share;
         }
     }
@@ -100,7 +141,9 @@ pub(crate) type TileProducts<T> = [[[T; LANES]; TILE]; TILE];
 /// The plain way, for any type.
 pub(super) fn multiply_tile<T: Element>(left: &[T], right: &[T]) -> TileProducts<T> {
     let mut sums = [[[T::default(); LANES]; TILE]; TILE];
-    let steps = left.chunks_exact(TILE * LANES).zip(right.chunks_exact(TILE * LANES));
+    let steps = left
+        .chunks_exact(TILE * LANES)
+        .zip(right.chunks_exact(TILE * LANES));
     for (left, right) in steps {
         for (sums, left) in sums.iter_mut().zip(left.chunks_exact(LANES)) {
             for (sums, right) in sums.iter_mut().zip(right.chunks_exact(LANES)) {
@@ -130,7 +173,9 @@ impl WithSimd for MultiplyTile<'_> {
         let mut out = [[[0.0; LANES]; TILE]; TILE];
         for pass in 0..passes {
             let mut sums = [[simd.splat_f32s(0.0); TILE]; TILE];
-            let steps = left.chunks_exact(TILE * passes).zip(right.chunks_exact(TILE * passes));
+            let steps = left
+                .chunks_exact(TILE * passes)
+                .zip(right.chunks_exact(TILE * passes));
             for (left, right) in steps {
                 let right: [S::f32s; TILE] = std::array::from_fn(|row| right[row * passes + pass]);
                 for (row, sums) in sums.iter_mut().enumerate() {
@@ -142,7 +187,8 @@ impl WithSimd for MultiplyTile<'_> {
             }
             for (out, sums) in out.iter_mut().flatten().zip(sums.iter().flatten()) {
                 let lanes = bytemuck::bytes_of(sums);
-                bytemuck::cast_slice_mut(&mut out[pass * S::F32_LANES..][..S::F32_LANES]).copy_from_slice(lanes);
+                bytemuck::cast_slice_mut(&mut out[pass * S::F32_LANES..][..S::F32_LANES])
+                    .copy_from_slice(lanes);
             }
         }
         out
@@ -178,7 +224,13 @@ mod tests {
 
     #[test]
     fn products_are_those_of_the_centred_rows() {
-        for (clients, others, len) in [(1, 0, 1), (2, 0, 15), (3, 1, 1025), (10, 1, 4096), (64, 0, 100)] {
+        for (clients, others, len) in [
+            (1, 0, 1),
+            (2, 0, 15),
+            (3, 1, 1025),
+            (10, 1, 4096),
+            (64, 0, 100),
+        ] {
             let rows: Vec<Vec<f32>> = (0..clients + others)
                 .map(|row| values(u32::try_from(row).expect("few"), len))
                 .collect();
@@ -194,7 +246,10 @@ mod tests {
                         .map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2))
                         .sum();
                     let found = sums[place(i, i)] + sums[place(j, j)] - 2.0 * sums[place(i, j)];
-                    assert!((found - distance).abs() <= 1e-5 * (1.0 + distance), "{i} {j}: {found} {distance}");
+                    assert!(
+                        (found - distance).abs() <= 1e-5 * (1.0 + distance),
+                        "{i} {j}: {found} {distance}"
+                    );
                 }
             }
         }
@@ -204,13 +259,41 @@ mod tests {
     fn small_distances_between_long_rows_keep_their_digits() {
         let len = 1 << 16;
         let long = values(1, len);
-        let near: Vec<f32> = long.iter().zip(values(2, len)).map(|(x, e)| x + e * 1e-3).collect();
-        let exact: f64 = long.iter().zip(&near).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+        let near: Vec<f32> = long
+            .iter()
+            .zip(values(2, len))
+            .map(|(x, e)| x + e * 1e-3)
+            .collect();
+        let exact: f64 = long
+            .iter()
+            .zip(&near)
+            .map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2))
+            .sum();
         let mut scratch = vec![0.0; scratch_len(2)];
         let mut sums = vec![0.0; triangle(3)];
         add_products(Rows::new(&[&long, &near], len), 2, &mut scratch, &mut sums);
         let found = sums[place(0, 0)] + sums[place(1, 1)] - 2.0 * sums[place(1, 0)];
         assert!((found - exact).abs() <= 1e-5 * exact, "{found} {exact}");
+    }
+
+    #[test]
+    fn a_client_that_shouts_does_not_blur_the_distances_of_the_others() {
+        let len = 1 << 14;
+        let mut rows: Vec<Vec<f32>> = (0..5).map(|row| values(row, len)).collect();
+        for value in &mut rows[2] {
+            *value *= 1e6;
+        }
+        let slices: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
+        let mut scratch = vec![0.0; scratch_len(5)];
+        let mut sums = vec![0.0; triangle(6)];
+        add_products(Rows::new(&slices, len), 5, &mut scratch, &mut sums);
+        let exact: f64 = rows[0]
+            .iter()
+            .zip(&rows[4])
+            .map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2))
+            .sum();
+        let found = sums[place(0, 0)] + sums[place(4, 4)] - 2.0 * sums[place(4, 0)];
+        assert!((found - exact).abs() <= 1e-6 * exact, "{found} {exact}");
     }
 
     #[test]
@@ -224,10 +307,16 @@ mod tests {
             let mut sums = vec![0.0; triangle(rows.len() + 1)];
             let t = std::time::Instant::now();
             let reps = 2000 / n as usize;
-            for _ in 0..reps { add_products(Rows::new(&slices, len), rows.len(), &mut scratch, &mut sums); }
+            for _ in 0..reps {
+                add_products(Rows::new(&slices, len), rows.len(), &mut scratch, &mut sums);
+            }
             let s = t.elapsed().as_secs_f64();
             let coords = (reps * len) as f64;
-            println!("n {n}: {:.2} ns/coord, {:.1} GFLOP/s", s / coords * 1e9, coords * triangle(n as usize + 1) as f64 * 2.0 / s / 1e9);
+            println!(
+                "n {n}: {:.2} ns/coord, {:.1} GFLOP/s",
+                s / coords * 1e9,
+                coords * triangle(n as usize + 1) as f64 * 2.0 / s / 1e9
+            );
         }
     }
 }

@@ -1,201 +1,237 @@
-//! Sorts the clients' values of each coordinate, many coordinates at once.
+//! Sorts the clients' values of each coordinate, a tile of [`WIDTH`] coordinates at a time, and averages the middle.
 //!
-//! Up to [`NETWORK_CLIENTS`] clients, Batcher's odd-even merge network runs over a tile of [`WIDTH`] coordinates: a comparator is
-//! a minimum and a maximum of two rows, which the compiler turns into vector instructions. Above, each coordinate is sorted
-//! by itself. Both use integer keys in the total order of IEEE 754, so that no value is lost to NaN, and both give the
-//! same bits: equal keys are equal values.
+//! Up to 16 clients the values stay in registers (`registers.rs`); up to [`NETWORK_CLIENTS`] a list of comparators runs over the
+//! tile, each a minimum and a maximum of two rows; above, a mean of the middle is found without sorting (`select.rs`). All use integer keys
+//! in the total order of IEEE 754, so that no value is lost to NaN. Absent coordinates have the largest key: the clients who
+//! sent a coordinate, its supporters, come first in it.
 
-use std::mem::size_of;
+use super::dispatch::vectorized;
+use super::network::{self, Need, Step, Writes};
+use super::{Element, Rows, WIDTH, registers, select};
 
-use super::Rows;
-
-/// How many coordinates are sorted together.
-pub(crate) const WIDTH: usize = 64;
-
-/// The most clients for which the network is used.
+/// The most clients whose middle is found by a network.
 const NETWORK_CLIENTS: usize = 64;
+
+/// How much of a coordinate is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Trim {
+    /// The most values dropped at either end.
+    pub(crate) most: u32,
+    /// The fewest supporters; with less the result is 0.
+    pub(crate) support: u32,
+}
+
+impl Trim {
+    /// How many values are dropped at either end for so many supporters: one or two are always left.
+    #[inline(always)]
+    pub(crate) fn drop(self, supporters: u32) -> u32 {
+        self.most.min(supporters.saturating_sub(1) / 2)
+    }
+
+    #[inline(always)]
+    pub(crate) fn dropped(self, supporters: usize) -> usize {
+        (self.most as usize).min(supporters.saturating_sub(1) / 2)
+    }
+}
+
+/// What is wanted of the order of values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ranks {
+    /// The mean of the middle.
+    Middle(Trim),
+    /// Each rank.
+    All,
+}
 
 /// Sorts tiles of so many clients; owns its memory.
 #[derive(Debug)]
-pub(crate) struct Sorter {
-    clients: usize,
-    comparators: Vec<(usize, usize)>,
-    keys: Vec<i32>,
-    column: Vec<i32>,
+pub(crate) struct Sorter<T: Element> {
+    keys: Vec<[T::Key; WIDTH]>,
+    sort: Vec<Step>,
+    middle: Vec<Step>,
+    column: Vec<f64>,
 }
 
-impl Sorter {
+impl<T: Element> Sorter<T> {
     /// Room for one tile of `clients` rows.
-    pub(crate) fn new(clients: usize) -> Self {
-        let is_network = clients <= NETWORK_CLIENTS;
+    pub(crate) fn new(clients: usize, ranks: Ranks) -> Self {
+        let all = || network::pruned(vec![Need::Rank; clients]);
+        let (sort, middle) = match ranks {
+            Ranks::All => (all(), Vec::new()),
+            Ranks::Middle(_) if clients > NETWORK_CLIENTS => (Vec::new(), Vec::new()),
+            Ranks::Middle(trim) => (
+                all(),
+                network::pruned(network::middle(clients, trim.dropped(clients))),
+            ),
+        };
         Self {
-            clients,
-            comparators: if is_network {
-                network(clients)
-            } else {
-                Vec::new()
-            },
-            keys: vec![0; clients * WIDTH],
-            column: if is_network {
-                Vec::new()
-            } else {
-                vec![0; clients]
-            },
+            keys: vec![[T::Key::default(); WIDTH]; clients],
+            sort,
+            middle,
+            column: Vec::with_capacity(clients),
         }
     }
 
     /// An upper bound of what a sorter for `clients` allocates; `None` when it cannot be counted.
     pub(crate) fn bytes(clients: usize) -> Option<usize> {
-        // 543 comparators sort 64; a growing list may take twice its length.
-        let network = 2 * 543 * size_of::<(usize, usize)>();
-        clients
-            .checked_mul((WIDTH + 1) * size_of::<i32>())?
-            .checked_add(network)
+        // Both lists, and one of pairs while they are made.
+        let step = 2 * size_of::<Step>() + size_of::<(usize, usize)>();
+        let lists = network::most_comparators(clients)?.checked_mul(step)?;
+        let needs = size_of::<Need>() + size_of::<f64>();
+        let row = size_of::<[T::Key; WIDTH]>() + needs;
+        clients.checked_mul(row)?.checked_add(lists)
     }
 
-    /// Sorts each coordinate of the tile that starts at `start`; gives one row for each rank, lowest first.
-    pub(crate) fn sort(&mut self, rows: Rows<'_, T>, start: usize) -> Ranks<'_> {
+    /// The mean of each coordinate without its lowest and highest values.
+    pub(crate) fn trimmed_means(&mut self, rows: Rows<'_, T>, trim: Trim, out: &mut [f64]) {
+        if rows.count() > NETWORK_CLIENTS {
+            for (tile, out) in out.chunks_mut(WIDTH).enumerate() {
+                self.load(rows, tile * WIDTH);
+                let mut means = [0.0; WIDTH];
+                select::trimmed_means::<T>(&self.keys, trim, &mut means);
+                out.copy_from_slice(&means[..out.len()]);
+            }
+            return;
+        }
+        let drop = trim.dropped(rows.count());
+        let is_any_absent = match registers::trimmed_means(rows, drop, out) {
+            Some(is_any_absent) => is_any_absent,
+            None => self.middle_means(rows, drop, out),
+        };
+        if is_any_absent {
+            self.of_supporters(rows, out, |supporters| supported_mean(supporters, trim));
+        }
+    }
+
+    /// The mean of the middle; whether any value is absent.
+    fn middle_means(&mut self, rows: Rows<'_, T>, drop: usize, out: &mut [f64]) -> bool {
+        let mut is_any_absent = false;
+        for (tile, out) in out.chunks_mut(WIDTH).enumerate() {
+            is_any_absent |= self.load(rows, tile * WIDTH);
+            let Self { keys, middle, .. } = &mut *self;
+            vectorized(
+                #[inline(always)]
+                || {
+                    run(middle, keys);
+                    average::<T>(&keys[drop..rows.count() - drop], out);
+                },
+            );
+        }
+        is_any_absent
+    }
+
+    /// Sorts the tile that starts at `start`: one row for each rank, lowest first; behind the end of rows there is anything. Tells
+    /// whether a value is absent.
+    pub(crate) fn sorted(&mut self, rows: Rows<'_, T>, start: usize) -> (&[[T::Key; WIDTH]], bool) {
+        if !registers::sort(rows, start, &mut self.keys) {
+            self.load(rows, start);
+            let Self { keys, sort, .. } = &mut *self;
+            vectorized(
+                #[inline(always)]
+                || run(sort, keys),
+            );
+        }
         let width = WIDTH.min(rows.len() - start);
-        for (keys, row) in self.keys.chunks_exact_mut(WIDTH).zip(rows.iter()) {
-            for (slot, &value) in keys.iter_mut().zip(&row[start..start + width]) {
-                *slot = key(value);
-            }
-        }
-        if self.clients <= NETWORK_CLIENTS {
-            self.run_network();
-        } else {
-            self.sort_columns(width);
-        }
-        Ranks {
-            keys: &self.keys,
-            width,
-        }
+        let is_any_absent = self
+            .keys
+            .last()
+            .is_some_and(|last| last[..width].contains(&T::ABSENT_KEY));
+        (&self.keys, is_any_absent)
     }
 
-    fn run_network(&mut self) {
-        for &(low, high) in &self.comparators {
-            let (head, tail) = self.keys.split_at_mut(high * WIDTH);
-            let low = &mut head[low * WIDTH..(low + 1) * WIDTH];
-            for (low, high) in low.iter_mut().zip(&mut tail[..WIDTH]) {
-                (*low, *high) = ((*low).min(*high), (*low).max(*high));
-            }
-        }
-    }
-
-    fn sort_columns(&mut self, width: usize) {
-        for lane in 0..width {
-            for (slot, keys) in self.column.iter_mut().zip(self.keys.chunks_exact(WIDTH)) {
-                *slot = keys[lane];
-            }
-            self.column.sort_unstable();
-            for (slot, keys) in self.column.iter().zip(self.keys.chunks_exact_mut(WIDTH)) {
-                keys[lane] = *slot;
-            }
-        }
-    }
-}
-
-/// A sorted tile.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Ranks<'a> {
-    keys: &'a [i32],
-    width: usize,
-}
-
-impl<'a> Ranks<'a> {
-    /// The values of one rank: one for each coordinate of the tile.
-    pub(crate) fn rank(&self, rank: usize) -> impl Iterator<Item = f64> + use<'a> {
-        self.keys[rank * WIDTH..][..self.width]
-            .iter()
-            .map(|&key| f64::from(value(key)))
-    }
-}
-
-/// A signed integer that orders as the value does: -NaN, -inf, ..., -0, +0, ..., +inf, +NaN.
-fn key(value: f32) -> i32 {
-    let bits = value.to_bits().cast_signed();
-    bits ^ ((bits >> 31) & i32::MAX)
-}
-
-/// The value of a key.
-fn value(key: i32) -> f32 {
-    f32::from_bits((key ^ ((key >> 31) & i32::MAX)).cast_unsigned())
-}
-
-/// Batcher's odd-even merge sort for any count: comparators of the next power of two that touch no row beyond the end.
-fn network(count: usize) -> Vec<(usize, usize)> {
-    let mut comparators = Vec::new();
-    let mut sorted = 1;
-    while sorted < count {
-        let mut distance = sorted;
-        while distance >= 1 {
-            let first = distance % sorted;
-            let starts = (first..count.saturating_sub(distance)).step_by(2 * distance);
-            let pairs =
-                starts.flat_map(|start| (start..start + distance).map(|low| (low, low + distance)));
-            let is_inside = |&(low, high): &(usize, usize)| {
-                high < count && low / (2 * sorted) == high / (2 * sorted)
+    /// Does over all coordinates that not all clients sent, by a rule for the sorted values of those who did.
+    pub(crate) fn of_supporters(
+        &mut self,
+        rows: Rows<'_, T>,
+        out: &mut [f64],
+        rule: impl Fn(&[f64]) -> f64,
+    ) {
+        for (tile, out) in out.chunks_mut(WIDTH).enumerate() {
+            let (_, is_any_absent) = self.sorted(rows, tile * WIDTH);
+            let Self { keys, column, .. } = &mut *self;
+            let Some(last) = keys.last().filter(|_| is_any_absent) else {
+                continue;
             };
-            comparators.extend(pairs.filter(is_inside));
-            distance /= 2;
+            for (lane, out) in out.iter_mut().enumerate() {
+                if last[lane] != T::ABSENT_KEY {
+                    continue;
+                }
+                let sent = keys
+                    .iter()
+                    .map(|row| row[lane])
+                    .take_while(|&key| key != T::ABSENT_KEY);
+                column.clear();
+                column.extend(sent.map(|key| T::of_key(key).widen()));
+                *out = rule(column);
+            }
         }
-        sorted *= 2;
     }
-    comparators
+
+    /// Takes over the keys of a tile; tells whether a value is absent.
+    fn load(&mut self, rows: Rows<'_, T>, start: usize) -> bool {
+        let width = WIDTH.min(rows.len() - start);
+        let keys = &mut self.keys;
+        vectorized(
+            #[inline(always)]
+            || {
+                let mut is_any_absent = false;
+                for (keys, row) in keys.iter_mut().zip(rows.iter()) {
+                    for (key, &value) in keys.iter_mut().zip(&row[start..start + width]) {
+                        *key = value.key();
+                        is_any_absent |= *key == T::ABSENT_KEY;
+                    }
+                }
+                is_any_absent
+            },
+        )
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The mean of the middle of sorted values; 0 of too few.
+#[expect(clippy::cast_precision_loss, reason = "counts of clients are small")]
+fn supported_mean(supporters: &[f64], trim: Trim) -> f64 {
+    if supporters.len() < trim.support as usize {
+        return 0.0;
+    }
+    let drop = trim.dropped(supporters.len());
+    let middle = &supporters[drop..supporters.len() - drop];
+    middle.iter().fold(0.0, |sum, value| sum + value) / middle.len() as f64
+}
 
-    /// The pattern after one comparator: a one below a zero changes places with it.
-    fn exchanged(bits: u32, &(low, high): &(usize, usize)) -> u32 {
-        if (bits >> low & 1, bits >> high & 1) == (1, 0) {
-            bits ^ (1 << low | 1 << high)
-        } else {
-            bits
+#[inline(always)]
+fn run<K: Ord + Copy>(steps: &[Step], keys: &mut [[K; WIDTH]]) {
+    for step in steps {
+        let (head, tail) = keys.split_at_mut(step.high as usize);
+        let pairs = head[step.low as usize].iter_mut().zip(&mut tail[0]);
+        match step.writes {
+            Writes::Nothing => {}
+            Writes::Low => pairs.for_each(
+                #[inline(always)]
+                |(low, high)| *low = (*low).min(*high),
+            ),
+            Writes::High => pairs.for_each(
+                #[inline(always)]
+                |(low, high)| *high = (*low).max(*high),
+            ),
+            Writes::Both => pairs.for_each(
+                #[inline(always)]
+                |(low, high)| (*low, *high) = ((*low).min(*high), (*low).max(*high)),
+            ),
         }
     }
+}
 
-    #[test]
-    fn the_network_sorts_every_pattern_of_zeros_and_ones_that_decides_it() {
-        for count in 0..=16_usize {
-            let comparators = network(count);
-            for pattern in 0..1_u32 << count {
-                let bits = comparators.iter().fold(pattern, exchanged);
-                let ones = pattern.count_ones() as usize;
-                assert_eq!(bits, ((1 << ones) - 1) << (count - ones), "{count}");
-            }
+/// The mean of each coordinate over these rows, added up in their order.
+#[inline(always)]
+#[expect(clippy::cast_precision_loss, reason = "counts of clients are small")]
+fn average<T: Element>(rows: &[[T::Key; WIDTH]], out: &mut [f64]) {
+    let mut sums = [0.0_f64; WIDTH];
+    for row in rows {
+        for (sum, &key) in sums.iter_mut().zip(row) {
+            *sum += T::of_key(key).widen();
         }
     }
-
-    #[test]
-    fn network_and_columns_agree_with_a_plain_sort_to_the_bit() {
-        for clients in [1, 2, 3, 31, 63, 64, 65, 257] {
-            let mut state = 7_u32;
-            let values: Vec<f32> = (0..clients * 100)
-                .map(|_| {
-                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                    f32::from_bits(state)
-                })
-                .collect();
-            let rows = Rows::new(&values, 100, 100);
-            let mut sorter = Sorter::new(clients);
-            for start in [0, WIDTH] {
-                let ranks = sorter.sort(rows, start);
-                for lane in 0..WIDTH.min(100 - start) {
-                    let mut column: Vec<f32> = rows.iter().map(|row| row[start + lane]).collect();
-                    column.sort_by(f32::total_cmp);
-                    let sorted =
-                        (0..clients).map(|rank| value(ranks.keys[rank * WIDTH + lane]).to_bits());
-                    assert!(sorted.eq(column.iter().map(|value| value.to_bits())));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_bound_covers_the_largest_network() {
-        assert_eq!(network(64).len(), 543);
+    for (out, sum) in out.iter_mut().zip(sums) {
+        *out = sum / rows.len() as f64;
     }
 }

@@ -1,18 +1,23 @@
 //! Coordinate-wise median (Yin et al., ICML 2018): holds while fewer than half of the clients lie.
 //!
-//! Of an even number, the mean of the two middle values. Ignores weights: an example count is a claim, not evidence.
-//! On sparse task vectors it is 0 almost everywhere.
+//! Of an even number, the mean of the two middle values: the trimmed mean that drops all it can. Ignores weights: an example count is
+//! a claim, not evidence. Clients who did not send a coordinate are left out; where at most `tolerate` sent it, it is 0.
 
-use crate::kernel::Rows;
-use crate::kernel::sort::{Sorter, WIDTH};
+use super::trimmed_mean;
+use crate::kernel::{Element, Rows, Sorter, Trim};
 
-pub(super) fn combine(rows: Rows<'_>, sorter: &mut Sorter, out: &mut [f64]) {
-    let clients = rows.iter().count();
-    let (low, high) = ((clients - 1) / 2, clients / 2);
-    for (tile, out) in out.chunks_mut(WIDTH).enumerate() {
-        let ranks = sorter.sort(rows, tile * WIDTH);
-        for ((slot, low), high) in out.iter_mut().zip(ranks.rank(low)).zip(ranks.rank(high)) {
-            *slot = (low + high) / 2.0;
-        }
+pub(super) fn trim(tolerate: usize, rows: usize) -> Trim {
+    Trim {
+        most: trimmed_mean::trim(rows).most,
+        ..trimmed_mean::trim(tolerate)
     }
+}
+
+pub(super) fn combine<T: Element>(
+    rows: Rows<'_, T>,
+    tolerate: usize,
+    sorter: &mut Sorter<T>,
+    out: &mut [f64],
+) {
+    sorter.trimmed_means(rows, trim(tolerate, rows.count()), out);
 }

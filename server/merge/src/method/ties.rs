@@ -1,49 +1,109 @@
 //! TIES (Yadav et al., NeurIPS 2023): elect a sign for each coordinate, average those who agree with it.
 //!
-//! The trim has happened: small values are 0 here. The sign is that of the weighted sum (mass), or of the number of clients on
-//! either side (count); where it is 0 the result is 0. The mean is weighted, over the non-zero values of the elected sign.
-//! Election by mass is not robust: one client with large values decides. A coordinate with NaN in its mass stays NaN.
+//! The trim has happened: small values are 0 here, and agree with nobody. With `dᵢ = wᵢxᵢ`, the sign is that of a [`Elect`] poll, and
+//! the result `Σ dᵢ` over those of that sign, divided by their weights, their number or nothing ([`Divide`]); a divisor of 0 is 1.
+//! Whose sign counts: that of `dᵢ`, as in mergekit, so that a negative weight turns a vote; by plain mass that of `xᵢ`, as in
+//! PEFT. Election by mass is not robust: one client with large values decides. A coordinate with NaN in its poll stays NaN.
 
-use crate::kernel::Rows;
-use crate::recipe::Elect;
+use super::mean;
+use super::sign_majority::sign;
+use super::tiles::{Streamed, Tile};
+use crate::kernel::Element;
+use crate::recipe::{self, Divide, Elect, Even};
 
-/// How many coordinates are worked on together.
-const WIDTH: usize = 256;
+pub(super) struct Ties<'a> {
+    pub(super) weights: &'a [f64],
+    pub(super) ties: recipe::Ties,
+}
 
-pub(super) fn combine(rows: Rows<'_>, weights: &[f64], elect: Elect, out: &mut [f64]) {
-    for (tile, out) in out.chunks_mut(WIDTH).enumerate() {
-        let start = tile * WIDTH;
-        let mut poll = [0.0_f64; WIDTH];
-        for (row, weight) in rows.iter().zip(weights) {
-            for (poll, &value) in poll.iter_mut().zip(&row[start..start + out.len()]) {
-                *poll += match elect {
-                    Elect::Mass => weight * f64::from(value),
-                    Elect::Count => vote(value),
+impl Streamed for Ties<'_> {
+    #[inline(always)]
+    fn merge<T: Element, const LANES: usize>(&self, tile: Tile<'_, T>, out: &mut [f64; LANES]) {
+        let elected = self.elect::<T, LANES>(tile);
+        let (mut sums, mut shares) = ([0.0_f64; LANES], [0.0_f64; LANES]);
+        for (values, &weight) in tile.rows::<LANES>().zip(self.weights) {
+            let (side, share) = (self.side(weight), self.share(weight));
+            for lane in 0..LANES {
+                let value = values[lane].widen();
+                let agrees = elected[lane] * (side * value) > 0.0;
+                sums[lane] = if agrees {
+                    sums[lane] + weight * value
+                } else {
+                    sums[lane]
+                };
+                shares[lane] = if agrees {
+                    shares[lane] + share
+                } else {
+                    shares[lane]
                 };
             }
         }
-        let mut share = [0.0_f64; WIDTH];
-        out.fill(0.0);
-        for (row, weight) in rows.iter().zip(weights) {
-            let lanes = out.iter_mut().zip(&mut share).zip(poll);
-            for (((sum, share), poll), &value) in lanes.zip(&row[start..]) {
-                let agrees = (poll > 0.0 && value > 0.0) || (poll < 0.0 && value < 0.0);
-                let weight = if agrees { *weight } else { 0.0 };
-                *share += weight;
-                *sum += weight * if agrees { f64::from(value) } else { 0.0 };
-            }
-        }
-        for ((sum, share), poll) in out.iter_mut().zip(share).zip(poll) {
-            if poll.is_nan() {
-                *sum = f64::NAN;
-            } else if share > 0.0 {
-                *sum /= share;
-            }
+        for lane in 0..LANES {
+            let mean = sums[lane]
+                / if shares[lane] == 0.0 {
+                    1.0
+                } else {
+                    shares[lane]
+                };
+            out[lane] = if elected[lane].is_nan() {
+                f64::NAN
+            } else {
+                mean
+            };
         }
     }
 }
 
-/// One client's say, whatever its size.
-fn vote(value: f32) -> f64 {
-    f64::from(i8::from(value > 0.0) - i8::from(value < 0.0))
+impl Ties<'_> {
+    /// The elected sign of each coordinate: 1, -1, 0 where nobody is to agree, or NaN.
+    #[inline(always)]
+    fn elect<T: Element, const LANES: usize>(&self, tile: Tile<'_, T>) -> [f64; LANES] {
+        let mut polls = [0.0_f64; LANES];
+        match self.ties.elect {
+            Elect::Mass => mean::add(tile, self.weights, &mut polls),
+            Elect::PlainMass => {
+                for values in tile.rows::<LANES>() {
+                    for lane in 0..LANES {
+                        polls[lane] += values[lane].widen();
+                    }
+                }
+            }
+            Elect::Count => {
+                for (values, &weight) in tile.rows::<LANES>().zip(self.weights) {
+                    let side = sign(weight);
+                    for lane in 0..LANES {
+                        polls[lane] += side * sign(values[lane].widen());
+                    }
+                }
+            }
+        }
+        let even = match self.ties.even {
+            Even::Nothing => 0.0,
+            Even::Positive => 1.0,
+        };
+        for poll in &mut polls {
+            let elected = if *poll == 0.0 { even } else { sign(*poll) };
+            *poll = if poll.is_nan() { f64::NAN } else { elected };
+        }
+        polls
+    }
+
+    /// What turns a client's value into its vote.
+    #[inline(always)]
+    fn side(&self, weight: f64) -> f64 {
+        match self.ties.elect {
+            Elect::Mass | Elect::Count => sign(weight),
+            Elect::PlainMass => 1.0,
+        }
+    }
+
+    /// What a client adds to the divisor.
+    #[inline(always)]
+    fn share(&self, weight: f64) -> f64 {
+        match self.ties.divide {
+            Divide::Weights => weight,
+            Divide::Count => 1.0,
+            Divide::Nothing => 0.0,
+        }
+    }
 }

@@ -1,25 +1,24 @@
 //! Coordinate-wise trimmed mean (Yin et al., ICML 2018): drops the `f` lowest and `f` highest values, averages the rest.
 //!
-//! Holds while at most `f` of more than `2f` clients lie. The rest is added up in ascending order; it is never the sum
-//! less the extremes, in which a huge extreme would take the others' digits with it. Ignores weights.
+//! Holds while at most `f` of more than `2f` clients lie. The rest is added up; it is never the sum less the extremes, in which a
+//! huge extreme would take the others' digits with it. Ignores weights. Clients who did not send a coordinate are left out: of
+//! `s` who did, `min(f, ⌊(s − 1) / 2⌋)` values are dropped at either end, and where `s` is at most `f`, the result is 0.
 
-use crate::kernel::Rows;
-use crate::kernel::sort::{Sorter, WIDTH};
+use crate::kernel::{Element, Rows, Sorter, Trim};
 
-#[expect(clippy::cast_precision_loss, reason = "counts of clients are small")]
-pub(super) fn combine(rows: Rows<'_>, tolerate: usize, sorter: &mut Sorter, out: &mut [f64]) {
-    let clients = rows.iter().count();
-    let kept = clients - 2 * tolerate;
-    for (tile, out) in out.chunks_mut(WIDTH).enumerate() {
-        let ranks = sorter.sort(rows, tile * WIDTH);
-        out.fill(0.0);
-        for rank in tolerate..tolerate + kept {
-            for (sum, value) in out.iter_mut().zip(ranks.rank(rank)) {
-                *sum += value;
-            }
-        }
-        for sum in out {
-            *sum /= kept as f64;
-        }
+pub(super) fn trim(tolerate: usize) -> Trim {
+    let most = u32::try_from(tolerate).unwrap_or(u32::MAX);
+    Trim {
+        most,
+        support: most.saturating_add(1),
     }
+}
+
+pub(super) fn combine<T: Element>(
+    rows: Rows<'_, T>,
+    tolerate: usize,
+    sorter: &mut Sorter<T>,
+    out: &mut [f64],
+) {
+    sorter.trimmed_means(rows, trim(tolerate), out);
 }

@@ -48,7 +48,11 @@ fn combine_lane(plan: &MergePlan) -> Option<usize> {
         .checked_add(8)?
         .checked_mul(plan.block_len)?
         .checked_mul(size_of::<f32>())?;
-    let eyes = if plan.detail == Detail::Full { bounds::eyes(plan) } else { 0 };
+    let eyes = if plan.detail == Detail::Full {
+        bounds::eyes(plan)
+    } else {
+        0
+    };
     bounds::combine_lane(plan)?
         .checked_add(workspaces)?
         .checked_add(buffers)?

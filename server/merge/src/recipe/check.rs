@@ -178,6 +178,22 @@ struct Voters {
 }
 
 impl Voters {
+    /// Refuses a rule that scores by neighbours unless each has one, also where nobody is hostile.
+    fn suffice_for_krum(
+        self,
+        rule: &'static str,
+        tolerate: usize,
+        neighbours: Neighbours,
+    ) -> Result<(), RecipeError> {
+        match neighbours {
+            Neighbours::Paper => self.suffice(rule, tolerate, 2, 3),
+            Neighbours::Byzfl => {
+                self.suffice(rule, 0, 1, 2)?;
+                self.suffice(rule, tolerate, 2, 1)
+            }
+        }
+    }
+
     /// Refuses a stage unless there are `factor * tolerate + more` of them.
     fn suffice(
         self,
@@ -341,14 +357,14 @@ impl Method {
             Self::Krum {
                 tolerate,
                 neighbours,
-            } => voters.suffice(name, tolerate, 2, krum_more(neighbours)),
+            } => voters.suffice_for_krum(name, tolerate, neighbours),
             Self::MultiKrum {
                 tolerate,
                 neighbours,
                 selected,
             } => {
                 selected.map_or(Ok(()), |selected| at_least_one("size", selected))?;
-                voters.suffice(name, tolerate, 2, krum_more(neighbours))
+                voters.suffice_for_krum(name, tolerate, neighbours)
             }
             Self::Bulyan { tolerate, .. } => voters.suffice(name, tolerate, 4, 3),
             Self::Sce { density } => within("density", density, DENSITY, is_share),
@@ -384,15 +400,6 @@ impl Method {
             }
             Self::Fltrust => voters.suffice(name, 0, 1, 2),
         }
-    }
-}
-
-/// What Krum needs beyond `2f`.
-fn krum_more(neighbours: Neighbours) -> usize {
-    match neighbours {
-        Neighbours::Paper => 3,
-        // One neighbour at least, also where nobody is hostile.
-        Neighbours::Byzfl => 2,
     }
 }
 

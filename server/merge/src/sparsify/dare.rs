@@ -37,12 +37,20 @@ impl Dare {
                     let words = &mut words[..values.len()];
                     stream.fill(index, words);
                     index += values.len() as u64;
-                    for (value, &word) in values.iter_mut().zip(&*words) {
-                        let is_kept = word <= last || value.is_absent();
-                        *value = if is_kept { scaled(*value, factor) } else { fill };
-                    }
+                    keep(values, words, last, factor, fill);
                 }
             },
         );
+    }
+}
+
+/// Keeps, times `factor`, the values whose numbers are at most `last`.
+#[inline(always)]
+fn keep<T: Magnitude>(values: &mut [T], words: &[u32], last: u32, factor: f64, fill: T) {
+    for (value, &word) in values.iter_mut().zip(words) {
+        // Both are computed, so that nothing branches on chance.
+        let kept = scaled(*value, factor);
+        let is_kept = (word <= last) | value.is_absent();
+        *value = if is_kept { kept } else { fill };
     }
 }

@@ -83,14 +83,12 @@ impl Bounds {
         vectorized(
             #[inline(always)]
             || {
-                for value in values {
+                for value in values.iter_mut() {
                     let magnitude = value.magnitude();
-                    let is_kept = self.low <= magnitude && magnitude <= self.high;
-                    *value = if is_kept || value.is_absent() {
-                        *value
-                    } else {
-                        fill
-                    };
+                    let is_kept = (self.low <= magnitude) & (magnitude <= self.high);
+                    // No branches: `|` rather than `||`.
+                    let is_kept = is_kept | value.is_absent();
+                    *value = if is_kept { *value } else { fill };
                 }
             },
         );

@@ -18,18 +18,23 @@ pub(crate) fn mass<T: Element>(values: &[T]) -> f64 {
         #[inline(always)]
         || {
             let mut sums = [0.0_f64; SUMS];
-            for chunk in values.chunks(SUMS) {
-                for (sum, &value) in sums.iter_mut().zip(chunk) {
-                    *sum += if value.is_absent() {
-                        0.0
-                    } else {
-                        value.widen().abs()
-                    };
-                }
+            let (chunks, rest) = values.as_chunks::<SUMS>();
+            for chunk in chunks {
+                add(&mut sums, chunk);
             }
+            add(&mut sums, rest);
             sums.iter().sum()
         },
     )
+}
+
+/// Adds the magnitude of each value to a sum of its own.
+#[inline(always)]
+fn add<T: Element>(sums: &mut [f64; SUMS], values: &[T]) {
+    for (sum, &value) in sums.iter_mut().zip(values) {
+        let magnitude = value.widen().abs();
+        *sum += if value.is_absent() { 0.0 } else { magnitude };
+    }
 }
 
 /// By what values are multiplied so that a tensor whose mass was `before` has it again; 1 where there is no such number.
@@ -47,7 +52,7 @@ pub(crate) fn scale<T: Element>(values: &mut [T], factor: f64) {
     vectorized(
         #[inline(always)]
         || {
-            for value in values {
+            for value in &mut *values {
                 *value = scaled(*value, factor);
             }
         },
@@ -57,11 +62,8 @@ pub(crate) fn scale<T: Element>(values: &mut [T], factor: f64) {
 /// `factor · x`, rounded once; what is absent stays so.
 #[inline(always)]
 pub(super) fn scaled<T: Element>(value: T, factor: f64) -> T {
-    if value.is_absent() {
-        value
-    } else {
-        T::nearest(value.widen() * factor)
-    }
+    let product = T::nearest(value.widen() * factor);
+    if value.is_absent() { value } else { product }
 }
 
 #[cfg(test)]

@@ -5,17 +5,19 @@
 //! looks closer. The result is exact whatever the sample was; the sample decides the time alone.
 //! Invariant: at most three passes. A pass that looks at all of [0, 2³¹) with 2¹⁷ bins leaves 2¹⁴ keys to the next, which has a bin for each.
 //!
-//! Use: [`Search::begin`]; for each of [`runs`] [`Search::sample`]; while [`Search::next_pass`], [`Search::count`] all values in any order;
+//! Use: [`Search::begin`]; for each of [`sample_runs`] [`Search::sample`]; while [`Search::next_pass`], [`Search::count`] all values in any order;
 //! [`Search::bounds`].
 
 mod bracket;
+mod interval;
 mod tally;
 
 use std::marker::PhantomData;
 use std::mem::size_of;
 use std::ops::Range;
 
-use self::bracket::{Interval, bracket};
+use self::bracket::bracket;
+use self::interval::Interval;
 use self::tally::Tally;
 use super::magnitude::{Bounds, Kept, Magnitude};
 use crate::noise::mix;
@@ -26,6 +28,8 @@ const WORDS: usize = 1 << 18;
 const MOST_SAMPLED: usize = WORDS;
 /// How many consecutive values are sampled at a time.
 const RUN: u64 = 64;
+/// How many values one target counts before the other: few enough to stay in the nearest cache.
+const UNIT: usize = 4096;
 /// Scopes up to this length are not sampled.
 const SMALL: u64 = 4096;
 
@@ -49,12 +53,18 @@ enum Target {
 }
 
 /// What of a scope to sample: short runs spread over all of it, in order; none where it is too short to be worth it.
-pub(crate) fn runs(values: u64) -> impl Iterator<Item = Range<u64>> {
+pub(crate) fn sample_spans(values: usize) -> impl Iterator<Item = Range<usize>> {
+    let place = |place| usize::try_from(place).expect("within the scope");
+    sample_runs(values as u64).map(move |run| place(run.start)..place(run.end))
+}
+
+/// The same in wide numbers.
+fn sample_runs(values: u64) -> impl Iterator<Item = Range<u64>> {
     let count = if values <= SMALL {
         0
     } else {
         // The best size grows with the power 2/3: the bracket narrows with the root of the sample.
-        let sampled = 1_u64 << (2 * values.ilog2() / 3).min(MOST_SAMPLED.ilog2());
+        let sampled = 1_u64 << (2 * values.ilog2() / 3 + 1).min(MOST_SAMPLED.ilog2());
         (sampled / RUN).max(16)
     };
     (0..count).map(move |run| {
@@ -91,7 +101,7 @@ impl<T: Magnitude> Search<T> {
         (self.values, self.sampled, self.passes) = (values, 0, 0);
         let open = |rank| Target::Open {
             rank,
-            tally: Tally::default(),
+            tally: Tally::over(Interval::all::<T>(), values),
         };
         self.targets = [Target::Found(0), Target::Found(u32::MAX)];
         if kept.last < values {
@@ -136,8 +146,7 @@ impl<T: Magnitude> Search<T> {
     /// Counts some of the values; each must come once in a pass, in any order.
     pub(crate) fn count(&mut self, values: &[T]) {
         let open = tallies(&mut self.targets).count().max(1);
-        // Short enough to stay in the nearest cache for the second target.
-        for unit in values.chunks(tally::UNIT) {
+        for unit in values.chunks(UNIT) {
             let shares = self.room.chunks_exact_mut(WORDS / open);
             for (tally, room) in tallies(&mut self.targets).zip(shares) {
                 tally.count(unit, room);
@@ -161,31 +170,17 @@ impl<T: Magnitude> Search<T> {
         }
     }
 
-    /// The bounds of a scope that is in memory.
-    pub(crate) fn of_slice(&mut self, values: &[T], kept: Kept) -> Bounds {
-        self.begin(values.len() as u64, kept);
-        for run in runs(values.len() as u64) {
-            self.sample(&values[index(run.start)..index(run.end)]);
-        }
-        while self.next_pass() {
-            self.count(values);
-        }
-        self.bounds()
-    }
-
     fn bracket(&mut self) {
         let keys: &mut [u32] = bytemuck::cast_slice_mut(&mut self.room);
         let (sample, spare) = keys.split_at_mut(MOST_SAMPLED);
-        let sample = &sample[..self.sampled];
+        if self.sampled == 0 {
+            return;
+        }
+        let (sample, spare) = (&sample[..self.sampled], &mut spare[..self.sampled]);
         for target in &mut self.targets {
             if let Target::Open { rank, tally } = target {
-                let whole = Interval::new(0, T::END);
-                *tally = Tally::over(whole, self.values);
-                if !sample.is_empty() {
-                    let spare = &mut spare[..sample.len()];
-                    let (interval, inside) = bracket(sample, spare, *rank, self.values, T::END);
-                    *tally = Tally::over(interval, inside);
-                }
+                let (interval, inside) = bracket::<T>(sample, spare, *rank, self.values);
+                *tally = Tally::over(interval, inside);
             }
         }
     }
@@ -199,7 +194,7 @@ impl<T: Magnitude> Search<T> {
                 continue;
             };
             let Some(room) = shares.next() else { break };
-            match tally.settle(*rank, self.values, T::END, room) {
+            match tally.settle::<T>(*rank, self.values, room) {
                 Ok(key) => *target = Target::Found(key),
                 Err(closer) => *tally = closer,
             }
@@ -215,9 +210,20 @@ fn tallies(targets: &mut [Target; 2]) -> impl Iterator<Item = &mut Tally> {
     })
 }
 
-fn index(place: u64) -> usize {
-    usize::try_from(place).expect("a place in a slice")
+#[cfg(test)]
+impl<T: Magnitude> Search<T> {
+    /// The bounds of a scope that is in memory.
+    pub(crate) fn of_slice(&mut self, values: &[T], kept: Kept) -> Bounds {
+        self.begin(values.len() as u64, kept);
+        for span in sample_spans(values.len()) {
+            self.sample(&values[span]);
+        }
+        while self.next_pass() {
+            self.count(values);
+        }
+        self.bounds()
+    }
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -72,18 +72,28 @@ impl SignCounts {
     pub(crate) fn count<T: Element>(&mut self, rows: Rows<'_, T>, masks: &mut [u64]) {
         let words = masks.len() / rows.count().max(1);
         masks.fill(0);
-        vectorized(|| {
-            for start in (0..rows.len()).step_by(WIDTH) {
-                self.count_tile(rows, start, masks, words);
-            }
-        });
+        vectorized(
+            #[inline(always)]
+            || {
+                for start in (0..rows.len()).step_by(WIDTH) {
+                    self.count_tile(rows, start, masks, words);
+                }
+            },
+        );
     }
 
     #[inline(always)]
-    fn count_tile<T: Element>(&mut self, rows: Rows<'_, T>, start: usize, masks: &mut [u64], words: usize) {
+    fn count_tile<T: Element>(
+        &mut self,
+        rows: Rows<'_, T>,
+        start: usize,
+        masks: &mut [u64],
+        words: usize,
+    ) {
         let len = WIDTH.min(rows.len() - start);
         let (mut sums, mut sizes) = ([0.0_f64; WIDTH], [0.0_f64; WIDTH]);
-        let (mut positive, mut negative, mut active) = ([0_i32; WIDTH], [0_i32; WIDTH], [0_i32; WIDTH]);
+        let (mut positive, mut negative, mut active) =
+            ([0_i32; WIDTH], [0_i32; WIDTH], [0_i32; WIDTH]);
         for row in rows.iter() {
             let row = &row[start..start + len];
             for (at, value) in row.iter().enumerate() {
@@ -115,7 +125,12 @@ impl SignCounts {
 }
 
 #[inline(always)]
-fn count_client<T: Element>(row: &[T], sums: &[f64; WIDTH], active: &[i32; WIDTH], counts: &mut ClientCounts) {
+fn count_client<T: Element>(
+    row: &[T],
+    sums: &[f64; WIDTH],
+    active: &[i32; WIDTH],
+    counts: &mut ClientCounts,
+) {
     let (mut mass, mut against) = ([0.0_f64; LANES], [0.0_f64; LANES]);
     let (mut changed, mut alone) = (0_u64, 0_u64);
     for (at, values) in row.chunks(LANES).enumerate() {
@@ -153,12 +168,15 @@ fn folded(values: &[f64]) -> f64 {
 pub(crate) fn count_overlaps(masks: &[u64], clients: usize, overlaps: &mut [u64]) {
     let words = masks.len() / clients.max(1);
     let of = |client: usize| &masks[client * words..][..words];
-    vectorized(|| {
-        let pairs = (0..clients).flat_map(|row| (0..=row).map(move |column| (row, column)));
-        for (sum, (row, column)) in overlaps.iter_mut().zip(pairs) {
-            for (a, b) in of(row).iter().zip(of(column)) {
-                *sum += u64::from((a & b).count_ones());
+    vectorized(
+        #[inline(always)]
+        || {
+            let pairs = (0..clients).flat_map(|row| (0..=row).map(move |column| (row, column)));
+            for (sum, (row, column)) in overlaps.iter_mut().zip(pairs) {
+                for (a, b) in of(row).iter().zip(of(column)) {
+                    *sum += u64::from((a & b).count_ones());
+                }
             }
-        }
-    });
+        },
+    );
 }

@@ -51,8 +51,14 @@ impl Sizes {
     #[expect(clippy::cast_precision_loss, reason = "shares of counts")]
     pub(crate) fn top_mass(&self, client: usize, share: f64) -> f64 {
         let counts = &self.counts[client * BINS..][..BINS];
-        let masses = || (0_u32..).zip(counts).map(|(bin, &count)| (count as f64, count as f64 * middle(bin)));
-        let (values, mass) = masses().fold((0.0, 0.0), |sum, (count, mass)| (sum.0 + count, sum.1 + mass));
+        let masses = || {
+            (0_u32..)
+                .zip(counts)
+                .map(|(bin, &count)| (count as f64, count as f64 * middle(bin)))
+        };
+        let (values, mass) = masses().fold((0.0, 0.0), |sum, (count, mass)| {
+            (sum.0 + count, sum.1 + mass)
+        });
         let (mut wanted, mut found) = (values * share, 0.0);
         let bins: Vec<(f64, f64)> = masses().collect();
         for (count, mass) in bins.into_iter().rev() {
@@ -70,12 +76,11 @@ fn bin(magnitude: f32) -> usize {
     (magnitude.to_bits() >> (31 - BIN_BITS)) as usize
 }
 
-/// The middle of a bin.
+/// The middle of a bin; the bins above all numbers are empty.
 fn middle(bin: u32) -> f64 {
-    let edge = |bin: u32| f64::from(f32::from_bits(bin << (31 - BIN_BITS)));
+    let edge = |bin: u32| f64::from(f32::from_bits(bin << (31 - BIN_BITS)).min(f32::MAX));
     if bin == 0 {
         return 0.0;
     }
-    let (low, high) = (edge(bin), edge(bin + 1));
-    if high.is_finite() { low / 2.0 + high / 2.0 } else { low }
+    edge(bin) / 2.0 + edge(bin + 1) / 2.0
 }

@@ -1,5 +1,7 @@
 //! What all lanes of the last pass share: which rows a rule gets, what is dropped of them, what has yet to be looked at.
 
+use std::borrow::Cow;
+
 use half::bf16;
 
 use super::Stages;
@@ -36,7 +38,12 @@ pub(super) struct Job<'a> {
 impl<'a> Job<'a> {
     pub(super) fn new(run: Run<'a>, stages: &'a Stages<'a>) -> Self {
         let recipe = run.plan.recipe();
-        let weights: Vec<f64> = run.inputs.updates.iter().map(|update| update.weight).collect();
+        let weights: Vec<f64> = run
+            .inputs
+            .updates
+            .iter()
+            .map(|update| update.weight)
+            .collect();
         let decided = |decision| Arrangement::new(recipe, decision, &weights, run.rows());
         let arrangements: Vec<Arrangement> = if stages.decisions.is_empty() {
             vec![Arrangement::plain(recipe, &weights, run.rows())]
@@ -50,7 +57,10 @@ impl<'a> Job<'a> {
             run,
             stages,
             sparsifiers: sparsifiers(run),
-            sparse: sources.map(crate::BlockSource::is_sparse).chain([false]).collect(),
+            sparse: sources
+                .map(crate::BlockSource::is_sparse)
+                .chain([false])
+                .collect(),
             absent: if recipe.method.ranks_values() && !mixes {
                 Absent::Marked
             } else {
@@ -80,16 +90,23 @@ impl<'a> Job<'a> {
     }
 
     /// The rule for a tensor: SCE weighs clients anew in each.
-    pub(super) fn rule(&self, arrangement: &Arrangement, tensor: usize) -> Rule {
+    pub(super) fn rule<'b>(&self, arrangement: &'b Arrangement, tensor: usize) -> Cow<'b, Rule> {
         let (energies, threshold) = match (self.stages.varied, self.stages.measured) {
             (Some(varied), _) => {
                 let found = varied.tensor(tensor);
                 (found.energies.clone(), found.threshold)
             }
-            (None, Some(measured)) if self.run.plan.weighs_by_energy() => (measured.energies(tensor), Some(0)),
-            (None, _) => return arrangement.rule.clone(),
+            (None, Some(measured)) if self.run.plan.weighs_by_energy() => {
+                (measured.energies(tensor), Some(0))
+            }
+            (None, _) => return Cow::Borrowed(&arrangement.rule),
         };
-        Rule::sce(&energies, threshold)
+        let elements = self.run.plan.tensors()[tensor].elements;
+        Cow::Owned(Rule::Sce {
+            weights: energy_shares(&energies, elements),
+            // Above every variance, where none is kept.
+            threshold: threshold.unwrap_or(u32::MAX),
+        })
     }
 
     /// What is left of the clients' rows: the rows themselves where nothing is dropped.
@@ -110,7 +127,9 @@ impl<'a> Job<'a> {
             let drop = Drop {
                 client,
                 sparsifier,
-                bounds: measured.map_or(Bounds::ALL, |measured| measured.bounds(client, block.tensor)),
+                bounds: measured.map_or(Bounds::ALL, |measured| {
+                    measured.bounds(client, block.tensor)
+                }),
                 factor: measured.map_or(1.0, |measured| measured.factor(client, block.tensor)),
                 fill: match self.absent {
                     Absent::Marked => T::absent(),
@@ -125,6 +144,20 @@ impl<'a> Job<'a> {
     }
 }
 
+/// The share of each client's mean square in those of all; equal shares where there is next to none.
+#[expect(clippy::cast_precision_loss, reason = "counts of values and clients")]
+fn energy_shares(energies: &[f64], elements: usize) -> Vec<f64> {
+    const LEAST: f64 = 1e-6;
+    let total: f64 = energies.iter().map(|energy| energy / elements as f64).sum();
+    if total < LEAST {
+        return vec![1.0 / energies.len() as f64; energies.len()];
+    }
+    energies
+        .iter()
+        .map(|energy| energy / elements as f64 / total)
+        .collect()
+}
+
 /// Reads a block of the clients that are wanted, and of the step before where it is; empty values stand for the others.
 pub(super) fn read_wanted<'a>(
     run: Run<'a>,
@@ -136,16 +169,21 @@ pub(super) fn read_wanted<'a>(
     let clients = run.plan.clients();
     let buffers = raw.chunks_exact_mut(stride).take(run.rows()).enumerate();
     buffers
-        .map(|(row, buffer)| match run.inputs.history.step.filter(|_| row == clients) {
-            _ if !is_wanted(row) => Ok(Values::F32(&[])),
-            Some(step) => run.read(step, "the step before", block, buffer),
-            None => run.read_update(row, block, buffer),
-        })
+        .map(
+            |(row, buffer)| match run.inputs.history.step.filter(|_| row == clients) {
+                _ if !is_wanted(row) => Ok(Values::F32(&[])),
+                Some(step) => run.read(step, "the step before", block, buffer),
+                None => run.read_update(row, block, buffer),
+            },
+        )
         .collect()
 }
 
 /// The rows of a rule as `bf16`, where all of them are clients' that sent just that: nothing is widened then.
-pub(super) fn native_halves<'a>(arrangement: &Arrangement, values: &[Values<'a>]) -> Option<Vec<&'a [bf16]>> {
+pub(super) fn native_halves<'a>(
+    arrangement: &Arrangement,
+    values: &[Values<'a>],
+) -> Option<Vec<&'a [bf16]>> {
     let row = |origin: &Origin| match origin {
         Origin::Row(row) => bf16::as_rows(&values[*row]),
         Origin::Combination(_) | Origin::Same(_) => None,

@@ -3,27 +3,63 @@
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use proptest::prelude::*;
-
-use crate::reference::Tensors;
+use crate::engine::merge_in;
+use crate::sparsify::Magnitude;
 use crate::{
-    BlockError, BlockSink, BlockSource, Contribution, Control, Elect, MergeError, MergePlan,
-    MergeReport, Method, Recipe, Resources, TensorExtent, TrimScope, merge,
+    BlockError, BlockSink, BlockSource, Contribution, Control, Detail, Divide, Elect, Even,
+    History, Inputs, MergeError, MergePlan, MergeReport, Method, Neighbours, Outputs, Recipe,
+    Rescale, Resources, Scope, Sparsify, SparsifyRule, Start, TensorExtent, Ties, Values,
 };
 
-pub(super) struct Memory(pub(super) Tensors);
+/// All tensors of a model.
+pub(super) type Tensors<T = f32> = Vec<Vec<T>>;
 
-impl BlockSource for Memory {
-    fn read(&self, tensor: usize, offset: usize, out: &mut [f32]) -> Result<(), BlockError> {
-        out.copy_from_slice(&self.0[tensor][offset..offset + out.len()]);
-        Ok(())
+/// A model that lends its memory.
+pub(super) struct Memory<T>(pub(super) Tensors<T>);
+
+impl BlockSource for Memory<f32> {
+    fn read<'a>(
+        &'a self,
+        tensor: usize,
+        offset: usize,
+        len: usize,
+        _: &'a mut [f32],
+    ) -> Result<Values<'a>, BlockError> {
+        Ok(Values::F32(&self.0[tensor][offset..offset + len]))
     }
 }
 
-pub(super) struct Sink(pub(super) Mutex<Tensors>);
+impl BlockSource for Memory<f64> {
+    fn read<'a>(
+        &'a self,
+        tensor: usize,
+        offset: usize,
+        len: usize,
+        _: &'a mut [f32],
+    ) -> Result<Values<'a>, BlockError> {
+        Ok(Values::F64(&self.0[tensor][offset..offset + len]))
+    }
+}
+
+pub(super) struct Sink(pub(super) Mutex<Tensors<f64>>);
+
+impl Sink {
+    pub(super) fn like<T>(tensors: &Tensors<T>) -> Self {
+        Self(Mutex::new(
+            tensors
+                .iter()
+                .map(|values| vec![f64::NAN; values.len()])
+                .collect(),
+        ))
+    }
+
+    pub(super) fn into_tensors(self) -> Tensors<f64> {
+        self.0.into_inner().unwrap()
+    }
+}
 
 impl BlockSink for Sink {
-    fn write(&self, tensor: usize, offset: usize, values: &[f32]) -> Result<(), BlockError> {
+    fn write(&self, tensor: usize, offset: usize, values: &[f64]) -> Result<(), BlockError> {
         self.0.lock().unwrap()[tensor][offset..offset + values.len()].copy_from_slice(values);
         Ok(())
     }
@@ -34,62 +70,103 @@ pub(super) const AMPLE: Resources = Resources {
     memory_bytes: 1 << 30,
 };
 
-pub(super) fn plan(
-    recipe: &Recipe,
-    base: &Tensors,
-    clients: usize,
-    resources: Resources,
-) -> MergePlan {
-    let extents = base
-        .iter()
-        .enumerate()
-        .map(|(index, values)| TensorExtent::new(format!("t{index}"), values.len()));
-    MergePlan::new(recipe.clone(), extents.collect(), clients, resources).unwrap()
+/// A merge in memory.
+#[derive(Clone)]
+pub(super) struct Merge<'a, T> {
+    pub(super) recipe: Recipe,
+    pub(super) base: &'a Tensors<T>,
+    pub(super) updates: &'a [Tensors<T>],
+    pub(super) weights: Vec<f64>,
+    pub(super) trusted: Option<usize>,
+    pub(super) resources: Resources,
+    pub(super) detail: Detail,
+    /// How many values a row has, of every tensor that can be cut into such rows.
+    pub(super) row: usize,
 }
 
-pub(super) fn run(
-    plan: &MergePlan,
-    base: &Tensors,
-    updates: &[Tensors],
-    weights: &[f64],
-) -> Result<(Tensors, MergeReport), MergeError> {
-    let sources: Vec<Memory> = updates.iter().cloned().map(Memory).collect();
-    let contributions: Vec<Contribution<'_>> = sources
-        .iter()
-        .zip(weights)
-        .map(|(source, &weight)| Contribution { source, weight })
-        .collect();
-    let sink = Sink(Mutex::new(
-        base.iter()
-            .map(|values| vec![f32::NAN; values.len()])
-            .collect(),
-    ));
-    let control = Control {
-        cancelled: &AtomicBool::new(false),
-        progress: &|_| {},
-    };
-    let report = merge(plan, &Memory(base.clone()), &contributions, &sink, &control)?;
-    Ok((sink.0.into_inner().unwrap(), report))
+impl<'a, T: Magnitude> Merge<'a, T>
+where
+    Memory<T>: BlockSource,
+{
+    /// Of equal weights, the first client trusted, with ample resources.
+    pub(super) fn new(recipe: Recipe, base: &'a Tensors<T>, updates: &'a [Tensors<T>]) -> Self {
+        Self {
+            recipe,
+            base,
+            updates,
+            weights: vec![1.0; updates.len()],
+            trusted: Some(0),
+            resources: AMPLE,
+            detail: Detail::Brief,
+            row: 7,
+        }
+    }
+
+    pub(super) fn extents(&self) -> Vec<TensorExtent> {
+        let tensors = self.base.iter().enumerate();
+        tensors
+            .map(|(index, values)| {
+                let extent = TensorExtent::new(format!("t{index}"), values.len());
+                if values.len().is_multiple_of(self.row) {
+                    extent.in_rows_of(self.row)
+                } else {
+                    extent
+                }
+            })
+            .collect()
+    }
+
+    pub(super) fn plan(&self) -> MergePlan {
+        let recipe = self.recipe.clone();
+        MergePlan::new(
+            recipe,
+            self.extents(),
+            self.updates.len(),
+            self.resources,
+            self.detail,
+        )
+        .unwrap()
+    }
+
+    pub(super) fn run(&self) -> Result<(Tensors<f64>, MergeReport), MergeError> {
+        self.run_after(History::default())
+    }
+
+    pub(super) fn run_after(
+        &self,
+        history: History<'_>,
+    ) -> Result<(Tensors<f64>, MergeReport), MergeError> {
+        let sources: Vec<Memory<T>> = self.updates.iter().cloned().map(Memory).collect();
+        let pairs = sources.iter().zip(&self.weights);
+        let updates: Vec<Contribution<'_>> = pairs
+            .map(|(source, &weight)| Contribution::new(source, weight))
+            .collect();
+        let base = Memory(self.base.clone());
+        let inputs = Inputs {
+            base: &base,
+            updates: &updates,
+            trusted: self.trusted,
+            history,
+        };
+        let sink = Sink::like(self.base);
+        let report = merge_in::<T>(&self.plan(), &inputs, &Outputs::model(&sink), &GO_ON)?;
+        Ok((sink.into_tensors(), report))
+    }
+
+    /// The merged model.
+    pub(super) fn model(&self) -> Tensors<f64> {
+        self.run().unwrap().0
+    }
 }
 
-/// Merges with ample resources.
-pub(super) fn merged(
-    recipe: &Recipe,
-    base: &Tensors,
-    updates: &[Tensors],
-    weights: &[f64],
-) -> Tensors {
-    run(
-        &plan(recipe, base, updates.len(), AMPLE),
-        base,
-        updates,
-        weights,
-    )
-    .unwrap()
-    .0
-}
+static NEVER: AtomicBool = AtomicBool::new(false);
 
-pub(super) fn bits(tensors: &Tensors) -> Vec<u32> {
+pub(super) const GO_ON: Control<'static> = Control {
+    cancelled: &NEVER,
+    progress: &|_| {},
+};
+
+pub(super) fn bits(tensors: &Tensors<f64>) -> Vec<u64> {
     tensors
         .iter()
         .flatten()
@@ -97,68 +174,218 @@ pub(super) fn bits(tensors: &Tensors) -> Vec<u32> {
         .collect()
 }
 
-/// Every method; `tolerate` as large as so many clients allow.
-pub(super) fn methods(clients: usize) -> Vec<Method> {
-    let ties = |density, scope, elect| Method::Ties {
-        density,
+pub(super) fn zeros<T: Default + Clone>(like: &Tensors<T>) -> Tensors<T> {
+    like.iter()
+        .map(|values| vec![T::default(); values.len()])
+        .collect()
+}
+
+pub(super) fn sparsify(rule: SparsifyRule, scope: Scope, rescale: Rescale) -> Option<Sparsify> {
+    Some(Sparsify {
+        rule,
         scope,
-        elect,
-    };
-    vec![
-        Method::Mean,
-        Method::Median,
-        Method::TrimmedMean {
-            tolerate: (clients - 1) / 2,
-        },
-        Method::TrimmedMean {
-            tolerate: (clients - 1) / 4,
-        },
-        Method::TaskArithmetic { normalize: false },
-        Method::TaskArithmetic { normalize: true },
-        ties(0.3, TrimScope::Tensor, Elect::Mass),
-        ties(0.3, TrimScope::Model, Elect::Count),
-        ties(1.0, TrimScope::Model, Elect::Mass),
-    ]
-}
-
-/// A base, updates and weights whose squares and sums are exact in `f64`.
-#[derive(Debug, Clone)]
-pub(super) struct Case {
-    pub(super) base: Tensors,
-    pub(super) updates: Vec<Tensors>,
-    pub(super) weights: Vec<f64>,
-}
-
-pub(super) fn tensors() -> impl Strategy<Value = Tensors> {
-    let value =
-        prop_oneof![3 => -500_i16..500, 1 => Just(0)].prop_map(|value| f32::from(value) / 16.0);
-    proptest::collection::vec(value, 90)
-        .prop_map(|values| vec![values[..9].to_vec(), vec![], values[9..].to_vec()])
-}
-
-pub(super) fn cases() -> impl Strategy<Value = Case> {
-    let clients = prop_oneof![8 => 1_usize..10, 1 => 64_usize..67];
-    clients.prop_flat_map(|clients| {
-        let updates = proptest::collection::vec(tensors(), clients);
-        let weights = proptest::collection::vec((1_u8..100).prop_map(f64::from), clients);
-        (tensors(), updates, weights).prop_map(|(base, updates, weights)| Case {
-            base,
-            updates,
-            weights,
-        })
+        rescale,
     })
 }
 
-/// Values of all sizes and signs, the same for the same seed.
+pub(super) const TIES: Ties = Ties {
+    elect: Elect::Mass,
+    even: Even::Nothing,
+    divide: Divide::Weights,
+};
+
+/// Every method that so many clients allow, hostile clients as many as possible.
+pub(super) fn methods(clients: usize) -> Vec<Method> {
+    let neighbours = Neighbours::Byzfl;
+    let minority = clients.saturating_sub(1) / 2;
+    let few = clients.saturating_sub(2) / 2;
+    let mut methods = vec![
+        Method::Mean,
+        Method::Median { tolerate: minority },
+        Method::TrimmedMean { tolerate: minority },
+        Method::TrimmedMean {
+            tolerate: minority / 2,
+        },
+        Method::Meamed { tolerate: minority },
+        Method::Phocas { tolerate: minority },
+        Method::SignMajority,
+        Method::TaskArithmetic { normalize: false },
+        Method::TaskArithmetic { normalize: true },
+        Method::Ties(TIES),
+        Method::Ties(Ties {
+            elect: Elect::Count,
+            even: Even::Positive,
+            divide: Divide::Count,
+        }),
+        Method::Sce { density: 1.0 },
+        Method::Sce { density: 0.4 },
+        Method::Ram { epsilon: 1e-5 },
+        Method::Magmax,
+        Method::Consensus {
+            threshold: 0.2,
+            support: 2,
+        },
+        Method::GeometricMedian {
+            nu: 0.1,
+            iterations: 20,
+            start: Start::Mean,
+        },
+        Method::CenteredClipping {
+            radius: 3.0,
+            iterations: 3,
+        },
+        Method::Mda {
+            tolerate: minority.min(3),
+        },
+        Method::Caf { tolerate: minority },
+        Method::Dnc {
+            tolerate: minority,
+            drop: 1.0,
+        },
+        Method::Flame,
+        Method::Monna { tolerate: minority },
+    ];
+    if clients >= 2 {
+        methods.extend([
+            Method::Krum {
+                tolerate: few,
+                neighbours,
+            },
+            Method::MultiKrum {
+                tolerate: few,
+                neighbours,
+                selected: None,
+            },
+            Method::Fltrust,
+        ]);
+    }
+    if clients >= 7 {
+        methods.push(Method::Bulyan {
+            tolerate: (clients - 3) / 4,
+            neighbours,
+        });
+    }
+    methods
+}
+
+/// Recipes that use every stage, each with methods that it can stand before.
+pub(super) fn staged(clients: usize) -> Vec<Recipe> {
+    use crate::{Before, ClipNorm};
+    let minority = clients.saturating_sub(1) / 2;
+    let robust = Recipe::of(Method::TrimmedMean {
+        tolerate: minority / 2,
+    });
+    let ties = Recipe::of(Method::Ties(TIES));
+    let trim = SparsifyRule::Trim { density: 0.3 };
+    let before = |before: Vec<Before>, recipe: &Recipe| Recipe {
+        before,
+        ..recipe.clone()
+    };
+    let dropping = |rule, scope, rescale, recipe: &Recipe| Recipe {
+        sparsify: sparsify(rule, scope, rescale),
+        seed: 7,
+        ..recipe.clone()
+    };
+    let clip = |norm| Before::Clip { norm };
+    let nnm = Before::Nnm { tolerate: minority };
+    vec![
+        before(vec![clip(ClipNorm::Median)], &robust),
+        before(vec![clip(ClipNorm::Fixed(40.0))], &ties),
+        before(vec![Before::Arc { tolerate: minority }, nnm], &robust),
+        before(vec![nnm, clip(ClipNorm::Median)], &Recipe::of(Method::Mean)),
+        Recipe {
+            scope: Scope::Tensor,
+            ..before(vec![nnm], &robust)
+        },
+        Recipe {
+            scope: Scope::Tensor,
+            ..Recipe::of(Method::Mda {
+                tolerate: minority.min(2),
+            })
+        },
+        Recipe {
+            seed: 3,
+            ..before(
+                vec![Before::Bucketing { size: 2 }],
+                &Recipe::of(Method::Median { tolerate: 0 }),
+            )
+        },
+        dropping(trim, Scope::Tensor, Rescale::Nothing, &ties),
+        dropping(trim, Scope::Model, Rescale::Mass, &ties),
+        dropping(trim, Scope::Tensor, Rescale::Nothing, &robust),
+        dropping(
+            SparsifyRule::Dare { density: 0.4 },
+            Scope::Tensor,
+            Rescale::Probability,
+            &ties,
+        ),
+        dropping(
+            SparsifyRule::Dare { density: 0.4 },
+            Scope::Tensor,
+            Rescale::Mass,
+            &Recipe::of(Method::Mean),
+        ),
+        dropping(
+            SparsifyRule::Della {
+                density: 0.5,
+                epsilon: 0.2,
+            },
+            Scope::Tensor,
+            Rescale::Probability,
+            &ties,
+        ),
+        dropping(
+            SparsifyRule::Della {
+                density: 0.5,
+                epsilon: 0.2,
+            },
+            Scope::Tensor,
+            Rescale::Mass,
+            &robust,
+        ),
+        dropping(
+            SparsifyRule::Breadcrumbs {
+                density: 0.5,
+                gamma: 0.1,
+            },
+            Scope::Tensor,
+            Rescale::Nothing,
+            &ties,
+        ),
+        Recipe {
+            before: vec![clip(ClipNorm::Median)],
+            ..dropping(
+                trim,
+                Scope::Tensor,
+                Rescale::Nothing,
+                &Recipe::of(Method::GeometricMedian {
+                    nu: 0.1,
+                    iterations: 5,
+                    start: Start::Zero,
+                }),
+            )
+        },
+    ]
+}
+
+/// Values of many sizes and both signs, the same for the same seed.
 pub(super) fn noise(lengths: &[usize], seed: u32) -> Tensors {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let sign_and_fraction = state & 0x807f_ffff;
-        f32::from_bits(sign_and_fraction | (110 + (state >> 27)) << 23)
+        f32::from_bits(sign_and_fraction | (120 + (state >> 28)) << 23)
     };
     lengths
         .iter()
         .map(|&length| (0..length).map(|_| next()).collect())
+        .collect()
+}
+
+/// The same values in `f64`.
+pub(super) fn widened(tensors: &Tensors) -> Tensors<f64> {
+    tensors
+        .iter()
+        .map(|values| values.iter().map(|value| f64::from(*value)).collect())
         .collect()
 }

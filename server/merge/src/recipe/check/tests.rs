@@ -45,7 +45,8 @@ fn bulyan_and_krum_need_more_than_a_majority() {
     };
     assert_eq!(krum(1, neighbours).check(5), Ok(()));
     assert!(krum(1, neighbours).check(4).is_err());
-    assert_eq!(krum(1, Neighbours::Byzfl).check(4), Ok(()));
+    assert_eq!(krum(1, Neighbours::Byzfl).check(3), Ok(()));
+    assert!(krum(0, Neighbours::Byzfl).check(1).is_err());
 }
 
 #[test]

@@ -2,7 +2,10 @@
 //!
 //! The rank's quantile of the sample is the pivot. How far it may be off is measured, not assumed: the share of values at or above it differs from
 //! run to run, and more so where neighbours resemble each other. The interval reaches as many standard errors to either side as make a
-//! second pass rare. Its ends are keys of the sample, so a key that many values share is an end, and not inside.
+//! second pass rare. Where a key that so many values share fills it, nothing else is inside.
+
+use super::interval::Interval;
+use crate::sparsify::magnitude::Magnitude;
 
 /// How many standard errors an interval reaches to either side: about one of 2000 misses.
 const REACH: f64 = 3.5;
@@ -11,38 +14,19 @@ const MARGIN: f64 = 1.25;
 /// How many consecutive sampled keys are taken as one observation.
 const CLUSTER: usize = 64;
 
-/// The keys strictly between two: `low < key < high`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Interval {
-    pub(super) low: u32,
-    pub(super) high: u32,
-}
-
-impl Interval {
-    pub(super) fn new(low: u32, high: u32) -> Self {
-        Self { low, high }
-    }
-
-    /// How many keys are inside.
-    pub(super) fn width(self) -> u32 {
-        self.high.saturating_sub(self.low.saturating_add(1))
-    }
-}
-
-/// An interval for the magnitude of `rank` among `values`, and how many values to expect inside at most; `end` is above all keys. `spare` is as
-/// long as the sample, which is not empty.
+/// An interval for the magnitude of `rank` among `values`, and how many values to expect inside at most. `spare` is as long as
+/// the sample, which is not empty.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "an estimate; a float's cast saturates"
 )]
-pub(super) fn bracket(
+pub(super) fn bracket<T: Magnitude>(
     sample: &[u32],
     spare: &mut [u32],
     rank: u64,
     values: u64,
-    end: u32,
 ) -> (Interval, u64) {
     spare.copy_from_slice(sample);
     let len = sample.len();
@@ -53,19 +37,14 @@ pub(super) fn bracket(
     let (above, &mut pivot, below) = spare.select_nth_unstable_by(middle, descending);
     let spread = deviation(sample, pivot).max((place * (1.0 - share) + 1.0).sqrt());
     let reach = REACH * spread + 1.0;
-    let high = if place < reach {
-        end
+    let top = if place < reach {
+        T::END - 1
     } else {
-        let nth = ((place - reach) as usize).min(above.len());
-        key_at(above, nth).unwrap_or(pivot)
+        key_at(above, (place - reach) as usize).unwrap_or(pivot)
     };
-    let nth = ((place + reach) as usize).saturating_sub(middle + 1);
-    let low = key_at(below, nth).unwrap_or(0);
-    let interval = Interval::new(low, high);
-    let inside = sample
-        .iter()
-        .filter(|&&key| low < key && key < high)
-        .count();
+    let low = key_at(below, ((place + reach) as usize).saturating_sub(middle + 1));
+    let interval = Interval::between(low, top);
+    let inside = sample.iter().filter(|&&key| interval.contains(key)).count();
     let expected = inside as f64 / len as f64 * values as f64 * MARGIN + 1024.0;
     (interval, expected as u64)
 }

@@ -84,36 +84,52 @@ fn check<T: Magnitude>(name: &str, search: &mut Search<T>, values: &[T]) {
     }
 }
 
+type Make = fn(usize, u32) -> f32;
+
+/// Data made to be hard, each as a function of an index and any bits.
+fn cases() -> [(&'static str, Make); 11] {
+    [
+        ("all equal", |_, _| -1.5),
+        ("all zero", |index, _| [0.0, -0.0][index % 2]),
+        ("two values", |index, _| [1.0, -2.0][index % 2]),
+        ("mostly zero", |_, word| {
+            let is_zero = word % 10 > 0;
+            if is_zero { 0.0 } else { one_to_two(word) }
+        }),
+        ("denormals", |_, word| f32::from_bits(word & 0x807f_ffff)),
+        ("any bits, NaN too", |_, word| f32::from_bits(word)),
+        ("half infinite", |index, word| {
+            [f32::INFINITY, f32::from_bits(word >> 3)][index % 2]
+        }),
+        ("half absent", |index, word| {
+            [ABSENT, one_to_two(word)][index % 2]
+        }),
+        ("ascending", |index, _| {
+            f32::from_bits(u32::try_from(index).expect("small") * 30_000)
+        }),
+        ("one outlier", |index, _| [1e-30, 9.0][index / 69_999 % 2]),
+        ("a loud head", |index, word| {
+            let is_head = index < 10_000;
+            if is_head { 1e6 } else { one_to_two(word) }
+        }),
+    ]
+}
+
+fn one_to_two(word: u32) -> f32 {
+    f32::from_bits(0x3f80_0000 | word >> 9)
+}
+
 #[test]
 fn thresholds_are_those_of_a_full_sort_whatever_the_data_and_the_sample() {
     let len = 70_001;
-    let words = words(1, len);
-    let of = |make: &dyn Fn(usize, u32) -> f32| -> Vec<f32> {
-        words
-            .iter()
-            .enumerate()
-            .map(|(index, &word)| make(index, word))
-            .collect()
-    };
-    let mut sorted = bell(2, len);
-    sorted.sort_unstable_by(f32::total_cmp);
-    let cases: [(&str, Vec<f32>); 13] = [
-        ("bell", bell(3, len)),
-        ("all equal", of(&|_, _| -1.5)),
-        ("all zero", of(&|index, _| [0.0, -0.0][index % 2])),
-        ("two values", of(&|_, word| [1.0, -2.0][(word & 1) as usize])),
-        ("mostly zero", of(&|_, word| if word % 10 == 0 { 0.1 + f32::from_bits(word >> 10) } else { 0.0 })),
-        ("denormals", of(&|_, word| f32::from_bits(word & 0x807f_ffff))),
-        ("any bits, NaN and infinity too", of(&|_, word| f32::from_bits(word))),
-        ("half infinite", of(&|_, word| if word & 1 == 0 { f32::INFINITY } else { f32::from_bits(word >> 3) })),
-        ("half absent", of(&|_, word| if word & 1 == 0 { ABSENT } else { 1.0 + f32::from_bits(word >> 3) })),
-        ("ascending", sorted),
-        ("ascending bits", of(&|index, _| f32::from_bits(u32::try_from(index).expect("small") * 30_000))),
-        ("one outlier", of(&|index, _| if index == 69_999 { 9.0 } else { 1e-30 })),
-        ("a loud head", of(&|index, word| if index < 10_000 { 1e6 } else { f32::from_bits(word >> 8) })),
-    ];
+    let mut bell = bell(2, len);
     let mut search = Search::new();
-    for (name, values) in cases {
+    check("bell", &mut search, &bell);
+    bell.sort_unstable_by(f32::total_cmp);
+    check("bell in order", &mut search, &bell);
+    for (name, make) in cases() {
+        let words = (0..).zip(words(1, len));
+        let values: Vec<f32> = words.map(|(index, word)| make(index, word)).collect();
         check(name, &mut search, &values);
         let narrow: Vec<bf16> = values.iter().copied().map(bf16::from_f32).collect();
         check(name, &mut Search::new(), &narrow);
@@ -147,17 +163,52 @@ fn scopes_whose_brackets_overflow_the_room_are_counted_in_bins() {
     let mut search = Search::new();
     for values in [any, steps, bell(7, len)] {
         for kept in [
-            Kept { first: 1, last: 300_000 },
-            Kept { first: 15_001, last: 900_000 },
+            Kept {
+                first: 1,
+                last: 300_000,
+            },
+            Kept {
+                first: 15_001,
+                last: 900_000,
+            },
         ] {
             let expected = expected(&values, kept);
-            for sample in [&[][..], &[0.0; 64], &[f32::MAX; 64], &values[..64], &[-0.0, f32::MAX]] {
+            for sample in [
+                &[][..],
+                &[0.0; 64],
+                &[f32::MAX; 64],
+                &values[..64],
+                &[-0.0, f32::MAX],
+            ] {
                 let (bounds, passes) = found(&mut search, &values, kept, sample, 65_536);
                 assert_eq!(bounds, expected);
                 assert!(passes <= 3);
             }
         }
     }
+}
+
+#[test]
+fn a_sample_that_promises_too_few_values_inside_costs_passes_and_no_truth() {
+    let values = bell(8, 1_500_000);
+    let kept = Kept {
+        first: 1,
+        last: 750_000,
+    };
+    // Half of the sample is too large, half too small, and the few in between span all values.
+    let sample: Vec<f32> = words(9, MOST_SAMPLED)
+        .iter()
+        .zip(&values)
+        .map(|(&word, &value)| match f64::from(word) / 4_294_967_296.0 {
+            share if share < 0.496 => f32::MAX,
+            share if share < 0.504 => value,
+            _ => 0.0,
+        })
+        .collect();
+    let mut search = Search::new();
+    let (bounds, passes) = found(&mut search, &values, kept, &sample, 65_536);
+    assert_eq!(bounds, expected(&values, kept));
+    assert_eq!(passes, 3);
 }
 
 #[test]
@@ -171,7 +222,7 @@ fn a_fair_sample_makes_one_pass_suffice() {
                 last: len as u64 / share,
             };
             search.begin(len as u64, kept);
-            for run in runs(len as u64) {
+            for run in sample_runs(len as u64) {
                 search.sample(&values[index(run.start)..index(run.end)]);
             }
             assert!(search.next_pass());
@@ -186,7 +237,7 @@ fn runs_of_a_sample_are_disjoint_ascend_and_fit_the_scope_and_the_room() {
     for values in [0, 1, 4096, 4097, 100_000, 1 << 27, 1 << 40, u64::MAX] {
         let mut end = 0;
         let mut sampled = 0;
-        for run in runs(values) {
+        for run in sample_runs(values) {
             assert!(end <= run.start && run.end <= values);
             sampled += run.end - run.start;
             end = run.end;
@@ -194,4 +245,8 @@ fn runs_of_a_sample_are_disjoint_ascend_and_fit_the_scope_and_the_room() {
         assert!(sampled <= MOST_SAMPLED as u64);
         assert!(sampled == 0 || end > values / 10 * 9);
     }
+}
+
+fn index(place: u64) -> usize {
+    usize::try_from(place).expect("a place in a slice")
 }
