@@ -6,6 +6,7 @@
 //! Sources and sinks are called from many threads at once, in no promised order, each block of a sink exactly once.
 
 use std::error::Error;
+use std::ops::Range;
 
 use half::{bf16, f16};
 
@@ -63,6 +64,19 @@ impl Values<'_> {
             Self::F16(values) => values.len(),
             Self::Bf16(values) => values.len(),
             Self::F64(values) => values.len(),
+        }
+    }
+
+    /// Those of a range; of none, where there are none.
+    pub(crate) fn part(self, range: Range<usize>) -> Self {
+        if self.len() == 0 {
+            return self;
+        }
+        match self {
+            Self::F32(values) => Self::F32(&values[range]),
+            Self::F16(values) => Self::F16(&values[range]),
+            Self::Bf16(values) => Self::Bf16(&values[range]),
+            Self::F64(values) => Self::F64(&values[range]),
         }
     }
 

@@ -20,7 +20,11 @@ mod ties;
 mod tiles;
 mod trimmed_mean;
 
-use crate::kernel::{Element, Ranks, Rows, Sorter};
+use self::consensus::Consensus;
+use self::magmax::Magmax;
+use self::ram::Ram;
+use self::sign_majority::SignMajority;
+use crate::kernel::{Element, Ranks, Rows, Sorter, first_non_finite};
 use crate::recipe::{Method, Ties};
 
 /// A coordinate-wise rule with its weights worked out.
@@ -58,11 +62,20 @@ pub(crate) enum Rule {
         threshold: f64,
         support: usize,
     },
-    /// Keeps coordinates whose variance has at least `threshold` as the bits of its `f32`.
+    /// Keeps the coordinates whose variance, as an `f32`, has bits of at least `threshold`; none are kept where there is none.
     Sce {
         weights: Vec<f64>,
-        threshold: u32,
+        threshold: Option<u32>,
     },
+}
+
+/// What a rule came to know of its values, without looking for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Finite {
+    /// All are numbers.
+    All,
+    /// Some may be infinite, no number, or absent.
+    Unknown,
 }
 
 /// Memory in which a rule works; one for each thread.
@@ -74,8 +87,8 @@ pub(crate) struct Workspace<T: Element> {
 impl Rule {
     /// The rule of a method for rows of these weights: the clients', or what the stages before made of them.
     ///
-    /// A method of the space of inner products has found its weights there, except for Bulyan, which has found its rows. SCE's
-    /// weights are those of one tensor, and its threshold, here such that all is kept, is set by who has counted variances.
+    /// A method of the space of inner products has found its weights there, except for Bulyan, which has found its rows. SCE
+    /// takes its weights for energies, which only [`Rule::sce`] knows, and keeps all coordinates.
     pub(crate) fn of(method: Method, weights: &[f64], rows: usize) -> Self {
         let weights = || weights.iter().copied().take(rows).collect::<Vec<_>>();
         match method {
@@ -91,10 +104,7 @@ impl Rule {
                 weights: weights(),
                 ties,
             },
-            Method::Sce { .. } => Self::Sce {
-                weights: weights(),
-                threshold: 0,
-            },
+            Method::Sce { .. } => Self::sce(&weights(), Some(0)),
             Method::Ram { epsilon } => Self::Ram { epsilon },
             Method::Magmax => Self::Magmax,
             Method::Consensus { threshold, support } => Self::Consensus { threshold, support },
@@ -114,67 +124,87 @@ impl Rule {
         }
     }
 
-    /// Merges one block.
+    /// SCE for one tensor: the clients' `‖x‖²` over the kept coordinates, and the bits of the least variance that is kept; none: nothing is.
+    pub(crate) fn sce(energies: &[f64], threshold: Option<u32>) -> Self {
+        sce::rule(energies, threshold)
+    }
+
+    /// Merges one block, and tells what it could not help seeing of its values.
     pub(crate) fn combine<T: Element>(
         &self,
         rows: Rows<'_, T>,
         workspace: &mut Workspace<T>,
         out: &mut [f64],
-    ) {
+    ) -> Finite {
         debug_assert_eq!(rows.len(), out.len(), "one result for each coordinate");
         if rows.count() == 0 {
             out.fill(0.0);
-            return;
+            return Finite::All;
         }
-        match self {
-            Self::WeightedSum { weights, divisor } => tiles::run(
-                &mean::WeightedSum {
-                    weights,
-                    divisor: *divisor,
-                },
-                rows,
-                out,
-            ),
+        let all_are = match *self {
+            Self::WeightedSum {
+                ref weights,
+                divisor,
+            } => {
+                tiles::run(&mean::WeightedSum { weights, divisor }, rows, out);
+                // What is no number in a row that weighs something is none in the sum.
+                weights.iter().all(|weight| *weight != 0.0) && first_non_finite(out).is_none()
+            }
             Self::Median { tolerate } => {
-                median::combine(rows, *tolerate, workspace.sorter(self, rows), out)
+                median::combine(rows, tolerate, workspace.sorter(self, rows), out)
             }
             Self::TrimmedMean { tolerate } => {
-                trimmed_mean::combine(rows, *tolerate, workspace.sorter(self, rows), out)
+                trimmed_mean::combine(rows, tolerate, workspace.sorter(self, rows), out)
             }
+            Self::NearestMedian { .. }
+            | Self::Phocas { .. }
+            | Self::SignMajority
+            | Self::Ties { .. }
+            | Self::Ram { .. }
+            | Self::Magmax
+            | Self::Consensus { .. }
+            | Self::Sce { .. } => {
+                self.combine_blindly(rows, workspace, out);
+                false
+            }
+        };
+        if all_are {
+            Finite::All
+        } else {
+            Finite::Unknown
+        }
+    }
+
+    /// Merges one block by a rule that does not come to know whether all values are numbers.
+    fn combine_blindly<T: Element>(
+        &self,
+        rows: Rows<'_, T>,
+        workspace: &mut Workspace<T>,
+        out: &mut [f64],
+    ) {
+        match *self {
             Self::NearestMedian { tolerate, sides } => {
-                let sorter = workspace.sorter(self, rows);
-                nearest_median::combine(rows, *tolerate, *sides, sorter, out);
+                nearest_median::combine(rows, tolerate, sides, workspace.sorter(self, rows), out);
             }
             Self::Phocas { tolerate } => {
-                phocas::combine(rows, *tolerate, workspace.sorter(self, rows), out)
+                phocas::combine(rows, tolerate, workspace.sorter(self, rows), out);
             }
-            Self::SignMajority => tiles::run(&sign_majority::SignMajority, rows, out),
-            Self::Ties { weights, ties } => tiles::run(
-                &ties::Ties {
-                    weights,
-                    ties: *ties,
-                },
-                rows,
-                out,
-            ),
-            Self::Ram { epsilon } => tiles::run(&ram::Ram { epsilon: *epsilon }, rows, out),
-            Self::Magmax => tiles::run(&magmax::Magmax, rows, out),
-            Self::Consensus { threshold, support } => tiles::run(
-                &consensus::Consensus {
-                    threshold: *threshold,
-                    support: *support,
-                },
-                rows,
-                out,
-            ),
-            Self::Sce { weights, threshold } => tiles::run(
-                &sce::Sce {
-                    weights,
-                    threshold: *threshold,
-                },
-                rows,
-                out,
-            ),
+            Self::SignMajority => tiles::run(&SignMajority, rows, out),
+            Self::Ties { ref weights, ties } => {
+                tiles::run(&ties::Ties { weights, ties }, rows, out);
+            }
+            Self::Ram { epsilon } => tiles::run(&Ram { epsilon }, rows, out),
+            Self::Magmax => tiles::run(&Magmax, rows, out),
+            Self::Consensus { threshold, support } => {
+                tiles::run(&Consensus { threshold, support }, rows, out);
+            }
+            Self::Sce {
+                ref weights,
+                threshold,
+            } => {
+                tiles::run(&sce::Sce { weights, threshold }, rows, out);
+            }
+            Self::WeightedSum { .. } | Self::Median { .. } | Self::TrimmedMean { .. } => {}
         }
     }
 
@@ -212,9 +242,16 @@ impl Rule {
 }
 
 impl<T: Element> Workspace<T> {
+    /// The sorter, which is made anew only for another number of rows.
     fn sorter(&mut self, rule: &Rule, rows: Rows<'_, T>) -> &mut Sorter<T> {
         let clients = rows.count();
-        self.sorter
-            .get_or_insert_with(|| Sorter::new(clients, rule.ranks(clients).unwrap_or(Ranks::All)))
+        let fitting = self
+            .sorter
+            .take()
+            .filter(|sorter| sorter.clients() == clients);
+        self.sorter.insert(
+            fitting
+                .unwrap_or_else(|| Sorter::new(clients, rule.ranks(clients).unwrap_or(Ranks::All))),
+        )
     }
 }

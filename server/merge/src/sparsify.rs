@@ -73,11 +73,11 @@ impl Sparsifier {
         self.sparsify.rescale == Rescale::Mass
     }
 
-    /// Drops what the rule drops, and divides what it keeps by the probability of that where the recipe says so. `bounds` are those of the
+    /// Copies a run of values and drops what the rule drops, and divides what it keeps by the probability of that where the recipe says so. `bounds` are those of the
     /// scope, where [`Self::kept`] asks for them; `ranker` has the length of the tensor's rows, where they are ranked.
     pub(crate) fn apply<T: Magnitude>(
         &self,
-        values: &mut [T],
+        (values, out): (&[T], &mut [T]),
         at: Place,
         fill: T,
         bounds: Bounds,
@@ -86,24 +86,26 @@ impl Sparsifier {
         let rescale = self.sparsify.rescale;
         match self.sparsify.rule {
             SparsifyRule::Trim { .. } | SparsifyRule::Breadcrumbs { .. } => {
-                bounds.apply(values, fill);
+                bounds.filter(values, out, fill);
             }
             SparsifyRule::Dare { density } => {
+                out.copy_from_slice(values);
                 let dare = dare::Dare {
                     density,
                     rescale,
                     seed: self.seed,
                 };
-                dare.apply(values, at, fill);
+                dare.apply(out, at, fill);
             }
             SparsifyRule::Della { density, epsilon } => {
+                out.copy_from_slice(values);
                 let della = della::Della {
                     density,
                     epsilon,
                     rescale,
                     seed: self.seed,
                 };
-                della.apply(values, at, fill, ranker);
+                della.apply(out, at, fill, ranker);
             }
         }
     }

@@ -38,10 +38,7 @@ pub(crate) fn eyes(plan: &MergePlan) -> usize {
 /// A lane of the pass that combines, but for its rows and its rule.
 pub(crate) fn combine_lane(plan: &MergePlan) -> Option<usize> {
     let parts = DEPTH * (plan.clients() + 1) * size_of::<f64>();
-    let moments = plan
-        .recipe()
-        .optimizer
-        .map_or(0, |_| Moments::bytes(plan.block_len()));
+    let moments = plan.recipe().optimizer.map_or(0, |_| Moments::bytes());
     Dropper::<f32>::bytes(plan)?
         .checked_add(parts + moments)?
         .checked_add(LANE_BYTES)

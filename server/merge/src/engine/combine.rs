@@ -7,7 +7,7 @@ mod job;
 
 use half::bf16;
 
-use self::job::{Job, check_native, native_halves, read_wanted};
+use self::job::{Job, native_halves, read_wanted};
 use super::correlate::{Eyes, Seen, SeenRun};
 use super::drop::Dropper;
 use super::load;
@@ -17,9 +17,11 @@ use super::rows::arrange;
 use super::schedule::Schedule;
 use super::vary::Varied;
 use super::{MergeError, Run};
+use crate::block::Values;
 use crate::coefficients::Decision;
+use crate::kernel::dispatch::vectorized;
 use crate::kernel::{Element, Rows, dot, sum_of_squares};
-use crate::method::Workspace;
+use crate::method::{Finite, Workspace};
 use crate::plan::{Block, Pass, REDUCTION_UNIT};
 use crate::sparsify::Magnitude;
 
@@ -112,7 +114,7 @@ struct Lane<T: Magnitude> {
     rows: Vec<T>,
     kept: Vec<T>,
     made: Vec<T>,
-    base: Vec<f64>,
+    out: Vec<f64>,
     merged: Vec<f64>,
     workspace: Workspace<T>,
     halves: Workspace<bf16>,
@@ -131,11 +133,11 @@ impl<T: Magnitude> Lane<T> {
         let kept = if job.drops() { run.plan.clients() } else { 0 };
         Self {
             raw: vec![0.0; (run.rows() + 1) * stride],
-            rows: vec![T::default(); run.rows() * stride],
-            kept: vec![T::default(); kept * stride],
-            made: vec![T::default(); made * stride],
-            base: vec![0.0; stride],
-            merged: vec![0.0; stride],
+            rows: vec![T::default(); run.rows() * REDUCTION_UNIT],
+            kept: vec![T::default(); kept * REDUCTION_UNIT],
+            made: vec![T::default(); made * REDUCTION_UNIT],
+            out: vec![0.0; REDUCTION_UNIT],
+            merged: vec![0.0; REDUCTION_UNIT],
             workspace: arrangement.rule.workspace(rows),
             halves: arrangement.rule.workspace(rows),
             dropper: Dropper::new(run.plan),
@@ -156,80 +158,135 @@ impl<T: Magnitude> Lane<T> {
                 .as_ref()
                 .map(|eyes| eyes.begin(job.run, block.tensor)),
         };
-        for piece in block.pieces(self.stride) {
-            self.merge_piece(job, piece, &mut part)?;
-        }
-        Ok(part)
+        let mut raw = std::mem::take(&mut self.raw);
+        let mut pieces = block.pieces(self.stride);
+        let merged = pieces.try_for_each(|piece| self.merge_piece(job, piece, &mut raw, &mut part));
+        self.raw = raw;
+        merged.map(|()| part)
     }
 
+    /// Reads a block of all that is wanted, and merges it unit by unit.
     fn merge_piece(
         &mut self,
         job: &Job<'_>,
         block: Block,
+        raw: &mut [f32],
         part: &mut Part,
     ) -> Result<(), MergeError> {
-        let (run, stride) = (job.run, self.stride);
+        let run = job.run;
         let arrangement = job.arrangement(block.tensor);
-        let (base, raw) = self.raw.split_at_mut(stride);
-        run.read(run.inputs.base, "the base", block, base)?
-            .convert(&mut self.base[..block.len]);
-        let merged = &mut self.merged[..block.len];
+        let (base, raw) = raw.split_at_mut(self.stride);
+        let base = run.read(run.inputs.base, "the base", block, base)?;
         let is_wanted = |row: usize| job.is_full || arrangement.wanted[row];
-        let values = read_wanted(run, block, raw, stride, is_wanted)?;
-        if let Some(rows) = native_halves(arrangement, &values).filter(|_| job.is_native()) {
-            let rows = Rows::new(&rows, block.len);
-            if job.checks {
-                check_native(run, block, arrangement, rows)?;
-            }
-            arrangement.rule.combine(rows, &mut self.halves, merged);
-            return self.step(job, block, part);
+        let values = read_wanted(run, block, raw, self.stride, is_wanted)?;
+        for unit in block.pieces(REDUCTION_UNIT) {
+            let start = unit.offset - block.offset;
+            let range = start..start + unit.len;
+            let rows: Vec<Values<'_>> = values
+                .iter()
+                .map(|values| values.part(range.clone()))
+                .collect();
+            self.merge_unit(job, unit, &rows, part)?;
+            base.part(range).convert(&mut self.out[..unit.len]);
+            self.step(job, unit, part)?;
         }
-        let clients = load::line_up(&values, &job.sparse, job.absent, &mut self.rows, stride);
-        if job.checks {
-            for (client, row) in clients.iter().enumerate().take(run.plan.clients()) {
-                run.check_row(client, block, row)?;
-            }
-        }
-        if let (Some(eyes), Some(seen)) = (&mut self.eyes, &mut part.seen) {
-            eyes.look(run, block, Rows::new(&clients, block.len), seen)?;
-        }
-        let kept = job.drop_values(&mut self.dropper, block, &clients, &mut self.kept)?;
-        let rows = arrange(
-            &arrangement.origins,
-            &kept,
-            &mut self.made,
-            stride,
-            block.len,
-        );
-        let rule = job.rule(arrangement, block.tensor);
-        rule.combine(Rows::new(&rows, block.len), &mut self.workspace, merged);
-        if job.is_full {
-            measure_against(&clients, merged, part);
-        }
-        self.step(job, block, part)
+        Ok(())
     }
 
-    /// From the merged task vector to the new model.
-    fn step(&mut self, job: &Job<'_>, block: Block, part: &mut Part) -> Result<(), MergeError> {
-        let (out, merged) = (&mut self.base[..block.len], &mut self.merged[..block.len]);
+    /// From the rows of one unit to its merged task vector.
+    fn merge_unit(
+        &mut self,
+        job: &Job<'_>,
+        unit: Block,
+        values: &[Values<'_>],
+        part: &mut Part,
+    ) -> Result<(), MergeError> {
+        let run = job.run;
+        let arrangement = job.arrangement(unit.tensor);
+        let merged = &mut self.merged[..unit.len];
+        let seen = match native_halves(arrangement, values).filter(|_| job.is_native()) {
+            Some(rows) => {
+                arrangement
+                    .rule
+                    .combine(Rows::new(&rows, unit.len), &mut self.halves, merged)
+            }
+            None => {
+                let clients = load::line_up(
+                    values,
+                    &job.sparse,
+                    job.absent,
+                    &mut self.rows,
+                    REDUCTION_UNIT,
+                );
+                if let (Some(eyes), Some(seen)) = (&mut self.eyes, &mut part.seen) {
+                    eyes.look(run, unit, Rows::new(&clients, unit.len), seen)?;
+                }
+                let kept = job.drop_values(&mut self.dropper, unit, &clients, &mut self.kept)?;
+                let rows = arrange(
+                    &arrangement.origins,
+                    &kept,
+                    &mut self.made,
+                    REDUCTION_UNIT,
+                    unit.len,
+                );
+                let rule = job.rule(arrangement, unit.tensor);
+                let seen = rule.combine(Rows::new(&rows, unit.len), &mut self.workspace, merged);
+                if job.is_full {
+                    measure_against(&clients, merged, part);
+                }
+                seen
+            }
+        };
+        if job.checks && (job.is_full || seen == Finite::Unknown) {
+            job.check_values(unit, values)?;
+        }
+        Ok(())
+    }
+
+    /// From the merged task vector of one unit to the new model.
+    fn step(&mut self, job: &Job<'_>, unit: Block, part: &mut Part) -> Result<(), MergeError> {
+        let (out, merged) = (&mut self.out[..unit.len], &mut self.merged[..unit.len]);
         let lambda = job.run.plan.recipe().lambda;
-        for step in &mut *merged {
-            *step *= lambda;
-        }
         if let Some(moments) = &mut self.moments {
-            moments.step(job.run, block, merged)?;
-        }
-        for unit in merged.chunks(REDUCTION_UNIT) {
-            part.squares += sum_of_squares(unit);
-        }
-        for (value, step) in out.iter_mut().zip(&*merged) {
-            *value += step;
-            part.non_finite += u64::from(!f32::nearest(*value).is_finite());
+            scale(merged, lambda);
+            moments.step(job.run, unit, merged)?;
+            take_step(out, merged, 1.0, part);
+        } else {
+            take_step(out, merged, lambda, part);
         }
         job.run
-            .write(job.run.outputs.model, "the merged model", block, out)
+            .write(job.run.outputs.model, "the merged model", unit, out)
     }
 }
+
+fn scale(values: &mut [f64], factor: f64) {
+    for value in values {
+        *value *= factor;
+    }
+}
+
+/// Adds `factor` times the step to the base, and counts what the model is told about it.
+fn take_step(base: &mut [f64], step: &mut [f64], factor: f64, part: &mut Part) {
+    let non_finite = vectorized(
+        #[inline(always)]
+        || {
+            let mut beyond = 0_u64;
+            for (value, step) in base.iter_mut().zip(step.iter_mut()) {
+                *step *= factor;
+                *value += *step;
+                // NaN is within nothing.
+                let is_within = value.abs() < BEYOND;
+                beyond = beyond.wrapping_add(u64::from(!is_within));
+            }
+            beyond
+        },
+    );
+    part.non_finite += non_finite;
+    part.squares += sum_of_squares(step);
+}
+
+/// The least magnitude that `f32` rounds to infinity: its largest number and half a step.
+const BEYOND: f64 = 3.402_823_567_797_336_6e38;
 
 /// Adds the products of all rows with the merged task vector, and its square.
 fn measure_against<T: Element>(rows: &[&[T]], merged: &[f64], part: &mut Part) {

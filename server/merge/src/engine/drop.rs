@@ -4,7 +4,6 @@
 
 use super::load::zero_absent;
 use super::{MergeError, Run};
-use crate::kernel::Element;
 use crate::plan::{Block, MergePlan};
 use crate::recipe::{Recipe, Sparsify};
 use crate::sparsify::{self, Bounds, Magnitude, Place, Ranker, Sparsifier};
@@ -15,11 +14,12 @@ pub(super) struct Dropper<T> {
     ranker: Ranker,
     raw: Vec<f32>,
     wide: Vec<T>,
+    kept: Vec<T>,
 }
 
 /// What is dropped of a client's values in one tensor.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Drop<T> {
+pub(super) struct Drops<T> {
     pub(super) client: usize,
     pub(super) sparsifier: Sparsifier,
     pub(super) bounds: Bounds,
@@ -50,13 +50,14 @@ impl<T: Magnitude> Dropper<T> {
             ranker: Ranker::new(row),
             raw: vec![0.0; wide],
             wide: vec![T::default(); wide],
+            kept: vec![T::default(); wide],
         }
     }
 
     /// What it takes, in bytes.
     pub(super) fn bytes(plan: &MergePlan) -> Option<usize> {
         let row = plan.longest_ranked_row();
-        let wide = wide_len(row, plan.block_len()) * (size_of::<f32>() + size_of::<T>());
+        let wide = wide_len(row, plan.block_len()) * (size_of::<f32>() + 2 * size_of::<T>());
         Ranker::bytes(row)?.checked_add(wide)
     }
 
@@ -64,7 +65,7 @@ impl<T: Magnitude> Dropper<T> {
     pub(super) fn apply(
         &mut self,
         run: Run<'_>,
-        drop: &Drop<T>,
+        drop: &Drops<T>,
         block: Block,
         row: &[T],
         out: &mut [T],
@@ -72,8 +73,10 @@ impl<T: Magnitude> Dropper<T> {
         if drop.sparsifier.ranks_rows() {
             self.apply_to_rows(run, drop, block, out)?;
         } else {
-            out.copy_from_slice(row);
-            self.apply_to(run, drop, block, out);
+            let place = place(run, drop, block);
+            let Drops { fill, bounds, .. } = *drop;
+            drop.sparsifier
+                .apply((row, out), place, fill, bounds, &mut self.ranker);
         }
         if drop.factor != 1.0 {
             sparsify::scale(out, drop.factor);
@@ -84,7 +87,7 @@ impl<T: Magnitude> Dropper<T> {
     fn apply_to_rows(
         &mut self,
         run: Run<'_>,
-        drop: &Drop<T>,
+        drop: &Drops<T>,
         block: Block,
         out: &mut [T],
     ) -> Result<(), MergeError> {
@@ -101,30 +104,26 @@ impl<T: Magnitude> Dropper<T> {
             len: end - start,
         };
         let values = run.read_update(drop.client, whole, &mut self.raw)?;
-        values.convert(&mut self.wide[..whole.len]);
-        let mut wide = std::mem::take(&mut self.wide);
-        zero_absent_unless_marked(run, drop, &mut wide[..whole.len]);
-        self.apply_to(run, drop, whole, &mut wide[..whole.len]);
-        out.copy_from_slice(&wide[block.offset - start..][..block.len]);
-        self.wide = wide;
-        Ok(())
-    }
-
-    fn apply_to(&mut self, run: Run<'_>, drop: &Drop<T>, block: Block, values: &mut [T]) {
-        let place = Place {
-            client: drop.client as u64,
-            tensor: key(&run.plan.tensors()[block.tensor].name),
-            offset: block.offset as u64,
-        };
+        let (wide, kept) = (&mut self.wide[..whole.len], &mut self.kept[..whole.len]);
+        values.convert(wide);
+        if run.inputs.updates[drop.client].source.is_sparse() && !drop.fill.is_absent() {
+            zero_absent(wide);
+        }
+        let place = place(run, drop, whole);
+        let Drops { fill, bounds, .. } = *drop;
         drop.sparsifier
-            .apply(values, place, drop.fill, drop.bounds, &mut self.ranker);
+            .apply((wide, kept), place, fill, bounds, &mut self.ranker);
+        out.copy_from_slice(&kept[block.offset - start..][..block.len]);
+        Ok(())
     }
 }
 
-/// Counts what was not sent as no change, where the rule does not leave it out.
-fn zero_absent_unless_marked<T: Element>(run: Run<'_>, drop: &Drop<T>, values: &mut [T]) {
-    if run.inputs.updates[drop.client].source.is_sparse() && !drop.fill.is_absent() {
-        zero_absent(values);
+/// Where a block is, for the generator of chance.
+fn place<T>(run: Run<'_>, drop: &Drops<T>, block: Block) -> Place {
+    Place {
+        client: drop.client as u64,
+        tensor: key(&run.plan.tensors()[block.tensor].name),
+        offset: block.offset as u64,
     }
 }
 

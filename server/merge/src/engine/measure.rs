@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::drop::{Drop, Dropper, sparsifiers};
+use super::drop::{Dropper, Drops, sparsifiers};
 use super::load::{Absent, line_up};
 use super::schedule::Schedule;
 use super::{MergeError, Run};
@@ -271,7 +271,7 @@ impl<T: Magnitude> Lane<T> {
         bounds: Bounds,
     ) -> Result<Vec<f64>, MergeError> {
         let mut masses = vec![[0.0; 2]; job.end - job.first];
-        let drop = Drop {
+        let drop = Drops {
             client: job.client,
             sparsifier,
             bounds,

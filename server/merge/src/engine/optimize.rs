@@ -2,7 +2,7 @@
 
 use super::{MergeError, Run};
 use crate::optimizer;
-use crate::plan::Block;
+use crate::plan::{Block, REDUCTION_UNIT};
 use crate::recipe::Optimizer;
 
 /// One thread's room for moments.
@@ -19,7 +19,7 @@ pub(super) struct Moments {
 impl Moments {
     /// Room for blocks of this length, where the recipe has an optimizer.
     pub(super) fn new(run: Run<'_>) -> Option<Self> {
-        let len = run.plan.block_len();
+        let len = REDUCTION_UNIT;
         run.plan.recipe().optimizer.map(|optimizer| Self {
             optimizer,
             step: run.optimizer_steps(),
@@ -30,8 +30,8 @@ impl Moments {
     }
 
     /// What they take, in bytes.
-    pub(super) fn bytes(block_len: usize) -> usize {
-        block_len * (size_of::<f32>() + 2 * size_of::<f64>())
+    pub(super) fn bytes() -> usize {
+        REDUCTION_UNIT * (size_of::<f32>() + 2 * size_of::<f64>())
     }
 
     /// Makes a step of a block of the merged task vector, and stores the moments after it.

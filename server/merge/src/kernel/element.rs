@@ -33,14 +33,20 @@ pub(crate) trait Element:
     /// The largest key: that of an absent coordinate, which so sorts above all values.
     const ABSENT_KEY: Self::Key;
 
+    /// The keys of the smallest number and of the largest; outside are infinities and what is no number.
+    const NUMBER_KEYS: [Self::Key; 2];
+
     /// The same number, exactly.
     fn widen(self) -> f64;
 
     /// The nearest number, ties to even.
     fn nearest(value: f64) -> Self;
 
-    /// `|x|`
-    fn magnitude_of(self) -> Self;
+    /// The key of `|x|`: at least 0, and that of what is no number is above all others.
+    fn size_key(self) -> Self::Key;
+
+    /// Whether products of numbers up to this size keep their digits in this type.
+    fn can_multiply(largest: f64) -> bool;
 
     /// Whether the coordinate was not sent.
     fn is_absent(self) -> bool;
@@ -104,6 +110,7 @@ impl Element for f32 {
     type Key = i32;
 
     const ABSENT_KEY: i32 = i32::MAX;
+    const NUMBER_KEYS: [i32; 2] = [-0x7f80_0000, 0x7f7f_ffff];
 
     fn multiply_tile(left: &[Self], right: &[Self]) -> TileProducts<Self> {
         pulp::Arch::new().dispatch(MultiplyTile { left, right })
@@ -143,8 +150,12 @@ impl Element for f32 {
     }
 
     #[inline(always)]
-    fn magnitude_of(self) -> Self {
-        self.abs()
+    fn size_key(self) -> i32 {
+        (self.to_bits() & 0x7fff_ffff).cast_signed()
+    }
+
+    fn can_multiply(largest: f64) -> bool {
+        largest == 0.0 || (1e-15..1e15).contains(&largest) || !largest.is_finite()
     }
 
     #[inline(always)]
@@ -168,6 +179,7 @@ impl Element for f64 {
     type Key = i64;
 
     const ABSENT_KEY: i64 = i64::MAX;
+    const NUMBER_KEYS: [i64; 2] = [-0x7ff0_0000_0000_0000, 0x7fef_ffff_ffff_ffff];
 
     fn as_rows<'a>(values: &Values<'a>) -> Option<&'a [Self]> {
         if let Values::F64(values) = values {
@@ -188,8 +200,12 @@ impl Element for f64 {
     }
 
     #[inline(always)]
-    fn magnitude_of(self) -> Self {
-        self.abs()
+    fn size_key(self) -> i64 {
+        (self.to_bits() & 0x7fff_ffff_ffff_ffff).cast_signed()
+    }
+
+    fn can_multiply(_largest: f64) -> bool {
+        true
     }
 
     #[inline(always)]
@@ -213,6 +229,7 @@ impl Element for bf16 {
     type Key = i16;
 
     const ABSENT_KEY: i16 = i16::MAX;
+    const NUMBER_KEYS: [i16; 2] = [-0x7f80, 0x7f7f];
 
     fn as_rows<'a>(values: &Values<'a>) -> Option<&'a [Self]> {
         if let Values::Bf16(values) = values {
@@ -233,8 +250,12 @@ impl Element for bf16 {
     }
 
     #[inline(always)]
-    fn magnitude_of(self) -> Self {
-        Self::from_bits(self.to_bits() & 0x7fff)
+    fn size_key(self) -> i16 {
+        (self.to_bits() & 0x7fff).cast_signed()
+    }
+
+    fn can_multiply(_largest: f64) -> bool {
+        false
     }
 
     #[inline(always)]
@@ -300,6 +321,9 @@ mod tests {
         for value in values {
             assert_eq!(f32::of_key(value.key()).to_bits(), value.to_bits());
         }
+        assert_eq!(f32::NUMBER_KEYS, [f32::MIN.key(), f32::MAX.key()]);
+        assert_eq!(f64::NUMBER_KEYS, [f64::MIN.key(), f64::MAX.key()]);
+        assert_eq!(bf16::NUMBER_KEYS, [bf16::MIN.key(), bf16::MAX.key()]);
         assert_eq!(ABSENT.key(), f32::ABSENT_KEY);
         assert!(ABSENT.is_absent() && !f32::NAN.is_absent());
     }

@@ -5,6 +5,8 @@
 //! the digits of what sets them apart. The centre leaves out rows that are far larger than most: a client that shouts must not take
 //! the digits of the others' distances. The tile of rows that are multiplied together lives in registers.
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 
 use super::dispatch::vectorized;
@@ -47,18 +49,23 @@ pub(crate) fn add_products<T: Element>(
     scratch: &mut [T],
     sums: &mut [f64],
 ) {
-    let mut largest = vec![0.0; clients];
+    let mut sizes = vec![T::Key::default(); rows.count()];
     for start in (0..rows.len()).step_by(STRETCH) {
+        let end = rows.len().min(start + STRETCH);
         vectorized(
             #[inline(always)]
             || {
-                for (largest, row) in largest.iter_mut().zip(rows.iter()) {
-                    let end = rows.len().min(start + STRETCH);
-                    *largest = largest_magnitude(&row[start..end]);
+                for (size, row) in sizes.iter_mut().zip(rows.iter()) {
+                    *size = largest(&row[start..end]);
                 }
             },
         );
-        let counted = counted(&largest);
+        let sizes: Vec<f64> = sizes.iter().map(|size| T::of_key(*size).widen()).collect();
+        if !T::can_multiply(sizes.iter().copied().fold(0.0, f64::max)) {
+            add_products_widely(rows, clients, start..end, sums);
+            continue;
+        }
+        let counted = counted(&sizes[..clients]);
         vectorized(
             #[inline(always)]
             || centre(rows, &counted, start, scratch),
@@ -67,16 +74,42 @@ pub(crate) fn add_products<T: Element>(
     }
 }
 
+/// The same for a stretch whose squares are beyond what the rows' own type holds, in `f64`.
+fn add_products_widely<T: Element>(
+    rows: Rows<'_, T>,
+    clients: usize,
+    range: Range<usize>,
+    sums: &mut [f64],
+) {
+    let wide: Vec<Vec<f64>> = rows
+        .iter()
+        .map(|row| {
+            row[range.clone()]
+                .iter()
+                .map(|value| value.widen())
+                .collect()
+        })
+        .collect();
+    let slices: Vec<&[f64]> = wide.iter().map(Vec::as_slice).collect();
+    let mut scratch = vec![0.0; scratch_len(rows.count())];
+    add_products(Rows::new(&slices, range.len()), clients, &mut scratch, sums);
+}
+
+/// The largest magnitude, as a key.
 #[inline(always)]
-fn largest_magnitude<T: Element>(values: &[T]) -> f64 {
-    let mut lanes = [T::default(); LANES];
-    for values in values.chunks(LANES) {
-        for (lane, value) in lanes.iter_mut().zip(values) {
-            let size = value.magnitude_of();
-            *lane = if size > *lane { size } else { *lane };
+fn largest<T: Element>(values: &[T]) -> T::Key {
+    let mut lanes = [T::Key::default(); LANES];
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lanes[lane] = lanes[lane].max(chunk[lane].size_key());
         }
     }
-    lanes.iter().map(|lane| lane.widen()).fold(0.0, f64::max)
+    let rest = rest.iter().map(|value| value.size_key());
+    lanes
+        .into_iter()
+        .chain(rest)
+        .fold(T::Key::default(), Ord::max)
 }
 
 /// Which rows count in the centre: those that are not far larger than most.
@@ -93,31 +126,65 @@ fn counted(largest: &[f64]) -> Vec<usize> {
 /// its rows. Zeros fill up every stretch and every tile.
 #[inline(always)]
 fn centre<T: Element>(rows: Rows<'_, T>, counted: &[usize], start: usize, scratch: &mut [T]) {
-    let len = STRETCH.min(rows.len() - start);
     let share = T::nearest(1.0 / count(counted.len()));
     let mut centre = [T::default(); STRETCH];
+    let mut room = [T::default(); STRETCH];
+    let zeros = [T::default(); STRETCH];
     for &row in counted {
-        for (centre, &value) in centre.iter_mut().zip(&rows.row(row)[start..start + len]) {
-            *centre = *centre + value * share;
+        let values = stretch(rows.row(row), start, &mut room);
+        for at in 0..STRETCH {
+            centre[at] = centre[at] + values[at] * share;
         }
     }
-    let mut stretch = [T::default(); STRETCH];
-    for row in 0..(rows.count() + 1).next_multiple_of(TILE) {
+    let (tiles, _) = scratch.as_chunks_mut::<{ TILE * STRETCH }>();
+    for row in 0..tiles.len() * TILE {
+        let tile = &mut tiles[row / TILE];
         if row < rows.count() {
-            let values = &rows.row(row)[start..start + len];
-            for ((slot, &value), &centre) in stretch.iter_mut().zip(values).zip(&centre) {
-                *slot = value - centre;
-            }
+            pack(
+                stretch(rows.row(row), start, &mut room),
+                &centre,
+                tile,
+                row % TILE,
+            );
         } else if row == rows.count() {
-            stretch = centre;
+            pack(&centre, &zeros, tile, row % TILE);
         } else {
-            stretch.fill(T::default());
+            pack(&zeros, &zeros, tile, row % TILE);
         }
-        let tile = &mut scratch[row / TILE * TILE * STRETCH..][..TILE * STRETCH];
-        let (steps, _) = tile.as_chunks_mut::<{ TILE * LANES }>();
-        for (step, lanes) in steps.iter_mut().zip(stretch.chunks_exact(LANES)) {
-            step[row % TILE * LANES..][..LANES].copy_from_slice(lanes);
-        }
+    }
+}
+
+/// The next values of a row, filled up with zeros in `room` where there are fewer.
+#[inline(always)]
+fn stretch<'a, T: Element>(
+    row: &'a [T],
+    start: usize,
+    room: &'a mut [T; STRETCH],
+) -> &'a [T; STRETCH] {
+    let rest = &row[start..];
+    if let Some(values) = rest.first_chunk() {
+        return values;
+    }
+    room.fill(T::default());
+    room[..rest.len()].copy_from_slice(rest);
+    room
+}
+
+/// In two loops: a long one that becomes vector instructions, and one that only moves.
+#[inline(always)]
+fn pack<T: Element>(
+    values: &[T; STRETCH],
+    centre: &[T; STRETCH],
+    tile: &mut [T; TILE * STRETCH],
+    row: usize,
+) {
+    let mut centred = [T::default(); STRETCH];
+    for at in 0..STRETCH {
+        centred[at] = values[at] - centre[at];
+    }
+    let (steps, _) = tile.as_chunks_mut::<{ TILE * LANES }>();
+    for (step, lanes) in steps.iter_mut().zip(centred.as_chunks::<LANES>().0) {
+        step[row * LANES..][..LANES].copy_from_slice(lanes);
     }
 }
 

@@ -75,62 +75,94 @@ impl<const N: usize, const F: usize> Network<N, F> {
     }
 }
 
-/// One tile of every client's row; the last tile of a row is filled up.
+/// A tile of every client's row.
 #[inline(always)]
-fn with_tiles<T: Element, const N: usize>(
-    rows: Rows<'_, T>,
-    start: usize,
-    mut work: impl FnMut([&[T; WIDTH]; N]),
-) {
-    if rows.len() - start >= WIDTH {
-        work(array::from_fn(|client| {
-            let values = rows.row(client)[start..].first_chunk();
-            values.expect("a whole tile is left")
-        }));
-    } else {
-        let mut filled = [[T::default(); WIDTH]; N];
-        for (filled, row) in filled.iter_mut().zip(rows.iter()) {
-            filled[..rows.len() - start].copy_from_slice(&row[start..]);
-        }
-        work(array::from_fn(|client| &filled[client]));
-    }
+fn whole<T, const N: usize>(rows: Rows<'_, T>, start: usize) -> [&[T; WIDTH]; N] {
+    array::from_fn(
+        #[inline(always)]
+        |client| {
+            rows.row(client)[start..]
+                .first_chunk()
+                .expect("a whole tile is left")
+        },
+    )
 }
 
-/// The mean of each coordinate's middle; whether any value is absent.
+/// What is left of every client's row, filled up.
+#[inline(always)]
+fn filled<T: Element, const N: usize>(rows: Rows<'_, T>, start: usize) -> [[T; WIDTH]; N] {
+    let mut filled = [[T::default(); WIDTH]; N];
+    for (filled, row) in filled.iter_mut().zip(rows.iter()) {
+        let rest = &row[start..];
+        filled[..rest.len()].copy_from_slice(rest);
+    }
+    filled
+}
+
+/// What is kept between tiles.
+struct Scratch<K, const N: usize> {
+    /// The smallest key that each lane has seen.
+    least: [K; WIDTH],
+    /// The largest.
+    most: [K; WIDTH],
+    /// The rows of the middle.
+    middle: [[K; WIDTH]; N],
+}
+
+/// The mean of each coordinate's middle; whether all values are numbers.
 #[inline(always)]
 fn means<T: Element, const N: usize, const F: usize>(rows: Rows<'_, T>, out: &mut [f64]) -> bool {
-    let mut is_any_absent = false;
-    let mut middle = [[T::Key::default(); WIDTH]; N];
-    for (tile, out) in out.chunks_mut(WIDTH).enumerate() {
-        let mut most = [T::Key::default(); WIDTH];
-        with_tiles::<T, N>(
-            rows,
-            tile * WIDTH,
-            #[inline(always)]
-            |values| {
-                for lane in 0..WIDTH {
-                    let mut keys: [T::Key; N] = array::from_fn(|client| values[client][lane].key());
-                    most[lane] = largest(keys);
-                    Network::<N, F>::run(&mut keys);
-                    for rank in F..N - F {
-                        middle[rank][lane] = keys[rank];
-                    }
-                }
-            },
-        );
-        is_any_absent |= most
-            .iter()
-            .fold(false, |any, &key| any | (key == T::ABSENT_KEY));
-        let mut sums = [0.0_f64; WIDTH];
-        for (lane, sum) in sums.iter_mut().enumerate() {
-            for row in &middle[F..N - F] {
-                *sum += T::of_key(row[lane]).widen();
-            }
-            *sum /= const { kept(N - 2 * F) };
-        }
-        out.copy_from_slice(&sums[..out.len()]);
+    let mut scratch = Scratch {
+        least: [T::Key::default(); WIDTH],
+        most: [T::Key::default(); WIDTH],
+        middle: [[T::Key::default(); WIDTH]; N],
+    };
+    // Whole tiles are written in place: a copy of unknown length would cost a fifth of the time.
+    let (tiles, rest) = out.as_chunks_mut::<WIDTH>();
+    for (tile, out) in tiles.iter_mut().enumerate() {
+        means_of_tile::<T, N, F>(whole(rows, tile * WIDTH), &mut scratch, out);
     }
-    is_any_absent
+    if !rest.is_empty() {
+        let filled = filled::<T, N>(rows, tiles.len() * WIDTH);
+        let mut out = [0.0; WIDTH];
+        means_of_tile::<T, N, F>(filled.each_ref(), &mut scratch, &mut out);
+        rest.copy_from_slice(&out[..rest.len()]);
+    }
+    let [smallest, largest] = T::NUMBER_KEYS;
+    let least = scratch.least.iter().all(|key| *key >= smallest);
+    least && scratch.most.iter().all(|key| *key <= largest)
+}
+
+/// In two loops, so that the first, which has narrow keys alone, runs on as many coordinates at once as a register holds of them.
+#[inline(always)]
+fn means_of_tile<T: Element, const N: usize, const F: usize>(
+    values: [&[T; WIDTH]; N],
+    Scratch {
+        least,
+        most,
+        middle,
+    }: &mut Scratch<T::Key, N>,
+    out: &mut [f64; WIDTH],
+) {
+    for lane in 0..WIDTH {
+        let mut keys: [T::Key; N] = array::from_fn(
+            #[inline(always)]
+            |client| values[client][lane].key(),
+        );
+        most[lane] = most[lane].max(largest(keys));
+        least[lane] = least[lane].min(smallest(keys));
+        Network::<N, F>::run(&mut keys);
+        for rank in F..N - F {
+            middle[rank][lane] = keys[rank];
+        }
+    }
+    for lane in 0..WIDTH {
+        let mut sum = 0.0;
+        for row in &middle[F..N - F] {
+            sum += T::of_key(row[lane]).widen();
+        }
+        out[lane] = sum / const { kept(N - 2 * F) };
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "at most 16")]
@@ -153,7 +185,22 @@ fn largest<K: Ord + Copy, const N: usize>(mut keys: [K; N]) -> K {
     keys[0]
 }
 
-/// Means of all but the `drop` lowest and highest values, and whether any is absent; none where there is no code for it.
+/// The same for minima.
+#[inline(always)]
+fn smallest<K: Ord + Copy, const N: usize>(mut keys: [K; N]) -> K {
+    let mut distance = 1;
+    while distance < N {
+        let mut row = 0;
+        while row + distance < N {
+            keys[row] = keys[row].min(keys[row + distance]);
+            row += 2 * distance;
+        }
+        distance *= 2;
+    }
+    keys[0]
+}
+
+/// Means of all but the `drop` lowest and highest values, and whether all are numbers; none where there is no code for it.
 pub(super) fn trimmed_means<T: Element>(
     rows: Rows<'_, T>,
     drop: usize,
@@ -183,24 +230,30 @@ pub(super) fn trimmed_means<T: Element>(
 fn sort_tile<T: Element, const N: usize>(
     rows: Rows<'_, T>,
     start: usize,
-    keys: &mut [[T::Key; WIDTH]; N],
+    sorted: &mut [[T::Key; WIDTH]; N],
 ) {
-    with_tiles::<T, N>(
-        rows,
-        start,
-        #[inline(always)]
-        |values| {
-            let mut sorted = [[T::Key::default(); WIDTH]; N];
-            for lane in 0..WIDTH {
-                let mut column: [T::Key; N] = array::from_fn(|client| values[client][lane].key());
-                Network::<N, N>::run(&mut column);
-                for (sorted, key) in sorted.iter_mut().zip(column) {
-                    sorted[lane] = key;
-                }
-            }
-            *keys = sorted;
-        },
-    );
+    if rows.len() - start >= WIDTH {
+        sort_values::<T, N>(whole(rows, start), sorted);
+    } else {
+        sort_values::<T, N>(filled::<T, N>(rows, start).each_ref(), sorted);
+    }
+}
+
+#[inline(always)]
+fn sort_values<T: Element, const N: usize>(
+    values: [&[T; WIDTH]; N],
+    sorted: &mut [[T::Key; WIDTH]; N],
+) {
+    for lane in 0..WIDTH {
+        let mut column: [T::Key; N] = array::from_fn(
+            #[inline(always)]
+            |client| values[client][lane].key(),
+        );
+        Network::<N, N>::run(&mut column);
+        for rank in 0..N {
+            sorted[rank][lane] = column[rank];
+        }
+    }
 }
 
 /// Sorts the keys of the tile that starts at `start`; false where there is no code for it.

@@ -10,7 +10,7 @@ use super::network::{self, Need, Step, Writes};
 use super::{Element, Rows, WIDTH, registers, select};
 
 /// The most clients whose middle is found by a network.
-const NETWORK_CLIENTS: usize = 64;
+const NETWORK_CLIENTS: usize = 256;
 
 /// How much of a coordinate is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +72,11 @@ impl<T: Element> Sorter<T> {
         }
     }
 
+    /// How many rows it sorts.
+    pub(crate) fn clients(&self) -> usize {
+        self.keys.len()
+    }
+
     /// An upper bound of what a sorter for `clients` allocates; `None` when it cannot be counted.
     pub(crate) fn bytes(clients: usize) -> Option<usize> {
         // Both lists, and one of pairs while they are made.
@@ -82,8 +87,8 @@ impl<T: Element> Sorter<T> {
         clients.checked_mul(row)?.checked_add(lists)
     }
 
-    /// The mean of each coordinate without its lowest and highest values.
-    pub(crate) fn trimmed_means(&mut self, rows: Rows<'_, T>, trim: Trim, out: &mut [f64]) {
+    /// The mean of each coordinate without its lowest and highest values; whether all values are known to be numbers.
+    pub(crate) fn trimmed_means(&mut self, rows: Rows<'_, T>, trim: Trim, out: &mut [f64]) -> bool {
         if rows.count() > NETWORK_CLIENTS {
             for (tile, out) in out.chunks_mut(WIDTH).enumerate() {
                 self.load(rows, tile * WIDTH);
@@ -91,23 +96,24 @@ impl<T: Element> Sorter<T> {
                 select::trimmed_means::<T>(&self.keys, trim, &mut means);
                 out.copy_from_slice(&means[..out.len()]);
             }
-            return;
+            return false;
         }
         let drop = trim.dropped(rows.count());
-        let is_any_absent = match registers::trimmed_means(rows, drop, out) {
-            Some(is_any_absent) => is_any_absent,
+        let are_numbers = match registers::trimmed_means(rows, drop, out) {
+            Some(are_numbers) => are_numbers,
             None => self.middle_means(rows, drop, out),
         };
-        if is_any_absent {
+        if !are_numbers {
             self.of_supporters(rows, out, |supporters| supported_mean(supporters, trim));
         }
+        are_numbers
     }
 
-    /// The mean of the middle; whether any value is absent.
+    /// The mean of the middle; whether all values are numbers.
     fn middle_means(&mut self, rows: Rows<'_, T>, drop: usize, out: &mut [f64]) -> bool {
-        let mut is_any_absent = false;
+        let mut are_numbers = true;
         for (tile, out) in out.chunks_mut(WIDTH).enumerate() {
-            is_any_absent |= self.load(rows, tile * WIDTH);
+            are_numbers &= self.load(rows, tile * WIDTH);
             let Self { keys, middle, .. } = &mut *self;
             vectorized(
                 #[inline(always)]
@@ -117,7 +123,7 @@ impl<T: Element> Sorter<T> {
                 },
             );
         }
-        is_any_absent
+        are_numbers
     }
 
     /// Sorts the tile that starts at `start`: one row for each rank, lowest first; behind the end of rows there is anything. Tells
@@ -167,21 +173,22 @@ impl<T: Element> Sorter<T> {
         }
     }
 
-    /// Takes over the keys of a tile; tells whether a value is absent.
+    /// Takes over the keys of a tile; tells whether all are those of numbers.
     fn load(&mut self, rows: Rows<'_, T>, start: usize) -> bool {
         let width = WIDTH.min(rows.len() - start);
         let keys = &mut self.keys;
         vectorized(
             #[inline(always)]
             || {
-                let mut is_any_absent = false;
+                let [smallest, largest] = T::NUMBER_KEYS;
+                let mut are_numbers = true;
                 for (keys, row) in keys.iter_mut().zip(rows.iter()) {
                     for (key, &value) in keys.iter_mut().zip(&row[start..start + width]) {
                         *key = value.key();
-                        is_any_absent |= *key == T::ABSENT_KEY;
+                        are_numbers &= (smallest <= *key) & (*key <= largest);
                     }
                 }
-                is_any_absent
+                are_numbers
             },
         )
     }

@@ -18,6 +18,6 @@ pub(super) fn combine<T: Element>(
     tolerate: usize,
     sorter: &mut Sorter<T>,
     out: &mut [f64],
-) {
-    sorter.trimmed_means(rows, trim(tolerate, rows.count()), out);
+) -> bool {
+    sorter.trimmed_means(rows, trim(tolerate, rows.count()), out)
 }

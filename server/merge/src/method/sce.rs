@@ -5,6 +5,7 @@
 //! positive. Coordinates whose population variance is below a threshold become 0. Variances are compared as `f32`, by
 //! the same function when they are counted and when they are used.
 
+use super::Rule;
 use super::sign_majority::sign;
 use super::tiles::{self, Streamed, Tile};
 use crate::kernel::{Element, Rows};
@@ -53,55 +54,70 @@ impl Streamed for Variance {
     }
 }
 
+/// A client's weight is its share of the tensor's energy; all are the same where there is none.
+pub(super) fn rule(energies: &[f64], threshold: Option<u32>) -> Rule {
+    let total: f64 = energies.iter().sum();
+    let share = |energy: &f64| if total > 0.0 { energy / total } else { 1.0 };
+    Rule::Sce {
+        weights: energies.iter().map(share).collect(),
+        threshold,
+    }
+}
+
 pub(super) struct Sce<'a> {
     pub(super) weights: &'a [f64],
-    pub(super) threshold: u32,
+    pub(super) threshold: Option<u32>,
 }
 
 impl Streamed for Sce<'_> {
     #[inline(always)]
     fn merge<T: Element, const LANES: usize>(&self, tile: Tile<'_, T>, out: &mut [f64; LANES]) {
-        let mut polls = [0.0_f64; LANES];
-        for values in tile.rows::<LANES>() {
+        let Some(threshold) = self.threshold else {
+            *out = [0.0; LANES];
+            return;
+        };
+        self.erase(tile, out);
+        if threshold > 0 {
+            let mut variances = [0.0_f64; LANES];
+            Variance.merge(tile, &mut variances);
             for lane in 0..LANES {
-                polls[lane] += values[lane].widen();
+                let is_kept = f32::nearest(variances[lane]).to_bits() >= threshold;
+                out[lane] = if is_kept { out[lane] } else { 0.0 };
             }
         }
-        for poll in &mut polls {
-            *poll = if *poll == 0.0 { 1.0 } else { sign(*poll) };
+    }
+}
+
+impl Sce<'_> {
+    /// The weighted mean of those whose sign is that of the sum.
+    #[inline(always)]
+    fn erase<T: Element, const LANES: usize>(&self, tile: Tile<'_, T>, out: &mut [f64; LANES]) {
+        let mut elected = [0.0_f64; LANES];
+        for values in tile.rows::<LANES>() {
+            for lane in 0..LANES {
+                elected[lane] += values[lane].widen();
+            }
+        }
+        for sign in &mut elected {
+            *sign = if *sign == 0.0 { 1.0 } else { self::sign(*sign) };
         }
         let (mut sums, mut shares) = ([0.0_f64; LANES], [0.0_f64; LANES]);
         for (values, &weight) in tile.rows::<LANES>().zip(self.weights) {
             for lane in 0..LANES {
                 let value = values[lane].widen();
-                let agrees = polls[lane] * value > 0.0;
-                sums[lane] = if agrees {
-                    sums[lane] + weight * value
-                } else {
-                    sums[lane]
-                };
-                shares[lane] = if agrees {
-                    shares[lane] + weight
-                } else {
-                    shares[lane]
-                };
+                let agrees = elected[lane] * value > 0.0;
+                let (sum, share) = (sums[lane] + weight * value, shares[lane] + weight);
+                sums[lane] = if agrees { sum } else { sums[lane] };
+                shares[lane] = if agrees { share } else { shares[lane] };
             }
         }
         for lane in 0..LANES {
-            out[lane] = sums[lane]
-                / if shares[lane] > LEAST_SHARE {
-                    shares[lane]
-                } else {
-                    LEAST_SHARE
-                };
-        }
-        if self.threshold > 0 {
-            let mut variances = [0.0_f64; LANES];
-            Variance.merge(tile, &mut variances);
-            for lane in 0..LANES {
-                let is_kept = f32::nearest(variances[lane]).to_bits() >= self.threshold;
-                out[lane] = if is_kept { out[lane] } else { 0.0 };
-            }
+            let share = if shares[lane] > LEAST_SHARE {
+                shares[lane]
+            } else {
+                LEAST_SHARE
+            };
+            out[lane] = sums[lane] / share;
         }
     }
 }

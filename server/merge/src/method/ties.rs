@@ -20,36 +20,21 @@ impl Streamed for Ties<'_> {
     #[inline(always)]
     fn merge<T: Element, const LANES: usize>(&self, tile: Tile<'_, T>, out: &mut [f64; LANES]) {
         let elected = self.elect::<T, LANES>(tile);
-        let (mut sums, mut shares) = ([0.0_f64; LANES], [0.0_f64; LANES]);
-        for (values, &weight) in tile.rows::<LANES>().zip(self.weights) {
-            let (side, share) = (self.side(weight), self.share(weight));
-            for lane in 0..LANES {
-                let value = values[lane].widen();
-                let agrees = elected[lane] * (side * value) > 0.0;
-                sums[lane] = if agrees {
-                    sums[lane] + weight * value
-                } else {
-                    sums[lane]
-                };
-                shares[lane] = if agrees {
-                    shares[lane] + share
-                } else {
-                    shares[lane]
-                };
-            }
-        }
-        for lane in 0..LANES {
-            let mean = sums[lane]
-                / if shares[lane] == 0.0 {
-                    1.0
-                } else {
-                    shares[lane]
-                };
-            out[lane] = if elected[lane].is_nan() {
-                f64::NAN
-            } else {
-                mean
-            };
+        match self.ties.elect {
+            Elect::Mass | Elect::Count => self.average(
+                tile,
+                &elected,
+                #[inline(always)]
+                |_, weighted| weighted,
+                out,
+            ),
+            Elect::PlainMass => self.average(
+                tile,
+                &elected,
+                #[inline(always)]
+                |value, _| value,
+                out,
+            ),
         }
     }
 }
@@ -88,12 +73,46 @@ impl Ties<'_> {
         polls
     }
 
-    /// What turns a client's value into its vote.
+    /// Averages those whose voice, of a value and its product with the weight, has the elected sign.
     #[inline(always)]
-    fn side(&self, weight: f64) -> f64 {
-        match self.ties.elect {
-            Elect::Mass | Elect::Count => sign(weight),
-            Elect::PlainMass => 1.0,
+    fn average<T: Element, const LANES: usize>(
+        &self,
+        tile: Tile<'_, T>,
+        elected: &[f64; LANES],
+        voice: impl Fn(f64, f64) -> f64,
+        out: &mut [f64; LANES],
+    ) {
+        let (mut sums, mut shares) = ([0.0_f64; LANES], [0.0_f64; LANES]);
+        for (values, &weight) in tile.rows::<LANES>().zip(self.weights) {
+            let share = self.share(weight);
+            for lane in 0..LANES {
+                let value = values[lane].widen();
+                let weighted = weight * value;
+                let agrees = elected[lane] * voice(value, weighted) > 0.0;
+                sums[lane] = if agrees {
+                    sums[lane] + weighted
+                } else {
+                    sums[lane]
+                };
+                shares[lane] = if agrees {
+                    shares[lane] + share
+                } else {
+                    shares[lane]
+                };
+            }
+        }
+        for lane in 0..LANES {
+            let mean = sums[lane]
+                / if shares[lane] == 0.0 {
+                    1.0
+                } else {
+                    shares[lane]
+                };
+            out[lane] = if elected[lane].is_nan() {
+                f64::NAN
+            } else {
+                mean
+            };
         }
     }
 

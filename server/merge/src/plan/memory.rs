@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use super::{Detail, MergePlan, Pass};
+use super::{Detail, MergePlan, Pass, REDUCTION_UNIT};
 use crate::block::TensorExtent;
 use crate::engine::bounds;
 use crate::method::Rule;
@@ -42,12 +42,18 @@ fn combine_lane(plan: &MergePlan) -> Option<usize> {
     let workspaces = rule
         .workspace_bytes::<f32>(rows)?
         .checked_add(rule.workspace_bytes::<bf16>(rows)?)?;
-    let buffers = plan
+    let read = plan
         .clients
-        .checked_mul(4)?
-        .checked_add(8)?
+        .checked_add(2)?
         .checked_mul(plan.block_len)?
         .checked_mul(size_of::<f32>())?;
+    // Rows as converted, as thinned out and as mixed; the merged task vector and the model.
+    let worked_on = rows
+        .max(plan.clients)
+        .checked_mul(3)?
+        .checked_add(6)?
+        .checked_mul(REDUCTION_UNIT * size_of::<f32>())?;
+    let buffers = read.checked_add(worked_on)?;
     let eyes = if plan.detail == Detail::Full {
         bounds::eyes(plan)
     } else {

@@ -78,17 +78,17 @@ impl Bounds {
         high: u32::MAX,
     };
 
-    /// Puts `fill` where a magnitude is out of bounds.
-    pub(crate) fn apply<T: Magnitude>(self, values: &mut [T], fill: T) {
+    /// Copies values, and puts `fill` where a magnitude is out of bounds.
+    pub(crate) fn filter<T: Magnitude>(self, values: &[T], out: &mut [T], fill: T) {
         vectorized(
             #[inline(always)]
             || {
-                for value in values.iter_mut() {
+                for (out, &value) in out.iter_mut().zip(values) {
                     let magnitude = value.magnitude();
                     let is_kept = (self.low <= magnitude) & (magnitude <= self.high);
                     // No branches: `|` rather than `||`.
                     let is_kept = is_kept | value.is_absent();
-                    *value = if is_kept { *value } else { fill };
+                    *out = if is_kept { value } else { fill };
                 }
             },
         );

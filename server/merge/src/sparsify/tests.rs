@@ -41,7 +41,7 @@ fn applied(sparsifier: Sparsifier, values: &[f32], at: Place, row: usize, rows: 
     let mut ranker = Ranker::new(row);
     let mut at = at;
     for part in values.chunks_mut(row * rows) {
-        sparsifier.apply(part, at, 0.0, bounds, &mut ranker);
+        sparsifier.apply((&part.to_vec(), part), at, 0.0, bounds, &mut ranker);
         at.offset += part.len() as u64;
     }
     values
@@ -78,12 +78,24 @@ fn what_is_dropped_before_a_rule_that_ranks_values_is_absent() {
     let trim = sparsifier(SparsifyRule::Trim { density: 0.5 }, Rescale::Nothing);
     let mut values = [4.0, -1.0];
     let bounds = Search::new().of_slice(&values, trim.kept(2).expect("ranks"));
-    trim.apply(&mut values, AT, ABSENT, bounds, &mut Ranker::default());
+    trim.apply(
+        (&values.clone(), &mut values),
+        AT,
+        ABSENT,
+        bounds,
+        &mut Ranker::default(),
+    );
     assert_eq!(bits(&values), bits(&[4.0, ABSENT]));
     let mut narrow = [4.0, -1.0, 2.0].map(bf16::from_f32);
     let bounds = Search::new().of_slice(&narrow, trim.kept(3).expect("ranks"));
     let absent = bf16::of_key(bf16::ABSENT_KEY);
-    trim.apply(&mut narrow, AT, absent, bounds, &mut Ranker::default());
+    trim.apply(
+        (&narrow.clone(), &mut narrow),
+        AT,
+        absent,
+        bounds,
+        &mut Ranker::default(),
+    );
     assert!(narrow[1].is_absent() && narrow[2].is_absent() && !narrow[0].is_absent());
 }
 

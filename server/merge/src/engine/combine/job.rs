@@ -6,13 +6,13 @@ use half::bf16;
 
 use super::Stages;
 use crate::block::Values;
-use crate::engine::drop::{Drop, Dropper, sparsifiers};
+use crate::engine::drop::{Dropper, Drops, sparsifiers};
 use crate::engine::load::Absent;
 use crate::engine::rows::{Arrangement, Origin};
 use crate::engine::{MergeError, Run};
-use crate::kernel::{Element, Rows};
+use crate::kernel::Element;
 use crate::method::Rule;
-use crate::plan::{Block, Detail};
+use crate::plan::{Block, Detail, REDUCTION_UNIT};
 use crate::sparsify::{Bounds, Magnitude, Sparsifier};
 
 /// What every lane works with.
@@ -29,7 +29,7 @@ pub(super) struct Job<'a> {
     pub(super) is_full: bool,
     /// Whether inner products and signs are counted on the way, since no pass before has.
     pub(super) looks: bool,
-    /// Whether values are checked, since no pass before has.
+    /// Whether values must be checked, since no pass before has.
     pub(super) checks: bool,
     /// Whether rows are made by arithmetic.
     pub(super) mixes: bool,
@@ -101,12 +101,28 @@ impl<'a> Job<'a> {
             }
             (None, _) => return Cow::Borrowed(&arrangement.rule),
         };
-        let elements = self.run.plan.tensors()[tensor].elements;
-        Cow::Owned(Rule::Sce {
-            weights: energy_shares(&energies, elements),
-            // Above every variance, where none is kept.
-            threshold: threshold.unwrap_or(u32::MAX),
-        })
+        Cow::Owned(Rule::sce(&energies, threshold))
+    }
+
+    /// Refuses rows with values that are no numbers, where no pass before has.
+    pub(super) fn check_values(
+        &self,
+        unit: Block,
+        values: &[Values<'_>],
+    ) -> Result<(), MergeError> {
+        for (client, values) in values.iter().enumerate().take(self.run.plan.clients()) {
+            match *values {
+                Values::F32(row) => self.run.check_row(client, unit, row)?,
+                Values::Bf16(row) => self.run.check_row(client, unit, row)?,
+                Values::F64(row) => self.run.check_row(client, unit, row)?,
+                Values::F16(row) => {
+                    let mut widened = vec![0.0_f32; row.len()];
+                    values.convert(&mut widened);
+                    self.run.check_row(client, unit, &widened)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What is left of the clients' rows: the rows themselves where nothing is dropped.
@@ -117,14 +133,17 @@ impl<'a> Job<'a> {
         clients: &[&'b [T]],
         room: &'b mut [T],
     ) -> Result<Vec<&'b [T]>, MergeError> {
-        let stride = self.run.plan.block_len();
         let mut kept = clients.to_vec();
-        for ((client, room), row) in room.chunks_exact_mut(stride).enumerate().zip(&mut kept) {
+        for ((client, room), row) in room
+            .chunks_exact_mut(REDUCTION_UNIT)
+            .enumerate()
+            .zip(&mut kept)
+        {
             let Some(sparsifier) = self.sparsifiers[client].filter(|_| !row.is_empty()) else {
                 continue;
             };
             let measured = self.stages.measured;
-            let drop = Drop {
+            let drop = Drops {
                 client,
                 sparsifier,
                 bounds: measured.map_or(Bounds::ALL, |measured| {
@@ -142,20 +161,6 @@ impl<'a> Job<'a> {
         }
         Ok(kept)
     }
-}
-
-/// The share of each client's mean square in those of all; equal shares where there is next to none.
-#[expect(clippy::cast_precision_loss, reason = "counts of values and clients")]
-fn energy_shares(energies: &[f64], elements: usize) -> Vec<f64> {
-    const LEAST: f64 = 1e-6;
-    let total: f64 = energies.iter().map(|energy| energy / elements as f64).sum();
-    if total < LEAST {
-        return vec![1.0 / energies.len() as f64; energies.len()];
-    }
-    energies
-        .iter()
-        .map(|energy| energy / elements as f64 / total)
-        .collect()
 }
 
 /// Reads a block of the clients that are wanted, and of the step before where it is; empty values stand for the others.
@@ -189,19 +194,4 @@ pub(super) fn native_halves<'a>(
         Origin::Combination(_) | Origin::Same(_) => None,
     };
     arrangement.origins.iter().map(row).collect()
-}
-
-/// Refuses native rows with values that are no numbers, where no pass before has.
-pub(super) fn check_native(
-    run: Run<'_>,
-    block: Block,
-    arrangement: &Arrangement,
-    rows: Rows<'_, bf16>,
-) -> Result<(), MergeError> {
-    for (origin, values) in arrangement.origins.iter().zip(rows.iter()) {
-        if let Origin::Row(client) = origin {
-            run.check_row(*client, block, values)?;
-        }
-    }
-    Ok(())
 }

@@ -88,11 +88,7 @@ fn combined(method: Method, rows: &[Vec<f64>], weights: &[f64]) -> Vec<f64> {
             .iter()
             .map(|row| row.iter().map(|value| value * value).sum())
             .collect();
-        let total: f64 = energies.iter().sum();
-        Rule::Sce {
-            weights: energies.iter().map(|energy| energy / total).collect(),
-            threshold: 0,
-        }
+        Rule::sce(&energies, Some(0))
     } else {
         Rule::of(method, weights, slices.len())
     };

@@ -139,10 +139,10 @@ fn sce_drops_what_varies_little_erases_minority_signs_and_weighs_the_rest() {
     let slices: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
     let mut variances = [0.0; 3];
     sce::variances(Rows::new(&slices, 3), &mut variances);
-    assert_eq!(variances, [0.0, 1.0, 9.0]);
+    assert_eq!(variances.to_vec(), [0.0, 1.0, 9.0]);
     let rule = |threshold: f32| Rule::Sce {
         weights: vec![0.25, 0.75],
-        threshold: threshold.to_bits(),
+        threshold: Some(threshold.to_bits()),
     };
     // An even sum is positive: 3 stays and -3 goes.
     assert_eq!(combined(&rule(0.0), &rows), [1.0, 3.5, 3.0]);
@@ -150,5 +150,16 @@ fn sce_drops_what_varies_little_erases_minority_signs_and_weighs_the_rest() {
     assert_eq!(
         combined(&rule(f32::from_bits(1.0_f32.to_bits() + 1)), &rows),
         [0.0, 0.0, 3.0]
+    );
+    let nothing = Rule::sce(&[1.0, 3.0], None);
+    assert_eq!(combined(&nothing, &rows), [0.0; 3]);
+    // A fourth and three fourths of the energy.
+    assert_eq!(
+        combined(&Rule::sce(&[1.0, 3.0], Some(0)), &rows),
+        [1.0, 3.5, 3.0]
+    );
+    assert_eq!(
+        combined(&Rule::sce(&[0.0, 0.0], Some(0)), &rows),
+        [1.0, 3.0, 3.0]
     );
 }

@@ -59,7 +59,16 @@ pub(super) fn of(method: Method, column: &[Option<f64>], weights: &[f64]) -> f64
                 .filter(|value| value.abs() > threshold * (total - **value).abs());
             if found.count() >= support { total } else { 0.0 }
         }
-        other => panic!("{other:?} is not worked out for each coordinate"),
+        Method::Krum { .. }
+        | Method::MultiKrum { .. }
+        | Method::GeometricMedian { .. }
+        | Method::CenteredClipping { .. }
+        | Method::Mda { .. }
+        | Method::Caf { .. }
+        | Method::Dnc { .. }
+        | Method::Fltrust
+        | Method::Flame
+        | Method::Monna { .. } => weighted(&all, weights),
     }
 }
 
@@ -131,13 +140,15 @@ fn ties(rule: Ties, values: &[f64], weights: &[f64]) -> f64 {
 }
 
 #[expect(clippy::float_cmp, reason = "signs are exact")]
-fn sce(values: &[f64], weights: &[f64]) -> f64 {
+fn sce(values: &[f64], energies: &[f64]) -> f64 {
+    let energy: f64 = energies.iter().sum();
+    let weights: Vec<f64> = energies.iter().map(|client| client / energy).collect();
     let total: f64 = values.iter().sum();
     let elected = if total >= 0.0 { 1.0 } else { -1.0 };
     let agreeing = || {
         values
             .iter()
-            .zip(weights)
+            .zip(&weights)
             .filter(|(value, _)| sign(**value) == elected)
     };
     let sum: f64 = agreeing().map(|(value, weight)| weight * value).sum();
