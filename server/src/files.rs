@@ -17,6 +17,9 @@ pub const MODEL: &str = "model.safetensors";
 /// What a model says about itself, in its directory.
 pub const MANIFEST: &str = "fedmerge.json";
 
+/// What the server's optimizer remembers after a model, in its directory. It is the server's own: no client gets it.
+pub const OPTIMIZER: &str = "optimizer.safetensors";
+
 /// Largest file that is carried from a base to every model that follows, bytes: tokenizers are smaller.
 const MAX_COMPANION_BYTES: u64 = 64 * 1024 * 1024;
 /// What a base may have beside its tensors: configuration and tokenizer, nothing that is run.

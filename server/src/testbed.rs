@@ -175,12 +175,14 @@ impl Bed {
             updates: updates.iter().cloned().collect(),
             recipe,
             weight: Weight::Examples,
+            trusted: None,
             freeze: Freeze::default(),
             seed: SEED,
             resources: Resources {
                 threads: 2,
                 memory_bytes: 1 << 26,
             },
+            keep_updates: 1,
         }
     }
 
@@ -209,6 +211,7 @@ impl Bed {
             federation: job.federation,
             recipe: job.recipe,
             weight: job.weight,
+            trusted: job.trusted,
             freeze: job.freeze,
             seed: job.seed,
             resources: job.resources,

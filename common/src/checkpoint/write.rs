@@ -126,6 +126,12 @@ impl CheckpointWriter {
         Ok(writer)
     }
 
+    /// Its tensors.
+    #[must_use]
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
     /// Writes a tensor's bytes from `byte_offset` on.
     ///
     /// # Errors

@@ -46,6 +46,8 @@ pub struct Workshop {
     pub recipe: Recipe,
     /// What weighs an update.
     pub weight: Weight,
+    /// Whom the method trusts, where it trusts someone.
+    pub trusted: Option<ClientId>,
     /// Tensors that stay as they are.
     pub freeze: Freeze,
     /// The plan's seed.
@@ -136,9 +138,11 @@ impl Workshop {
             updates,
             recipe: self.recipe.clone(),
             weight: self.weight,
+            trusted: self.trusted.clone(),
             freeze: self.freeze.clone(),
             seed: self.seed,
             resources: self.resources,
+            keep_updates: self.keep_updates,
         };
         let result = self.compute.run(move |cancelled| merge(&job, cancelled));
         let result = match result.await {

@@ -1,11 +1,16 @@
-//! Checkpoints as the merge engine sees them: tensors by number, blocks of f32.
+//! Checkpoints as the merge engine sees them: tensors by number, blocks of values.
 //!
-//! The engine numbers the tensors that are merged; each checkpoint has its own positions for them. Memory is one block.
+//! The engine numbers the tensors that are merged; each checkpoint has its own positions for them. What is read goes into the buffer
+//! that the engine brings, as it is on disk; what is written is rounded here, once. Memory is a block for each thread.
 
+use std::cell::RefCell;
+
+use bytemuck::{cast_slice, cast_slice_mut};
 use fedmerge_common::checkpoint::{
     Checkpoint, CheckpointWriter, ReadCheckpointError, WriteCheckpointError,
 };
-use fedmerge_merge::{BlockError, BlockSink, BlockSource};
+use fedmerge_common::dtype::{ConvertError, Dtype, encode_f64};
+use fedmerge_merge::{BlockError, BlockSink, BlockSource, Values};
 
 /// Bytes of a tensor that is carried over, copied at once.
 const COPY_BYTES: u64 = 1024 * 1024;
@@ -44,14 +49,102 @@ impl<'a> Source<'a> {
             positions,
         })
     }
+
+    fn elements(&self, number: usize) -> usize {
+        self.checkpoint.schema().tensors()[self.positions[number]].elements()
+    }
+
+    fn read_f32(&self, number: usize, offset: usize, out: &mut [f32]) -> Result<(), BlockError> {
+        let read = self
+            .checkpoint
+            .read_f32(self.positions[number], offset, out);
+        read.map_err(BlockError::new)
+    }
 }
 
 impl BlockSource for Source<'_> {
-    fn read(&self, tensor: usize, offset: usize, out: &mut [f32]) -> Result<(), BlockError> {
+    fn read<'a>(
+        &'a self,
+        tensor: usize,
+        offset: usize,
+        len: usize,
+        buffer: &'a mut [f32],
+    ) -> Result<Values<'a>, BlockError> {
+        let position = self.positions[tensor];
+        let dtype = self.checkpoint.schema().tensors()[position].dtype();
+        let bytes = cast_slice_mut(&mut buffer[..len]);
+        // No mergeable type is wider than the buffer's.
+        let bytes = &mut bytes[..len * dtype.bytes()];
+        let begin = (offset as u64).saturating_mul(dtype.bytes() as u64);
         self.checkpoint
-            .read_f32(self.positions[tensor], offset, out)
-            .map_err(BlockError::new)
+            .read_bytes(position, begin, bytes)
+            .map_err(BlockError::new)?;
+        let bytes: &[u8] = bytes;
+        if dtype == Dtype::F32 {
+            Ok(Values::F32(cast_slice(bytes)))
+        } else if dtype == Dtype::Bf16 {
+            Ok(Values::Bf16(cast_slice(bytes)))
+        } else if dtype == Dtype::F16 {
+            Ok(Values::F16(cast_slice(bytes)))
+        } else {
+            Err(BlockError::new(ConvertError::NotMergeable { dtype }))
+        }
     }
+}
+
+/// What one checkpoint is more than another: the step between two models, of the tensors that are merged.
+#[derive(Debug)]
+pub(super) struct Difference<'a> {
+    after: Source<'a>,
+    before: Source<'a>,
+}
+
+impl<'a> Difference<'a> {
+    /// The tensors called `names` of `after`, less those of `before`.
+    ///
+    /// # Errors
+    /// The first name that one of them lacks, or that is of another size in the other.
+    pub(super) fn new(
+        after: &'a Checkpoint,
+        before: &'a Checkpoint,
+        names: &[String],
+    ) -> Result<Self, String> {
+        let (after, before) = (Source::new(after, names)?, Source::new(before, names)?);
+        let differs = |&number: &usize| after.elements(number) != before.elements(number);
+        match (0..names.len()).find(differs) {
+            Some(number) => Err(names[number].clone()),
+            None => Ok(Self { after, before }),
+        }
+    }
+}
+
+impl BlockSource for Difference<'_> {
+    fn read<'a>(
+        &'a self,
+        tensor: usize,
+        offset: usize,
+        len: usize,
+        buffer: &'a mut [f32],
+    ) -> Result<Values<'a>, BlockError> {
+        let values = &mut buffer[..len];
+        self.after.read_f32(tensor, offset, values)?;
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.resize(len, 0.0);
+            self.before.read_f32(tensor, offset, scratch)?;
+            for (value, before) in values.iter_mut().zip(scratch) {
+                *value -= *before;
+            }
+            Ok::<_, BlockError>(())
+        })?;
+        Ok(Values::F32(values))
+    }
+}
+
+thread_local! {
+    /// A block of the model before, kept for the next.
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    /// A block in the bytes of its file, kept for the next.
+    static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The checkpoint that a merge writes.
@@ -63,10 +156,16 @@ pub(super) struct Sink<'a> {
 }
 
 impl BlockSink for Sink<'_> {
-    fn write(&self, tensor: usize, offset: usize, values: &[f32]) -> Result<(), BlockError> {
-        self.writer
-            .write_f32(self.positions[tensor], offset, values)
-            .map_err(BlockError::new)
+    fn write(&self, tensor: usize, offset: usize, values: &[f64]) -> Result<(), BlockError> {
+        let position = self.positions[tensor];
+        let dtype = self.writer.schema().tensors()[position].dtype();
+        let begin = (offset as u64).saturating_mul(dtype.bytes() as u64);
+        BYTES.with_borrow_mut(|bytes| {
+            bytes.clear();
+            encode_f64(dtype, values, bytes).map_err(BlockError::new)?;
+            let written = self.writer.write_bytes(position, begin, bytes);
+            written.map_err(BlockError::new)
+        })
     }
 }
 
