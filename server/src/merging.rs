@@ -105,7 +105,10 @@ pub fn merge(job: &MergeJob, cancelled: &AtomicBool) -> Result<Merged, MergeFail
     for position in carried {
         carry_over(&base, &writer, position)?;
     }
-    let memory = job.recipe.optimizer.map(|optimizer| Memory::create(optimizer, &candidate, &base, &names));
+    let memory = job
+        .recipe
+        .optimizer
+        .map(|optimizer| Memory::create(optimizer, &candidate, &base, &names));
     let memory = memory.transpose()?;
     let report = run(job, &opened, &writer, memory.as_ref(), cancelled)?;
     if report.non_finite > 0 {
@@ -297,7 +300,8 @@ fn complete(
     candidate: &Path,
     merged: &Merged,
 ) -> Result<(), MergeFailure> {
-    files::copy_companions(parent, candidate).map_err(|source| MergeFailure::file(candidate, source))?;
+    files::copy_companions(parent, candidate)
+        .map_err(|source| MergeFailure::file(candidate, source))?;
     let manifest = Manifest {
         format: manifest::FORMAT,
         federation: job.federation.clone(),

@@ -39,6 +39,7 @@ use crate::directory::ServerDirectory;
 use crate::driver::{Driver, Equipment, Federation, Seat, Stay, Workshop};
 use crate::files;
 use crate::merging::MergeJob;
+use crate::merging::manifest::{FORMAT, Manifest};
 use crate::notice::Offer;
 use crate::plan::{Freeze, Weight};
 use crate::store::ledger::Ledger;
@@ -132,6 +133,15 @@ impl Bed {
         fs::create_dir_all(&model).unwrap();
         fs::create_dir_all(directory.state()).unwrap();
         let base = write(&model.join(files::MODEL), tensors);
+        let manifest = Manifest {
+            format: FORMAT,
+            federation: "digits".parse().unwrap(),
+            version: base.version,
+            digest: base.digest,
+            size_bytes: base.size_bytes,
+            merge: None,
+        };
+        files::write_json(&model.join(files::MANIFEST), &manifest).unwrap();
         Self {
             directory,
             base,

@@ -189,7 +189,10 @@ mod tests {
         );
         let before = settings.plan["merge"]["before"].as_array().unwrap();
         assert_eq!(before.len(), 3);
-        assert_eq!(settings.plan["merge"]["optimizer"]["method"].as_str(), Some("adam"));
+        assert_eq!(
+            settings.plan["merge"]["optimizer"]["method"].as_str(),
+            Some("adam")
+        );
     }
 
     #[test]
@@ -208,7 +211,10 @@ mod tests {
             ("--method krum", "krum, tolerate 2"),
             ("--method bulyan", "bulyan, tolerate 1"),
             ("--method fltrust", "fltrust, trusted client-1"),
-            ("--method moNNA --trusted client-2", "moNNA, tolerate 2, trusted client-2"),
+            (
+                "--method moNNA --trusted client-2",
+                "moNNA, tolerate 2, trusted client-2",
+            ),
             ("--method mean --before nnm", "nnm, mean, tolerate 2"),
         ] {
             assert_eq!(resolve(line).unwrap().merge, merge);

@@ -31,7 +31,9 @@ pub enum MergeFailure {
         tensor: String,
     },
     /// Nothing was accepted from the client whom the method trusts.
-    #[error("{method} compares every update with that of {client}, whom the plan trusts, and none of it was accepted")]
+    #[error(
+        "{method} compares every update with that of {client}, whom the plan trusts, and it is not among those that were accepted"
+    )]
     Trusted {
         /// The method.
         method: &'static str,

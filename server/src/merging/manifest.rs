@@ -44,7 +44,7 @@ pub struct MergeStory {
     pub seed: u64,
     /// Euclidean length of the step that was taken.
     pub step_norm: f64,
-    /// The length to which an adaptive clip shortened, where the next merge's begins.
+    /// The length to which an adaptive clip will shorten in the next merge of the lineage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_limit: Option<f64>,
     /// The optimizer's memory after this merge, where the recipe has an optimizer.

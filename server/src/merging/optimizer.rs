@@ -69,7 +69,10 @@ impl Memory {
         let schema = schema(&optimizer, base, names)
             .map_err(|error| MergeFailure::file(&path, std::io::Error::other(error)))?;
         let positions = |names: &[String]| -> Vec<usize> {
-            names.iter().filter_map(|name| schema.index_of(name)).collect()
+            names
+                .iter()
+                .filter_map(|name| schema.index_of(name))
+                .collect()
         };
         let (first, second) = (positions(&first), positions(&second));
         let writer = CheckpointWriter::create(&path, &schema, &BTreeMap::new())

@@ -12,9 +12,7 @@ use std::path::Path;
 use fedmerge_common::checkpoint::Checkpoint;
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::{ClientId, ModelVersion};
-use fedmerge_merge::{
-    Before, BlockSource, ClipNorm, History, Optimizer, OptimizerHistory, Recipe,
-};
+use fedmerge_merge::{Before, BlockSource, ClipNorm, History, Optimizer, OptimizerHistory, Recipe};
 
 use super::manifest::{Manifest, MergeStory};
 use super::optimizer::{self, Moment};

@@ -37,7 +37,10 @@ pub enum ReadPlanError {
         example: &'static str,
     },
     /// A key has no meaning beside the chosen name.
-    #[error("{place}: `{key}` is a key of {}, and the {what} is {name}", in_a_row(owners))]
+    #[error(
+        "{place}: `{key}` is a key of {}, and the {what} is {name}",
+        in_a_row(owners)
+    )]
     ForeignKey {
         /// Where.
         place: Place,
@@ -99,6 +102,12 @@ impl From<ReadPlanError> for Failure {
                 Some(hint) => failure.with_hint(hint),
                 None => failure,
             },
+            ReadPlanError::Merge {
+                source: RecipeError::Tolerate { .. } | RecipeError::TooFew { .. },
+                ..
+            } => failure.with_hint(
+                "raise `quorum` in [round], with which a merge must be possible, or lower `tolerate` in [merge]",
+            ),
             ReadPlanError::Value { .. } | ReadPlanError::Merge { .. } => failure,
         }
     }

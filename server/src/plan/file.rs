@@ -93,10 +93,7 @@ pub(crate) struct BeforeTable {
 
 /// `norm` of a clip.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(
-    untagged,
-    expecting = "expected a number, \"median\" or \"adaptive\""
-)]
+#[serde(untagged, expecting = "expected a number, \"median\" or \"adaptive\"")]
 pub(crate) enum Norm {
     Number(f64),
     Name(String),

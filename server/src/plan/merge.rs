@@ -130,15 +130,8 @@ pub(crate) fn freeze(table: &MergeTable, document: &Document) -> Result<Freeze, 
 
 /// The values among which lengths and distances are taken: what the table says for a method of the Gram matrix, and what the stages
 /// before it say. There is one Gram matrix, so all who say something say the same.
-fn scope(
-    table: &MergeTable,
-    method: &Method,
-    document: &Document,
-) -> Result<Scope, ReadPlanError> {
-    let of_the_method = table
-        .scope
-        .as_ref()
-        .filter(|_| method.is_of_the_gram());
+fn scope(table: &MergeTable, method: &Method, document: &Document) -> Result<Scope, ReadPlanError> {
+    let of_the_method = table.scope.as_ref().filter(|_| method.is_of_the_gram());
     let of_stages = table.before.iter();
     let of_stages = of_stages.filter_map(|stage| stage.get_ref().scope.as_ref());
     let mut agreed = None;

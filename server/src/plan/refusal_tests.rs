@@ -24,12 +24,20 @@ fn tolerate_bounds_the_rounds_of_every_method() {
     for name in Recipe::METHOD_NAMES {
         let text = format!(
             "{MINIMAL}round.quorum = 7\n[merge]\nmethod = \"{name}\"\ntolerate = 1{}",
-            if ["fltrust", "moNNA"].contains(name) { "\ntrusted = \"ward-1\"" } else { "" }
+            if ["fltrust", "moNNA"].contains(name) {
+                "\ntrusted = \"ward-1\""
+            } else {
+                ""
+            }
         );
         assert_eq!(parse(&text).unwrap().round.tolerate, 1, "{name}");
         let refusal = refusal(&format!(
             "round.quorum = 2\n[merge]\nmethod = \"{name}\"\ntolerate = 1{}",
-            if ["fltrust", "moNNA"].contains(name) { "\ntrusted = \"ward-1\"" } else { "" }
+            if ["fltrust", "moNNA"].contains(name) {
+                "\ntrusted = \"ward-1\""
+            } else {
+                ""
+            }
         ));
         assert!(refusal.contains("2 × 1 = 2 >= 2"), "{refusal}");
     }

@@ -52,10 +52,7 @@ impl Known {
     }
 
     /// The method of these parameters.
-    pub(super) fn method(
-        &self,
-        parameters: &Parameters,
-    ) -> Result<Method, ReadPlanError> {
+    pub(super) fn method(&self, parameters: &Parameters) -> Result<Method, ReadPlanError> {
         let method = (self.make)(parameters);
         match (&parameters.normalize_at, method, parameters.compat) {
             (Some(place), Method::Ties(_), Compat::Peft) => Err(ReadPlanError::Value {
@@ -218,10 +215,7 @@ pub(in crate::plan) const METHODS: Choice<Known> = Choice {
         ),
         (
             "geometric-median",
-            byzfl_too(
-                &["scope", "nu", "iterations"],
-                Parameters::geometric_median,
-            ),
+            byzfl_too(&["scope", "nu", "iterations"], Parameters::geometric_median),
         ),
         (
             "centered-clipping",

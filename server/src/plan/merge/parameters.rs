@@ -49,7 +49,9 @@ impl Parameters {
         document: &Document,
     ) -> Result<Self, ReadPlanError> {
         let scope = table.scope.as_ref();
-        let scope = scope.map(|scope| SCOPES.choose(scope, document)).transpose()?;
+        let scope = scope
+            .map(|scope| SCOPES.choose(scope, document))
+            .transpose()?;
         let (epsilon, normalize) = (table.epsilon.as_ref(), table.normalize.as_ref());
         let epsilon = epsilon.map(|value| *value.get_ref());
         Ok(Self {

@@ -173,7 +173,9 @@ pub(super) fn choose(
         epsilon: table.epsilon.as_ref().map(|value| *value.get_ref()),
         gamma: table.gamma.as_ref().map(|value| *value.get_ref()),
         rescale: table.rescale.as_ref().map(|value| *value.get_ref()),
-        scope: scope.map(|scope| SCOPES.choose(scope, document)).transpose()?,
+        scope: scope
+            .map(|scope| SCOPES.choose(scope, document))
+            .transpose()?,
         compat: Compat::Paper,
     };
     Ok((known, parts))

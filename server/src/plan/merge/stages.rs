@@ -127,11 +127,7 @@ fn clip(table: &Spanned<BeforeTable>, document: &Document) -> Result<Before, Rea
     Ok(Before::Clip { norm })
 }
 
-fn missing(
-    key: &'static str,
-    table: &Spanned<BeforeTable>,
-    document: &Document,
-) -> ReadPlanError {
+fn missing(key: &'static str, table: &Spanned<BeforeTable>, document: &Document) -> ReadPlanError {
     ReadPlanError::MissingKey {
         place: document.place(table.span()),
         key,

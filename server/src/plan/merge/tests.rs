@@ -12,6 +12,7 @@ use fedmerge_merge::{
 use super::*;
 use crate::plan::FederationPlan;
 
+mod references;
 mod refusals;
 
 /// A plan in which every method has clients enough.
@@ -36,16 +37,8 @@ fn with_trust(name: &str) -> String {
 
 #[test]
 fn every_name_of_the_engine_can_be_written_and_no_other() {
-    assert!(
-        METHODS
-            .names()
-            .eq(Recipe::METHOD_NAMES.iter().copied())
-    );
-    assert!(
-        stages::STAGES
-            .names()
-            .eq(Before::NAMES.iter().copied())
-    );
+    assert!(METHODS.names().eq(Recipe::METHOD_NAMES.iter().copied()));
+    assert!(stages::STAGES.names().eq(Before::NAMES.iter().copied()));
     assert!(
         sparsifiers::SPARSIFIERS
             .names()
@@ -119,217 +112,6 @@ fn every_key_has_an_effect_on_a_method_or_is_refused() {
     }
 }
 
-fn ties(elect: Elect, even: Even, divide: Divide) -> Method {
-    Method::Ties(Ties {
-        elect,
-        even,
-        divide,
-    })
-}
-
-#[test]
-fn an_election_agrees_with_the_reference_that_is_named() {
-    use {Divide as D, Elect as E, Even as V};
-    for (text, expected) in [
-        ("", ties(E::Mass, V::Nothing, D::Weights)),
-        ("elect = \"count\"", ties(E::Count, V::Nothing, D::Weights)),
-        ("normalize = false", ties(E::Mass, V::Nothing, D::Nothing)),
-        ("compat = \"paper\"", ties(E::Mass, V::Nothing, D::Weights)),
-        (
-            "compat = \"mergekit\"",
-            ties(E::Mass, V::Positive, D::Weights),
-        ),
-        (
-            "compat = \"mergekit\"\nnormalize = false",
-            ties(E::Mass, V::Positive, D::Nothing),
-        ),
-        (
-            "compat = \"peft\"",
-            ties(E::PlainMass, V::Positive, D::Count),
-        ),
-        (
-            "compat = \"peft\"\nelect = \"count\"",
-            ties(E::Count, V::Positive, D::Count),
-        ),
-    ] {
-        let recipe = recipe_of(&format!("method = \"ties\"\n{text}"));
-        assert_eq!(recipe.method, expected, "{text}");
-    }
-    // mergekit divides by default after a trim and after DELLA, and not after DARE and Breadcrumbs.
-    for (name, divide) in [
-        ("ties", D::Weights),
-        ("della", D::Weights),
-        ("dare-ties", D::Nothing),
-        ("breadcrumbs-ties", D::Nothing),
-    ] {
-        let recipe = recipe_of(&format!("method = \"{name}\"\ncompat = \"mergekit\""));
-        assert_eq!(recipe.method, ties(E::Mass, V::Positive, divide), "{name}");
-        let recipe = recipe_of(&format!("method = \"{name}\""));
-        assert_eq!(
-            recipe.method,
-            ties(E::Mass, V::Nothing, D::Weights),
-            "{name}"
-        );
-    }
-}
-
-#[test]
-fn what_is_dropped_and_what_makes_up_for_it_agrees_with_the_reference() {
-    let dropped = |text: &str| recipe_of(text).sparsify.unwrap();
-    let expected = |rule, scope, rescale| Sparsify {
-        rule,
-        scope,
-        rescale,
-    };
-    let dare = |density| SparsifyRule::Dare { density };
-    for (text, rule, scope, rescale) in [
-        (
-            "method = \"ties\"",
-            SparsifyRule::Trim { density: 0.2 },
-            Scope::Tensor,
-            Rescale::Nothing,
-        ),
-        (
-            "method = \"ties\"\nscope = \"model\"\nrescale = true\ndensity = 0.5",
-            SparsifyRule::Trim { density: 0.5 },
-            Scope::Model,
-            Rescale::Mass,
-        ),
-        (
-            "method = \"dare-linear\"",
-            dare(0.5),
-            Scope::Tensor,
-            Rescale::Probability,
-        ),
-        (
-            "method = \"dare-linear\"\nrescale = false",
-            dare(0.5),
-            Scope::Tensor,
-            Rescale::Nothing,
-        ),
-        (
-            "method = \"dare-ties\"\ncompat = \"peft\"\ndensity = 0.3",
-            dare(0.3),
-            Scope::Tensor,
-            Rescale::Probability,
-        ),
-        (
-            "method = \"dare-ties\"\ncompat = \"mergekit\"",
-            dare(1.0),
-            Scope::Tensor,
-            Rescale::Mass,
-        ),
-        (
-            "method = \"della\"",
-            SparsifyRule::Della {
-                density: 0.5,
-                epsilon: 0.15,
-            },
-            Scope::Tensor,
-            Rescale::Probability,
-        ),
-        (
-            "method = \"breadcrumbs\"",
-            SparsifyRule::Breadcrumbs {
-                density: 0.9,
-                gamma: 0.01,
-            },
-            Scope::Tensor,
-            Rescale::Nothing,
-        ),
-        (
-            "method = \"krum\"\nsparsify = { method = \"trim\", density = 0.1, scope = \"model\" }",
-            SparsifyRule::Trim { density: 0.1 },
-            Scope::Model,
-            Rescale::Nothing,
-        ),
-        (
-            "method = \"mean\"\nsparsify = { method = \"dare\" }\ncompat = \"mergekit\"",
-            dare(1.0),
-            Scope::Tensor,
-            Rescale::Mass,
-        ),
-    ] {
-        assert_eq!(dropped(text), expected(rule, scope, rescale), "{text}");
-    }
-}
-
-#[test]
-fn a_robust_rule_agrees_with_the_reference_that_is_named() {
-    for (text, expected) in [
-        (
-            "method = \"krum\"\ntolerate = 2",
-            Method::Krum {
-                tolerate: 2,
-                neighbours: Neighbours::Paper,
-            },
-        ),
-        (
-            "method = \"krum\"\ncompat = \"byzfl\"",
-            Method::Krum {
-                tolerate: 0,
-                neighbours: Neighbours::Byzfl,
-            },
-        ),
-        (
-            "method = \"multi-krum\"\ntolerate = 1\nsize = 4",
-            Method::MultiKrum {
-                tolerate: 1,
-                neighbours: Neighbours::Paper,
-                selected: Some(4),
-            },
-        ),
-        (
-            "method = \"geometric-median\"",
-            Method::GeometricMedian {
-                nu: 1e-6,
-                iterations: 1000,
-                start: Start::Mean,
-            },
-        ),
-        (
-            "method = \"geometric-median\"\ncompat = \"byzfl\"",
-            Method::GeometricMedian {
-                nu: 0.1,
-                iterations: 3,
-                start: Start::Zero,
-            },
-        ),
-        (
-            "method = \"centered-clipping\"",
-            Method::CenteredClipping {
-                radius: 10.0,
-                iterations: 3,
-            },
-        ),
-        (
-            "method = \"centered-clipping\"\ncompat = \"byzfl\"\niterations = 2",
-            Method::CenteredClipping {
-                radius: 100.0,
-                iterations: 2,
-            },
-        ),
-        (
-            "method = \"consensus\"",
-            Method::Consensus {
-                threshold: 0.2,
-                support: 2,
-            },
-        ),
-        ("method = \"ram\"", Method::Ram { epsilon: 1e-5 }),
-        ("method = \"sce\"", Method::Sce { density: 1.0 }),
-        (
-            "method = \"dnc\"\ntolerate = 1",
-            Method::Dnc {
-                tolerate: 1,
-                drop: 1.0,
-            },
-        ),
-    ] {
-        assert_eq!(recipe_of(text).method, expected, "{text}");
-    }
-}
-
 #[test]
 fn stages_have_their_numbers_and_tolerate_what_the_merge_does() {
     let text = "method = \"mean\"\ntolerate = 3\nbefore = [\n  { method = \"clip\", norm = \"adaptive\", radius = 2 },\n  \
@@ -379,9 +161,7 @@ fn one_scope_is_that_of_the_whole_merge() {
 
 #[test]
 fn optimizers_have_their_numbers() {
-    let optimizer = |text: &str| {
-        recipe_of(&format!("optimizer = {{ method = {text} }}")).optimizer
-    };
+    let optimizer = |text: &str| recipe_of(&format!("optimizer = {{ method = {text} }}")).optimizer;
     let made = |learning_rate, rule| {
         Some(Optimizer {
             rule,

@@ -126,7 +126,8 @@ fn what_a_stage_needs_is_missed_and_what_it_cannot_use_is_refused() {
         (
             "method = \"krum\"\ntolerate = 7",
             "error: f.toml: no merge can work like this\ncaused by: krum with tolerate = 7 needs at least \
-             2 × 7 + 3 = 17 clients, and there are 15: tolerate may be at most 6 here",
+             2 × 7 + 3 = 17 clients, and there are 15: tolerate may be at most 6 here\n\
+             hint: raise `quorum` in [round], with which a merge must be possible, or lower `tolerate` in [merge]",
         ),
     ] {
         assert_eq!(refusal(text), expected);
