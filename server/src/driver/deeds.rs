@@ -162,7 +162,12 @@ impl Workshop {
         merged: Merged,
         begun: Instant,
     ) -> Result<ModelRef, String> {
-        let report = serde_json::to_value(&merged.story).map_err(|error| explain(&error))?;
+        let mut report = serde_json::to_value(&merged.story).map_err(|error| explain(&error))?;
+        // Tensor by tensor it is in the model's manifest; the ledger keeps rounds for ever.
+        let diagnostics = report.get_mut("diagnostics");
+        if let Some(diagnostics) = diagnostics.and_then(serde_json::Value::as_object_mut) {
+            diagnostics.remove("tensors");
+        }
         let note = MergeNote {
             round,
             candidate: merged.candidate,
