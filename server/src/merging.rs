@@ -33,9 +33,11 @@ pub use failure::MergeFailure;
 use manifest::{Manifest, MergeStory, MergedUpdate};
 use optimizer::{Memory, MemorySinks};
 use past::{Past, Sources};
-pub(crate) use ports::{CopyError, copy_tensor};
+pub use ports::BeyondRange;
+pub(crate) use ports::{CopyError, copy_tensor, read_values};
 use ports::{Sink, Source};
 use updates::Ordered;
+pub(crate) use words::recipe_in_words;
 
 /// What to merge, and how.
 #[derive(Debug, Clone)]

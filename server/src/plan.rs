@@ -10,6 +10,7 @@ pub(crate) mod fields;
 pub(crate) mod file;
 pub(crate) mod merge;
 mod nearest;
+pub mod recipe;
 #[cfg(test)]
 mod refusal_tests;
 mod round;

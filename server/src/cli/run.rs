@@ -52,7 +52,7 @@ pub(super) fn run(arguments: RunArguments, output: Output) -> Result<(), Failure
 }
 
 /// Ends when a person or supervisor asks to stop.
-fn interrupted() -> Result<impl Future<Output = ()>, Failure> {
+pub(super) fn interrupted() -> Result<impl Future<Output = ()>, Failure> {
     let listen = |kind| {
         signal(kind).map_err(|error| {
             Failure::new(ExitCode::Unavailable, "signals cannot be listened to").with_source(&error)

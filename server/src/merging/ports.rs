@@ -5,11 +5,11 @@
 
 use std::cell::RefCell;
 
-use bytemuck::{cast_slice, cast_slice_mut};
 use fedmerge_common::checkpoint::{
-    Checkpoint, CheckpointWriter, ReadCheckpointError, WriteCheckpointError,
+    Checkpoint, CheckpointWriter, Floats, ReadCheckpointError, WriteCheckpointError,
 };
-use fedmerge_common::dtype::{ConvertError, Dtype, encode_f64};
+use fedmerge_common::dtype::Dtype;
+use fedmerge_common::schema::TensorSpec;
 use fedmerge_merge::{BlockError, BlockSink, BlockSource, Values};
 
 /// Bytes of a tensor that is carried over, copied at once.
@@ -70,26 +70,31 @@ impl BlockSource for Source<'_> {
         len: usize,
         buffer: &'a mut [f32],
     ) -> Result<Values<'a>, BlockError> {
-        let position = self.positions[tensor];
-        let dtype = self.checkpoint.schema().tensors()[position].dtype();
-        let bytes = cast_slice_mut(&mut buffer[..len]);
-        // No mergeable type is wider than the buffer's.
-        let bytes = &mut bytes[..len * dtype.bytes()];
-        let begin = (offset as u64).saturating_mul(dtype.bytes() as u64);
-        self.checkpoint
-            .read_bytes(position, begin, bytes)
-            .map_err(BlockError::new)?;
-        let bytes: &[u8] = bytes;
-        if dtype == Dtype::F32 {
-            Ok(Values::F32(cast_slice(bytes)))
-        } else if dtype == Dtype::Bf16 {
-            Ok(Values::Bf16(cast_slice(bytes)))
-        } else if dtype == Dtype::F16 {
-            Ok(Values::F16(cast_slice(bytes)))
-        } else {
-            Err(BlockError::new(ConvertError::NotMergeable { dtype }))
-        }
+        read_values(
+            self.checkpoint,
+            self.positions[tensor],
+            offset,
+            &mut buffer[..len],
+        )
     }
+}
+
+/// Fills a buffer with the values of a mergeable tensor in their own type.
+///
+/// # Errors
+/// When they cannot be read.
+pub(crate) fn read_values<'a>(
+    checkpoint: &Checkpoint,
+    position: usize,
+    offset: usize,
+    buffer: &'a mut [f32],
+) -> Result<Values<'a>, BlockError> {
+    let floats = checkpoint.read_floats(position, offset, buffer.len(), buffer);
+    Ok(match floats.map_err(BlockError::new)? {
+        Floats::F32(values) => Values::F32(values),
+        Floats::F16(values) => Values::F16(values),
+        Floats::Bf16(values) => Values::Bf16(values),
+    })
 }
 
 /// What one checkpoint is more than another: the step between two models, of the tensors that are merged.
@@ -143,8 +148,6 @@ impl BlockSource for Difference<'_> {
 thread_local! {
     /// A block of the model before, kept for the next.
     static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-    /// A block in the bytes of its file, kept for the next.
-    static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The checkpoint that a merge writes.
@@ -158,13 +161,37 @@ pub(super) struct Sink<'a> {
 impl BlockSink for Sink<'_> {
     fn write(&self, tensor: usize, offset: usize, values: &[f64]) -> Result<(), BlockError> {
         let position = self.positions[tensor];
-        let dtype = self.writer.schema().tensors()[position].dtype();
-        let begin = (offset as u64).saturating_mul(dtype.bytes() as u64);
-        BYTES.with_borrow_mut(|bytes| {
-            bytes.clear();
-            encode_f64(dtype, values, bytes).map_err(BlockError::new)?;
-            let written = self.writer.write_bytes(position, begin, bytes);
-            written.map_err(BlockError::new)
+        let spec = &self.writer.schema().tensors()[position];
+        let count = self.writer.write_f64(position, offset, values);
+        BeyondRange::check(count.map_err(BlockError::new)?, spec).map_err(BlockError::new)
+    }
+}
+
+/// A merged tensor that its type cannot hold.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{count} values of tensor `{tensor}` are beyond the largest of {dtype}")]
+pub struct BeyondRange {
+    /// How many values, in one block of the tensor.
+    pub count: usize,
+    /// The tensor.
+    pub tensor: String,
+    /// The type it is written in.
+    pub dtype: Dtype,
+}
+
+impl BeyondRange {
+    /// Refuses a block of a tensor of which so many values became infinite.
+    ///
+    /// # Errors
+    /// When it is not none.
+    pub(crate) fn check(count: usize, spec: &TensorSpec) -> Result<(), Self> {
+        if count == 0 {
+            return Ok(());
+        }
+        Err(Self {
+            count,
+            tensor: spec.name().to_owned(),
+            dtype: spec.dtype(),
         })
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn merge_in_words(job: &MergeJob) -> Value {
     words
 }
 
-fn recipe_in_words(recipe: &Recipe) -> Value {
+pub(crate) fn recipe_in_words(recipe: &Recipe) -> Value {
     let is_of_the_gram = recipe.method.is_of_the_gram();
     let scope_of_stages = Some(recipe.scope).filter(|_| !is_of_the_gram);
     let before = recipe.before.iter();
