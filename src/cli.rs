@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use fedmerge_client::cli::ClientArguments;
 use fedmerge_common::failure::{self, Failure};
 use fedmerge_common::output::{Output, OutputFormat};
-use fedmerge_server::cli::ServerArguments;
+use fedmerge_server::cli::{MergeArguments, ServerArguments};
 
 use crate::simulate::{AttackArguments, SimulateArguments};
 
@@ -27,6 +27,7 @@ use crate::simulate::{AttackArguments, SimulateArguments};
   fedmerge simulate --attack sign-flip --attackers 2   the same with two clients that lie
   fedmerge server init hub && fedmerge server run --dir hub
   fedmerge client enrol --server https://hub:7600 --token fm1.… --dir site
+  fedmerge merge recipe.toml --out merged              checkpoints on disk, without a federation
 
 Exit codes: 0 ok, 64 usage, 65 bad data, 69 unavailable, 70 bug, 75 temporary (try again),
 77 not permitted, 78 bad configuration.")]
@@ -72,6 +73,8 @@ enum Command {
     Server(Box<ServerArguments>),
     /// Take part in a federation
     Client(Box<ClientArguments>),
+    /// Merge checkpoints on disk by a recipe, with the engine of the federation
+    Merge(Box<MergeArguments>),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  fedmerge completions bash > ~/.local/share/bash-completion/completions/fedmerge"
@@ -116,6 +119,7 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Simulate(arguments) => crate::simulate::run(*arguments, output),
         Command::Server(arguments) => fedmerge_server::cli::run(*arguments, output),
         Command::Client(arguments) => fedmerge_client::cli::run(*arguments, output),
+        Command::Merge(arguments) => fedmerge_server::cli::merge(*arguments, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "fedmerge", &mut script);

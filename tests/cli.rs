@@ -6,8 +6,11 @@ mod command;
 #[path = "harness/process.rs"]
 #[expect(dead_code, reason = "stories use more of it")]
 mod process;
+#[path = "harness/values.rs"]
+mod values;
 
 mod cli {
     mod errors;
     mod help;
+    mod merge;
 }

@@ -8,11 +8,13 @@ mod harness;
 mod stories {
     mod bad_input;
     mod bad_trainers;
+    mod byzfl;
     mod determinism;
     mod enrolment;
     mod federation;
     mod full_disk;
     mod hostile;
+    mod merge;
     mod python;
     mod readme;
     mod recovery;

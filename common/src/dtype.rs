@@ -11,6 +11,10 @@ use bytemuck::{cast_slice, cast_slice_mut, try_cast_slice};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
+mod narrow;
+
+pub use narrow::encode_f64;
+
 #[cfg(target_endian = "big")]
 compile_error!("tensors are read in place, which needs a little-endian machine");
 

@@ -1,4 +1,4 @@
-//! The commands of `fedmerge server`: reads the command line, calls the deed, returns its failure.
+//! The commands of `fedmerge server`, and `fedmerge merge`: reads the command line, calls the deed, returns its failure.
 //!
 //! Strings become types here and in `settings`; nothing is decided here. What the ledger knows is read from the ledger,
 //! whether or not the server runs; what only the running server knows is asked of it.
@@ -6,6 +6,7 @@
 mod ask;
 mod init;
 mod list;
+mod merge;
 mod run;
 mod status;
 mod token;
@@ -22,6 +23,7 @@ use crate::store::ledger::Ledger;
 
 pub use init::InitArguments;
 pub use list::{ClientsCommand, ModelsCommand, RoundsCommand};
+pub use merge::MergeArguments;
 pub use run::RunArguments;
 pub use status::StatusArguments;
 pub use token::TokenCommand;
@@ -104,6 +106,14 @@ pub fn run(arguments: ServerArguments, output: &Output) -> Result<(), Failure> {
         ServerCommand::Rounds(command) => block_on(list::rounds(&command, output)),
         ServerCommand::Models(command) => block_on(list::models(&command, output)),
     }
+}
+
+/// Merges checkpoints on disk: `fedmerge merge`.
+///
+/// # Errors
+/// The command's failure, with its exit code.
+pub fn merge(arguments: MergeArguments, output: &Output) -> Result<(), Failure> {
+    block_on(merge::run(arguments, *output))
 }
 
 fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

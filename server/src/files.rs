@@ -17,12 +17,15 @@ pub const MODEL: &str = "model.safetensors";
 /// What a model says about itself, in its directory.
 pub const MANIFEST: &str = "fedmerge.json";
 
+/// What the server's optimizer remembers after a model, in its directory. It is the server's own: no client gets it.
+pub const OPTIMIZER: &str = "optimizer.safetensors";
+
 /// Largest file that is carried from a base to every model that follows, bytes: tokenizers are smaller.
 const MAX_COMPANION_BYTES: u64 = 64 * 1024 * 1024;
 /// What a base may have beside its tensors: configuration and tokenizer, nothing that is run.
 const COMPANIONS: [&str; 5] = ["json", "txt", "model", "jinja", "md"];
 /// The index of a sharded checkpoint, which is one file once it is a base.
-const SHARD_INDEX: &str = "model.safetensors.index.json";
+pub const SHARD_INDEX: &str = "model.safetensors.index.json";
 
 /// Where an update that passed intake is.
 #[must_use]
@@ -130,7 +133,11 @@ pub fn make_directory(path: &Path) -> io::Result<()> {
     sync_parent(path)
 }
 
-fn sync_parent(path: &Path) -> io::Result<()> {
+/// Makes the name of a file or directory durable.
+///
+/// # Errors
+/// When the file system refuses.
+pub fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) => File::open(parent)?.sync_all(),
         None => Ok(()),

@@ -17,6 +17,7 @@ pub mod intake;
 pub mod listener;
 pub mod merging;
 pub mod notice;
+pub mod offline;
 pub mod plan;
 pub mod publish;
 pub mod rpc;

@@ -3,30 +3,41 @@
 //! Runs on the compute pool, in the memory that the plan bounds. Invariant: the candidate is complete and durable before it
 //! is reported, and the same base, updates and recipe give the same bytes. It publishes nothing.
 
+mod diagnostics;
+mod failure;
 pub mod manifest;
+mod optimizer;
+mod past;
 mod ports;
+mod updates;
+mod words;
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use fedmerge_common::checkpoint::{
-    Checkpoint, CheckpointWriter, ReadCheckpointError, WriteCheckpointError,
-};
+use fedmerge_common::checkpoint::{Checkpoint, CheckpointWriter};
+use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::{ClientId, FederationName, RoundNumber};
 use fedmerge_common::update::ModelRef;
 use fedmerge_coordinator::UpdateRef;
 use fedmerge_merge::{
-    Contribution, Control, MergeError, MergePlan, PlanError, Recipe, Resources, TensorExtent,
+    Contribution, Control, Detail, Inputs, MergePlan, MergeReport, Outputs, PlanError, Recipe,
+    Resources, TensorExtent,
 };
 
 use crate::directory::ServerDirectory;
 use crate::files;
 use crate::plan::{FederationPlan, Freeze, Weight};
+pub use failure::MergeFailure;
 use manifest::{Manifest, MergeStory, MergedUpdate};
-pub(crate) use ports::{CopyError, copy_tensor};
+use optimizer::{Memory, MemorySinks};
+use past::{Past, Sources};
+pub use ports::BeyondRange;
+pub(crate) use ports::{CopyError, copy_tensor, read_values};
 use ports::{Sink, Source};
+use updates::Ordered;
+pub(crate) use words::recipe_in_words;
 
 /// What to merge, and how.
 #[derive(Debug, Clone)]
@@ -45,70 +56,16 @@ pub struct MergeJob {
     pub recipe: Recipe,
     /// What weighs an update.
     pub weight: Weight,
+    /// Whom the method trusts, where it trusts someone.
+    pub trusted: Option<ClientId>,
     /// Tensors that stay as they are.
     pub freeze: Freeze,
     /// The plan's seed.
     pub seed: u64,
     /// What the merge may use.
     pub resources: Resources,
-}
-
-/// A merge that did not succeed.
-#[derive(Debug, thiserror::Error)]
-pub enum MergeFailure {
-    /// The base cannot be read.
-    #[error("the base cannot be read")]
-    Base(#[source] ReadCheckpointError),
-    /// A client's update cannot be read.
-    #[error("the update of {client} cannot be read")]
-    Update {
-        /// Whose.
-        client: ClientId,
-        /// Why.
-        #[source]
-        source: ReadCheckpointError,
-    },
-    /// A client's update lacks a tensor, though intake found it whole.
-    #[error("the update of {client} has no tensor `{tensor}`")]
-    Tensor {
-        /// Whose.
-        client: ClientId,
-        /// The tensor.
-        tensor: String,
-    },
-    /// The recipe cannot be run with these updates.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
-    /// The engine failed.
-    #[error("the merge failed")]
-    Engine(#[source] MergeError),
-    /// A tensor that is not merged cannot be carried over.
-    #[error("tensor `{tensor}` cannot be carried over")]
-    Carry {
-        /// The tensor.
-        tensor: String,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The candidate cannot be written.
-    #[error("the candidate cannot be written")]
-    Write(#[source] WriteCheckpointError),
-    /// A file beside the candidate cannot be written.
-    #[error("`{}` cannot be written", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The result is useless.
-    #[error("{count} values of the merged model are not finite")]
-    NonFinite {
-        /// How many.
-        count: u64,
-    },
+    /// For how many rounds updates are kept after their round.
+    pub keep_updates: u64,
 }
 
 /// A candidate: a complete model that is not published.
@@ -120,13 +77,6 @@ pub struct Merged {
     pub story: MergeStory,
 }
 
-/// An update in its place in the order of summation.
-#[derive(Debug)]
-pub(crate) struct Ordered {
-    pub(crate) client: ClientId,
-    pub(crate) update: UpdateRef,
-}
-
 /// Merges the updates of a round into a candidate.
 ///
 /// # Errors
@@ -135,55 +85,115 @@ pub fn merge(job: &MergeJob, cancelled: &AtomicBool) -> Result<Merged, MergeFail
     let parent = job.directory.model(job.base.version);
     let base = open_base(&parent)?;
     let (merged, carried) = split(&base, &job.freeze);
-    let ordered = in_order(&job.updates);
     let names = names(&base, &merged);
-    let updates = open_updates(job, &ordered)?;
-    let sources = sources(&updates, &ordered, &names)?;
+    let ordered = updates::in_order(&job.updates);
+    let trusted = updates::trusted(job, &ordered)?;
+    let updates = updates::open(job, &ordered)?;
+    let past = Past::open(job)?;
+    let opened = Opened {
+        updates: updates::sources(&updates, &ordered, &names)?,
+        past: past.sources(&base, &names),
+        base: &base,
+        merged: &merged,
+        ordered: &ordered,
+        trusted,
+    };
     let candidate = job.directory.candidate(job.round);
-    files::make_empty_directory(&candidate).map_err(|source| file(&candidate, source))?;
+    files::make_empty_directory(&candidate)
+        .map_err(|source| MergeFailure::file(&candidate, source))?;
     let target = candidate.join(files::MODEL);
     let writer = CheckpointWriter::create(&target, base.schema(), base.metadata())
         .map_err(MergeFailure::Write)?;
     for position in carried {
         carry_over(&base, &writer, position)?;
     }
-    let report = fedmerge_merge::merge(
-        &plan(job, &base, &merged)?,
-        &Source::at(&base, &merged),
-        &contributions(job.weight, &ordered, &sources),
-        &Sink {
-            writer: &writer,
-            positions: &merged,
-        },
-        &Control {
-            cancelled,
-            progress: &|_| {},
-        },
-    )
-    .map_err(MergeFailure::Engine)?;
+    let memory = job
+        .recipe
+        .optimizer
+        .map(|optimizer| Memory::create(optimizer, &candidate, &base, &names));
+    let memory = memory.transpose()?;
+    let report = run(job, &opened, &writer, memory.as_ref(), cancelled)?;
     if report.non_finite > 0 {
         let count = report.non_finite;
         return Err(MergeFailure::NonFinite { count });
     }
     let written = writer.finish().map_err(MergeFailure::Write)?;
-    let story = MergeStory {
-        round: job.round,
-        parent: job.base.digest,
-        recipe: manifest::recipe_in_words(&job.recipe),
-        seed: job.seed,
-        step_norm: report.step_norm,
-        updates: MergedUpdate::list(&ordered, &report),
-    };
+    let steps = opened.past.steps(&job.recipe).saturating_add(1);
+    let memory = memory.map(|memory| memory.finish(steps)).transpose()?;
     let merged = Merged {
         candidate: ModelRef {
             version: job.base.version.next(),
             digest: written.digest,
             size_bytes: written.bytes,
         },
-        story,
+        story: MergeStory {
+            round: job.round,
+            parent: job.base.digest,
+            recipe: words::merge_in_words(job),
+            seed: job.seed,
+            step_norm: report.step_norm,
+            clip_limit: report.clip_limit,
+            optimizer: memory,
+            updates: MergedUpdate::list(&ordered, &report),
+            diagnostics: diagnostics::told(&report, &ordered),
+        },
     };
     complete(job, &parent, &candidate, &merged)?;
     Ok(merged)
+}
+
+/// Everything that a merge reads, opened.
+struct Opened<'a> {
+    base: &'a Checkpoint,
+    /// Positions of the tensors that are merged.
+    merged: &'a [usize],
+    ordered: &'a [Ordered],
+    updates: Vec<Source<'a>>,
+    trusted: Option<usize>,
+    past: Sources<'a>,
+}
+
+/// Hands everything to the engine.
+fn run(
+    job: &MergeJob,
+    opened: &Opened<'_>,
+    writer: &CheckpointWriter,
+    memory: Option<&Memory>,
+    cancelled: &AtomicBool,
+) -> Result<MergeReport, MergeFailure> {
+    let plan = plan(job, opened)?;
+    let weights = updates::weights(job, opened.ordered);
+    let updates = opened.ordered.iter().zip(&opened.updates).zip(weights);
+    let updates: Vec<_> = updates
+        .map(|((ordered, source), weight)| Contribution {
+            source,
+            weight,
+            sparsify: None,
+            previous: opened.past.update_of(&ordered.client),
+        })
+        .collect();
+    let memory = memory.map(Memory::sinks);
+    fedmerge_merge::merge(
+        &plan,
+        &Inputs {
+            base: &Source::at(opened.base, opened.merged),
+            updates: &updates,
+            trusted: opened.trusted,
+            history: opened.past.history(&job.recipe),
+        },
+        &Outputs {
+            model: &Sink {
+                writer,
+                positions: opened.merged,
+            },
+            optimizer: memory.as_ref().map(MemorySinks::as_engine),
+        },
+        &Control {
+            cancelled,
+            progress: &|_| {},
+        },
+    )
+    .map_err(MergeFailure::Engine)
 }
 
 /// What a round's plan allows a merge of so many updates to use; checked before the federation begins.
@@ -198,7 +208,13 @@ pub fn check(
 ) -> Result<MergePlan, PlanError> {
     let (merged, _carried) = split(base, &plan.freeze);
     let extents = extents(base, &merged);
-    MergePlan::new(plan.recipe.clone(), extents, updates, resources)
+    MergePlan::new(
+        plan.recipe.clone(),
+        extents,
+        updates,
+        resources,
+        Detail::Full,
+    )
 }
 
 fn open_base(directory: &Path) -> Result<Checkpoint, MergeFailure> {
@@ -214,19 +230,6 @@ fn split(base: &Checkpoint, freeze: &Freeze) -> (Vec<usize>, Vec<usize>) {
     })
 }
 
-/// By digest, then client: the order of summation does not know who came first.
-fn in_order(updates: &BTreeMap<ClientId, UpdateRef>) -> Vec<Ordered> {
-    let pairs = updates.iter().map(|(client, update)| Ordered {
-        client: client.clone(),
-        update: update.clone(),
-    });
-    let mut ordered: Vec<Ordered> = pairs.collect();
-    ordered.sort_by(|left, right| {
-        (&left.update.payload, &left.client).cmp(&(&right.update.payload, &right.client))
-    });
-    ordered
-}
-
 fn names(base: &Checkpoint, merged: &[usize]) -> Vec<String> {
     let tensors = base.schema().tensors();
     merged
@@ -239,72 +242,42 @@ fn extents(base: &Checkpoint, merged: &[usize]) -> Vec<TensorExtent> {
     let tensors = base.schema().tensors();
     merged
         .iter()
-        .map(|&position| TensorExtent::new(tensors[position].name(), tensors[position].elements()))
+        .map(|&position| {
+            let tensor = &tensors[position];
+            let row = tensor.shape().last().copied().unwrap_or(1);
+            TensorExtent::new(tensor.name(), tensor.elements()).in_rows_of(row)
+        })
         .collect()
 }
 
-fn plan(job: &MergeJob, base: &Checkpoint, merged: &[usize]) -> Result<MergePlan, MergeFailure> {
+fn plan(job: &MergeJob, opened: &Opened<'_>) -> Result<MergePlan, MergeFailure> {
+    let recipe = Recipe {
+        seed: seed_of_the_round(job.seed, job.round),
+        ..job.recipe.clone()
+    };
     let plan = MergePlan::new(
-        job.recipe.clone(),
-        extents(base, merged),
+        recipe,
+        extents(opened.base, opened.merged),
         job.updates.len(),
         job.resources,
+        Detail::Full,
     )?;
     tracing::info!(
         round = job.round.get(),
-        method = job.recipe.method.name(),
+        method = job.recipe.method_name(),
         bytes = plan.peak_bytes(),
         "merge planned"
     );
     Ok(plan)
 }
 
-fn open_updates(job: &MergeJob, ordered: &[Ordered]) -> Result<Vec<Checkpoint>, MergeFailure> {
-    let open = |Ordered { client, update }: &Ordered| {
-        let path = files::update(&job.directory, job.round, client, &update.payload);
-        Checkpoint::open(&path).map_err(|source| MergeFailure::Update {
-            client: client.clone(),
-            source,
-        })
-    };
-    ordered.iter().map(open).collect()
-}
-
-fn sources<'a>(
-    updates: &'a [Checkpoint],
-    ordered: &[Ordered],
-    names: &[String],
-) -> Result<Vec<Source<'a>>, MergeFailure> {
-    let pairs = updates.iter().zip(ordered);
-    pairs
-        .map(|(checkpoint, Ordered { client, .. })| {
-            Source::new(checkpoint, names).map_err(|tensor| MergeFailure::Tensor {
-                client: client.clone(),
-                tensor,
-            })
-        })
-        .collect()
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "weights are ratios, and intake bounds the counts"
-)]
-fn contributions<'a>(
-    weight: Weight,
-    ordered: &[Ordered],
-    sources: &'a [Source<'a>],
-) -> Vec<Contribution<'a>> {
-    let pairs = ordered.iter().zip(sources);
-    pairs
-        .map(|(ordered, source)| Contribution {
-            source,
-            weight: match weight {
-                Weight::Examples => ordered.update.num_examples as f64,
-                Weight::Uniform => 1.0,
-            },
-        })
-        .collect()
+/// Chance is another in each round, and the same when the round's merge is repeated.
+fn seed_of_the_round(seed: u64, round: RoundNumber) -> u64 {
+    let mut text = seed.to_le_bytes().to_vec();
+    text.extend(round.get().to_le_bytes());
+    let digest = *Digest::of(&text).as_bytes();
+    let (first, _rest) = digest.split_first_chunk().expect("a digest has 32 bytes");
+    u64::from_le_bytes(*first)
 }
 
 fn carry_over(
@@ -329,7 +302,8 @@ fn complete(
     candidate: &Path,
     merged: &Merged,
 ) -> Result<(), MergeFailure> {
-    files::copy_companions(parent, candidate).map_err(|source| file(candidate, source))?;
+    files::copy_companions(parent, candidate)
+        .map_err(|source| MergeFailure::file(candidate, source))?;
     let manifest = Manifest {
         format: manifest::FORMAT,
         federation: job.federation.clone(),
@@ -339,14 +313,7 @@ fn complete(
         merge: Some(merged.story.clone()),
     };
     let path = candidate.join(files::MANIFEST);
-    files::write_json(&path, &manifest).map_err(|source| file(&path, source))
-}
-
-fn file(path: &Path, source: io::Error) -> MergeFailure {
-    MergeFailure::File {
-        path: path.to_owned(),
-        source,
-    }
+    files::write_json(&path, &manifest).map_err(|source| MergeFailure::file(&path, source))
 }
 
 #[cfg(test)]

@@ -7,9 +7,10 @@ mod choice;
 pub(crate) mod document;
 mod error;
 pub(crate) mod fields;
-mod file;
-mod merge;
+pub(crate) mod file;
+pub(crate) mod merge;
 mod nearest;
+pub mod recipe;
 #[cfg(test)]
 mod refusal_tests;
 mod round;
@@ -18,11 +19,11 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use fedmerge_common::ids::FederationName;
+use fedmerge_common::ids::{ClientId, FederationName};
 use fedmerge_common::task_vector::Encoding;
 use fedmerge_common::units::ByteSize;
 use fedmerge_coordinator::RoundPlan;
-use fedmerge_merge::Recipe;
+use fedmerge_merge::{OptimizerRule, Recipe};
 use toml::Spanned;
 use wildmatch::WildMatch;
 
@@ -32,7 +33,12 @@ use self::choice::Choice;
 use self::document::Document;
 pub use self::document::{Place, ReadDocumentError, TomlError};
 pub use self::error::ReadPlanError;
-use self::file::{PlanFile, UpdateTable};
+use self::file::{MergeTable, PlanFile, UpdateTable};
+
+/// The names that `method` of `[merge]` may have.
+pub const METHOD_NAMES: &[&str] = Recipe::METHOD_NAMES;
+/// The names that `method` of `optimizer` may have, beside `none`.
+pub const OPTIMIZER_NAMES: &[&str] = OptimizerRule::NAMES;
 
 const DEFAULT_MAX_UPDATE: ByteSize = ByteSize::from_mebibytes(2048);
 
@@ -99,6 +105,8 @@ pub struct FederationPlan {
     pub recipe: Recipe,
     /// How clients are weighed.
     pub weight: Weight,
+    /// Whom the method trusts; someone exactly where the recipe needs it.
+    pub trusted: Option<ClientId>,
     /// What no round changes.
     pub freeze: Freeze,
     /// Encodings that updates may have, the preferred one first; at least one, each once. Exact `f32` alone by default.
@@ -136,6 +144,7 @@ impl FederationPlan {
             key,
             example,
         };
+        let recipe = merge::recipe(&file.merge, document)?;
         let plan = Self {
             name: file
                 .name
@@ -146,11 +155,12 @@ impl FederationPlan {
                 .map(|base| beside(document.path(), &base))
                 .ok_or_else(|| missing("base", "base = \"base.safetensors\""))?,
             round: round::plan(&file.round, &file.merge),
-            recipe: merge::recipe(&file.merge, document)?,
             weight: merge::weight(&file.merge, document)?,
+            trusted: trusted(&file.merge, &recipe, document)?,
             freeze: merge::freeze(&file.merge, document)?,
             encodings: encodings(&file.update, document)?,
             max_update: max_update(&file.update, document)?,
+            recipe,
         };
         plan.round.check().map_err(|source| ReadPlanError::Rounds {
             path: document.path().to_owned(),
@@ -170,6 +180,24 @@ impl FederationPlan {
 fn beside(file: &Path, path: &Path) -> PathBuf {
     file.parent()
         .map_or_else(|| path.to_owned(), |directory| directory.join(path))
+}
+
+/// Whom the table trusts, as a client.
+fn trusted(
+    table: &MergeTable,
+    recipe: &Recipe,
+    document: &Document,
+) -> Result<Option<ClientId>, ReadPlanError> {
+    let name = merge::trusted(table, recipe, document)?;
+    let client = name.map(|name| {
+        let client = name.get_ref().parse();
+        client.map_err(|_| ReadPlanError::Value {
+            place: document.place(name.span()),
+            key: "trusted",
+            fault: "is not a name that a client can have",
+        })
+    });
+    client.transpose()
 }
 
 fn encodings(table: &UpdateTable, document: &Document) -> Result<Vec<Encoding>, ReadPlanError> {

@@ -22,14 +22,21 @@ deadline = "30m"            # how long a round waits; a client that keeps sendin
 grace    = "30s"            # how long it waits for a client that was lost
 
 [merge]
-method   = "trimmed-mean"   # or mean, median, task-arithmetic, ties
+method   = "trimmed-mean"   # by coordinate: mean, median, trimmed-mean, meamed, phocas, sign-majority, task-arithmetic, ties,
+                            #   dare-linear, dare-ties, della, della-linear, breadcrumbs, breadcrumbs-ties, sce, ram, magmax,
+                            #   consensus
+                            # by distance: krum, multi-krum, bulyan, geometric-median, centered-clipping, mda, caf, dnc, fltrust,
+                            #   flame, moNNA
 tolerate = 0                # f: clients that may be hostile. With 0 this is the plain mean; for f of them
                             # raise cohort.target and quorum to at least 2f + 1
-before   = []               # [{ method = "clip", norm = "median" }] shortens updates that are longer than most
-weight   = "examples"       # or "uniform"; median and trimmed-mean count every client once in any case
+before   = []               # [{ method = "clip", norm = "median" }] shortens updates that are longer than most; norm may be a
+                            # number or "adaptive", and stages go on in this order: clip, arc, nnm, bucketing
+weight   = "examples"       # or "uniform"; mean, task-arithmetic, ties and their like weigh, all others count every client once
 lambda   = 1.0              # scale of the merged task vector
+optimizer = { method = "none" }
+                            # or momentum, nesterov, adam, yogi, adagrad: the merged task vector as a gradient
 freeze   = []               # tensors that never change, such as ["*.embed_tokens.*"]
-seed     = 0                # fixes the choice of cohorts
+seed     = 0                # fixes the choice of cohorts, and what dare, della and bucketing draw
 
 [update]
 encodings = ["f32"]         # how updates are sent, preferred first: "bf16" halves them, "f32" is exact

@@ -39,6 +39,7 @@ use crate::directory::ServerDirectory;
 use crate::driver::{Driver, Equipment, Federation, Seat, Stay, Workshop};
 use crate::files;
 use crate::merging::MergeJob;
+use crate::merging::manifest::{FORMAT, Manifest};
 use crate::notice::Offer;
 use crate::plan::{Freeze, Weight};
 use crate::store::ledger::Ledger;
@@ -132,6 +133,15 @@ impl Bed {
         fs::create_dir_all(&model).unwrap();
         fs::create_dir_all(directory.state()).unwrap();
         let base = write(&model.join(files::MODEL), tensors);
+        let manifest = Manifest {
+            format: FORMAT,
+            federation: "digits".parse().unwrap(),
+            version: base.version,
+            digest: base.digest,
+            size_bytes: base.size_bytes,
+            merge: None,
+        };
+        files::write_json(&model.join(files::MANIFEST), &manifest).unwrap();
         Self {
             directory,
             base,
@@ -175,12 +185,14 @@ impl Bed {
             updates: updates.iter().cloned().collect(),
             recipe,
             weight: Weight::Examples,
+            trusted: None,
             freeze: Freeze::default(),
             seed: SEED,
             resources: Resources {
                 threads: 2,
                 memory_bytes: 1 << 26,
             },
+            keep_updates: 1,
         }
     }
 
@@ -209,6 +221,7 @@ impl Bed {
             federation: job.federation,
             recipe: job.recipe,
             weight: job.weight,
+            trusted: job.trusted,
             freeze: job.freeze,
             seed: job.seed,
             resources: job.resources,

@@ -4,7 +4,9 @@
 //! how the examples are spread. Whether the plan can work is for the server to judge; it reads the file like any other.
 
 mod arguments;
+mod needs;
 mod overlay;
+mod stages;
 
 use std::path::PathBuf;
 
@@ -174,6 +176,49 @@ mod tests {
                 .merge,
             "ties, density 0.2, elect mass"
         );
+    }
+
+    #[test]
+    fn stages_are_told_in_their_order_and_reach_the_plan() {
+        let settings =
+            resolve("--method geometric-median --before clip:1.5 --before nnm --before bucketing:2 --optimizer adam")
+                .unwrap();
+        assert_eq!(
+            settings.merge,
+            "clip(1.5), nnm, bucketing(2), geometric-median, tolerate 1, adam"
+        );
+        let before = settings.plan["merge"]["before"].as_array().unwrap();
+        assert_eq!(before.len(), 3);
+        assert_eq!(
+            settings.plan["merge"]["optimizer"]["method"].as_str(),
+            Some("adam")
+        );
+    }
+
+    #[test]
+    fn every_method_has_a_plan_that_the_server_accepts() {
+        for clients in [8, 15] {
+            for method in fedmerge_server::plan::METHOD_NAMES {
+                let line = format!("--method {method} --clients {clients}");
+                let mut plan = resolve(&line).unwrap().plan;
+                plan.insert("base".into(), "base.safetensors".into());
+                let path = std::path::Path::new("federation.toml");
+                fedmerge_server::plan::FederationPlan::parse(&plan.to_string(), path)
+                    .unwrap_or_else(|error| panic!("{method}: {error}"));
+            }
+        }
+        for (line, merge) in [
+            ("--method krum", "krum, tolerate 2"),
+            ("--method bulyan", "bulyan, tolerate 1"),
+            ("--method fltrust", "fltrust, trusted client-1"),
+            (
+                "--method moNNA --trusted client-2",
+                "moNNA, tolerate 2, trusted client-2",
+            ),
+            ("--method mean --before nnm", "nnm, mean, tolerate 2"),
+        ] {
+            assert_eq!(resolve(line).unwrap().merge, merge);
+        }
     }
 
     #[test]

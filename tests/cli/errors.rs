@@ -43,7 +43,7 @@ fn a_missing_argument_is_wrong_usage() {
 fn an_unknown_method_is_answered_with_the_nearest() {
     assert_snapshot!(seen(&["simulate", "--method", "meen"]), @r#"
     error: invalid value 'meen' for '--method <NAME>'
-      [possible values: mean, median, trimmed-mean, task-arithmetic, ties]
+      [possible values: mean, median, trimmed-mean, meamed, phocas, sign-majority, task-arithmetic, ties, dare-linear, dare-ties, della, della-linear, breadcrumbs, breadcrumbs-ties, sce, ram, magmax, consensus, krum, multi-krum, bulyan, geometric-median, centered-clipping, mda, caf, dnc, fltrust, flame, moNNA]
 
       tip: a similar value exists: 'mean'
 

@@ -2,19 +2,21 @@
 //! and the index that says which tensor is where.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use crate::checkpoint::header::{InvalidCheckpoint, MAX_HEADER_BYTES};
 use crate::checkpoint::json::UniqueMap;
-use crate::checkpoint::read::{ReadCheckpointError, open_file};
+use crate::checkpoint::open::open_file;
+use crate::checkpoint::read::ReadCheckpointError;
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+pub(super) const SINGLE: &str = "model.safetensors";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
 /// Most shards of one checkpoint: each is an open file.
-const MAX_SHARDS: usize = 1000;
+pub(super) const MAX_SHARDS: usize = 1000;
 
 /// The files of a checkpoint.
 pub(super) struct Files {
@@ -91,6 +93,31 @@ fn read_index(directory: &Path, path: PathBuf) -> Result<Files, ReadCheckpointEr
         paths,
         index: Some(Index { path, shard_of }),
     })
+}
+
+/// The name of a shard, as Hugging Face tools write it; `number` counts from 0.
+pub(super) fn shard_name(number: usize, shards: usize) -> String {
+    if shards == 1 {
+        return SINGLE.to_owned();
+    }
+    format!("model-{:05}-of-{shards:05}.safetensors", number + 1)
+}
+
+/// Writes the index of a sharded checkpoint, durably but for its name.
+pub(super) fn write_index(
+    directory: &Path,
+    shard_of: &BTreeMap<&str, &str>,
+    total_bytes: u64,
+) -> io::Result<()> {
+    let index = serde_json::json!({
+        "metadata": { "total_size": total_bytes },
+        "weight_map": shard_of,
+    });
+    let mut json = serde_json::to_vec_pretty(&index)?;
+    json.push(b'\n');
+    let mut file = File::create(directory.join(INDEX))?;
+    file.write_all(&json)?;
+    file.sync_all()
 }
 
 /// The shards' names, numbered in their order. A name must not leave the directory.

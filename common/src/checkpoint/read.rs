@@ -5,13 +5,20 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytemuck::cast_slice_mut;
+use half::{bf16, f16};
 
-use crate::checkpoint::header::{self, Header, InvalidCheckpoint, LENGTH_BYTES, MAX_HEADER_BYTES};
+use crate::checkpoint::header::InvalidCheckpoint;
 use crate::checkpoint::index::{self, Index};
+use crate::checkpoint::open::open_shard;
+use crate::checkpoint::stamp::Stamp;
 use crate::dtype::{ConvertError, Dtype, decode_f32};
 use crate::schema::{Schema, TensorSpec};
+
+/// Elements of a half type that are widened at a time: their bytes are on the stack.
+const STRIP: usize = 8192;
 
 /// A checkpoint that cannot be read. Cut by what helps: another path, another disk, another file.
 #[derive(Debug, thiserror::Error)]
@@ -77,10 +84,22 @@ impl ReadCheckpointError {
     }
 }
 
+/// Values of a mergeable tensor in its own type.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Floats<'a> {
+    /// IEEE 754 single precision.
+    F32(&'a [f32]),
+    /// IEEE 754 half precision.
+    F16(&'a [f16]),
+    /// The upper half of an F32.
+    Bf16(&'a [bf16]),
+}
+
 #[derive(Debug)]
 struct Shard {
     path: PathBuf,
     file: File,
+    stamp: Stamp,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -99,6 +118,8 @@ pub struct Checkpoint {
     /// By position in the schema.
     places: Vec<Place>,
     metadata: BTreeMap<String, String>,
+    /// By all threads, so far.
+    bytes_read: AtomicU64,
 }
 
 impl Checkpoint {
@@ -112,6 +133,10 @@ impl Checkpoint {
         let (mut shards, mut placed, mut metadata) = (Vec::new(), Vec::new(), BTreeMap::new());
         for (shard, path) in files.paths.into_iter().enumerate() {
             let (file, header, data_begin) = open_shard(&path)?;
+            let stamp = Stamp::of_open(&file).map_err(|source| ReadCheckpointError::Io {
+                path: path.clone(),
+                source,
+            })?;
             metadata.extend(header.metadata);
             for tensor in header.tensors {
                 placed.push((
@@ -122,7 +147,7 @@ impl Checkpoint {
                     },
                 ));
             }
-            shards.push(Shard { path, file });
+            shards.push(Shard { path, file, stamp });
         }
         if let Some(index) = &files.index {
             check_index(index, &placed, &shards)?;
@@ -139,6 +164,7 @@ impl Checkpoint {
             schema,
             places,
             metadata,
+            bytes_read: AtomicU64::new(0),
         })
     }
 
@@ -157,6 +183,23 @@ impl Checkpoint {
     /// Its files, in the order of their names.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.shards.iter().map(|shard| shard.path.as_path())
+    }
+
+    /// Bytes of tensors that were read so far, each as often as it was.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::Relaxed)
+    }
+
+    /// The first of its files that is not what it was when it was opened, however that came about: then what was read may be of
+    /// two kinds.
+    #[must_use]
+    pub fn changed_file(&self) -> Option<&Path> {
+        let changed = self
+            .shards
+            .iter()
+            .find(|shard| !shard.stamp.still_fits(&shard.file, &shard.path));
+        changed.map(|shard| shard.path.as_path())
     }
 
     /// The free text of its headers by key.
@@ -178,17 +221,10 @@ impl Checkpoint {
         byte_offset: u64,
         bytes: &mut [u8],
     ) -> Result<(), ReadCheckpointError> {
-        let (spec, place) = (&self.schema.tensors()[tensor], self.places[tensor]);
-        let end = byte_offset.checked_add(bytes.len() as u64);
-        if end.is_none_or(|end| end > spec.byte_len()) {
-            return Err(ReadCheckpointError::OutOfRange {
-                path: self.path.clone(),
-                tensor: spec.name().to_owned(),
-                offset: byte_offset,
-                bytes: bytes.len() as u64,
-                available: spec.byte_len(),
-            });
-        }
+        self.check_range(tensor, byte_offset, bytes.len() as u64)?;
+        self.bytes_read
+            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let place = self.places[tensor];
         let shard = &self.shards[place.shard];
         let read = shard.file.read_exact_at(bytes, place.begin + byte_offset);
         read.map_err(|source| ReadCheckpointError::Io {
@@ -197,7 +233,7 @@ impl Checkpoint {
         })
     }
 
-    /// Fills `values` with a mergeable tensor's elements from `element_offset` on, widened exactly.
+    /// Fills `values` with a mergeable tensor's elements from `element_offset` on, widened exactly. Allocates nothing.
     ///
     /// # Errors
     /// When the tensor has fewer or is not mergeable, or the file cannot be read.
@@ -210,87 +246,92 @@ impl Checkpoint {
         element_offset: usize,
         values: &mut [f32],
     ) -> Result<(), ReadCheckpointError> {
-        let spec = &self.schema.tensors()[tensor];
-        let element_bytes = spec.dtype().bytes();
-        let byte_offset = (element_offset as u64).saturating_mul(element_bytes as u64);
-        if spec.dtype() == Dtype::F32 {
-            return self.read_bytes(tensor, byte_offset, cast_slice_mut(values));
+        let dtype = self.schema.tensors()[tensor].dtype();
+        let element_bytes = dtype.bytes();
+        let mut offset = (element_offset as u64).saturating_mul(element_bytes as u64);
+        if dtype == Dtype::F32 {
+            return self.read_bytes(tensor, offset, cast_slice_mut(values));
         }
-        let mut bytes = vec![0; values.len() * element_bytes];
-        self.read_bytes(tensor, byte_offset, &mut bytes)?;
-        decode_f32(spec.dtype(), &bytes, values).map_err(|source| ReadCheckpointError::Convert {
+        let failed = |source| self.cannot_convert(tensor, source);
+        if !dtype.is_mergeable() {
+            return Err(failed(ConvertError::NotMergeable { dtype }));
+        }
+        self.check_range(tensor, offset, (values.len() * element_bytes) as u64)?;
+        let mut strip = [0_u16; STRIP];
+        for values in values.chunks_mut(STRIP) {
+            let bytes: &mut [u8] = cast_slice_mut(&mut strip[..values.len()]);
+            self.read_bytes(tensor, offset, bytes)?;
+            decode_f32(dtype, bytes, values).map_err(failed)?;
+            offset += bytes.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Reads `elements` of a mergeable tensor from `element_offset` on in their own type, into the front of `buffer`.
+    ///
+    /// # Errors
+    /// When the tensor has fewer or is not mergeable, or the file cannot be read.
+    ///
+    /// # Panics
+    /// When `tensor` is not a position in the schema, or `buffer` is shorter than `elements`.
+    pub fn read_floats<'a>(
+        &self,
+        tensor: usize,
+        element_offset: usize,
+        elements: usize,
+        buffer: &'a mut [f32],
+    ) -> Result<Floats<'a>, ReadCheckpointError> {
+        let dtype = self.schema.tensors()[tensor].dtype();
+        let offset = (element_offset as u64).saturating_mul(dtype.bytes() as u64);
+        if !dtype.is_mergeable() {
+            let source = ConvertError::NotMergeable { dtype };
+            return Err(self.cannot_convert(tensor, source));
+        }
+        let buffer = &mut buffer[..elements];
+        if dtype == Dtype::F32 {
+            self.read_bytes(tensor, offset, cast_slice_mut(buffer))?;
+            return Ok(Floats::F32(buffer));
+        }
+        if dtype == Dtype::F16 {
+            let halves = &mut cast_slice_mut(buffer)[..elements];
+            self.read_bytes(tensor, offset, cast_slice_mut(halves))?;
+            return Ok(Floats::F16(halves));
+        }
+        let halves = &mut cast_slice_mut(buffer)[..elements];
+        self.read_bytes(tensor, offset, cast_slice_mut(halves))?;
+        Ok(Floats::Bf16(halves))
+    }
+
+    fn check_range(
+        &self,
+        tensor: usize,
+        offset: u64,
+        bytes: u64,
+    ) -> Result<(), ReadCheckpointError> {
+        let spec = &self.schema.tensors()[tensor];
+        let available = spec.byte_len();
+        if offset
+            .checked_add(bytes)
+            .is_some_and(|end| end <= available)
+        {
+            return Ok(());
+        }
+        Err(ReadCheckpointError::OutOfRange {
             path: self.path.clone(),
             tensor: spec.name().to_owned(),
-            source,
+            offset,
+            bytes,
+            available,
         })
     }
-}
 
-/// Opens a regular file and tells its size. Anything else could block or never end.
-pub(super) fn open_file(path: &Path) -> Result<(File, u64), ReadCheckpointError> {
-    let failed = |source| ReadCheckpointError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(failed(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a regular file",
-        )));
+    fn cannot_convert(&self, tensor: usize, source: ConvertError) -> ReadCheckpointError {
+        ReadCheckpointError::Convert {
+            path: self.path.clone(),
+            tensor: self.schema.tensors()[tensor].name().to_owned(),
+            source,
+        }
     }
-    let file = File::open(path).map_err(failed)?;
-    let bytes = file.metadata().map_err(failed)?.len();
-    Ok((file, bytes))
-}
-
-/// Opens a file, reads its header and checks that the file is as long as that says. Answers also where the
-/// tensors begin.
-fn open_shard(path: &Path) -> Result<(File, Header, u64), ReadCheckpointError> {
-    let failed = |source| ReadCheckpointError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let invalid = |source| ReadCheckpointError::Invalid {
-        path: path.to_owned(),
-        source,
-    };
-    let (file, found) = open_file(path)?;
-    if found < LENGTH_BYTES {
-        return Err(invalid(InvalidCheckpoint::Truncated {
-            expected: LENGTH_BYTES,
-            found,
-        }));
-    }
-    let mut length = [0; size_of::<u64>()];
-    file.read_exact_at(&mut length, 0).map_err(failed)?;
-    let header_bytes = u64::from_le_bytes(length);
-    if header_bytes > MAX_HEADER_BYTES {
-        return Err(invalid(InvalidCheckpoint::HeaderTooLarge {
-            bytes: header_bytes,
-        }));
-    }
-    let data_begin = LENGTH_BYTES + header_bytes;
-    if found < data_begin {
-        return Err(invalid(InvalidCheckpoint::Truncated {
-            expected: data_begin,
-            found,
-        }));
-    }
-    let mut json = vec![0; usize::try_from(header_bytes).expect("the limit fits")];
-    file.read_exact_at(&mut json, LENGTH_BYTES)
-        .map_err(failed)?;
-    let header = header::parse(&json).map_err(invalid)?;
-    let expected = data_begin.saturating_add(header.data_bytes);
-    if found < expected {
-        return Err(invalid(InvalidCheckpoint::Truncated { expected, found }));
-    }
-    if found > expected {
-        return Err(invalid(InvalidCheckpoint::TrailingBytes {
-            expected,
-            found,
-        }));
-    }
-    Ok((file, header, data_begin))
 }
 
 /// Checks that the index and the shards tell the same.

@@ -205,6 +205,46 @@ fn a_directory_that_is_not_there_is_named() {
 }
 
 #[test]
+fn values_are_read_in_their_own_type_and_widened_over_strips() {
+    let directory = TempDir::new().unwrap();
+    let elements = 20_000;
+    for (dtype, expected) in [
+        (Dtype::F32, 20_000.25),
+        (Dtype::F16, 20_000.0),
+        (Dtype::Bf16, 19_968.0),
+    ] {
+        let path = directory.path().join("x.safetensors");
+        let schema = schema(&[("a", dtype, &[elements]), ("b", Dtype::I64, &[1])]);
+        let writer = CheckpointWriter::create(&path, &schema, &BTreeMap::new()).unwrap();
+        let values: Vec<f64> = (1_u16..=20_000)
+            .map(|value| f64::from(value) + 0.25)
+            .collect();
+        assert_eq!(writer.write_f64(0, 0, &values).unwrap(), 0);
+        assert!(matches!(
+            writer.write_f64(1, 0, &[0.0]),
+            Err(WriteCheckpointError::Convert { .. })
+        ));
+        writer.finish().unwrap();
+        let checkpoint = Checkpoint::open(&path).unwrap();
+        let mut widened = vec![0.0; elements - 1];
+        checkpoint.read_f32(0, 1, &mut widened).unwrap();
+        assert_eq!(widened.last(), Some(&expected), "{dtype}");
+        let mut buffer = vec![0.0; elements];
+        let own: Vec<f32> = match checkpoint.read_floats(0, 1, elements - 1, &mut buffer) {
+            Ok(Floats::F32(values)) => values.to_vec(),
+            Ok(Floats::F16(values)) => values.iter().map(|value| value.to_f32()).collect(),
+            Ok(Floats::Bf16(values)) => values.iter().map(|value| value.to_f32()).collect(),
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(own, widened, "{dtype}");
+        assert!(checkpoint.read_floats(1, 0, 1, &mut buffer).is_err());
+        assert_eq!(checkpoint.changed_file(), None);
+        fs::write(&path, b"").unwrap();
+        assert_eq!(checkpoint.changed_file(), Some(path.as_path()));
+    }
+}
+
+#[test]
 fn a_sharded_directory_is_one_checkpoint() {
     let directory = TempDir::new().unwrap();
     for (file, name, value) in [("2.safetensors", "a", 1.0), ("1.safetensors", "b", 2.0)] {

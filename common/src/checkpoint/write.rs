@@ -8,12 +8,17 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytemuck::cast_slice;
+use bytemuck::{cast_slice, cast_slice_mut};
+use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::checkpoint::header;
+use crate::checkpoint::index::MAX_SHARDS;
 use crate::digest::Digest;
-use crate::dtype::{ConvertError, Dtype, encode_f32};
+use crate::dtype::{ConvertError, Dtype, encode_f32, encode_f64};
 use crate::schema::Schema;
+
+/// Elements that are rounded and written at a time: their bytes are on the stack.
+const STRIP: usize = 8192;
 
 /// A checkpoint that cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +54,14 @@ pub enum WriteCheckpointError {
         tensor: String,
         /// Why.
         source: ConvertError,
+    },
+    /// The files would be more than any reader opens.
+    #[error("`{}` would have {shards} shards, the limit is {MAX_SHARDS}", path.display())]
+    TooManyShards {
+        /// The directory.
+        path: PathBuf,
+        /// How many there would be.
+        shards: usize,
     },
 }
 
@@ -90,10 +103,11 @@ pub struct CheckpointWriter {
 }
 
 impl CheckpointWriter {
-    /// Begins a checkpoint that will be at `target`. Its directory must exist.
+    /// Begins a checkpoint that will be at `target`. Its directory must exist. The whole size is claimed at once, where the file
+    /// system can do that: a full disk is known now and not in the end.
     ///
     /// # Errors
-    /// When the temporary file cannot be made.
+    /// When the temporary file cannot be made, or there is no room for it.
     pub fn create(
         target: &Path,
         schema: &Schema,
@@ -121,9 +135,15 @@ impl CheckpointWriter {
             bytes: data_begin + schema.byte_len(),
             is_finished: false,
         };
-        writer.file.set_len(writer.bytes).map_err(failed)?;
+        claim(&writer.file, writer.bytes).map_err(failed)?;
         writer.file.write_all_at(&header, 0).map_err(failed)?;
         Ok(writer)
+    }
+
+    /// Its tensors.
+    #[must_use]
+    pub fn schema(&self) -> &Schema {
+        &self.schema
     }
 
     /// Writes a tensor's bytes from `byte_offset` on.
@@ -185,6 +205,42 @@ impl CheckpointWriter {
         self.write_bytes(tensor, byte_offset, &bytes)
     }
 
+    /// Writes a mergeable tensor's elements from `element_offset` on, rounded once to its type: to nearest, ties to even.
+    /// Allocates nothing. Answers how many finite values were too large for the type and became infinite.
+    ///
+    /// # Errors
+    /// When the tensor has fewer or is not mergeable, or the file system refuses.
+    ///
+    /// # Panics
+    /// When `tensor` is not a position in the schema.
+    pub fn write_f64(
+        &self,
+        tensor: usize,
+        element_offset: usize,
+        values: &[f64],
+    ) -> Result<usize, WriteCheckpointError> {
+        let spec = &self.schema.tensors()[tensor];
+        let element_bytes = spec.dtype().bytes();
+        let mut offset = (element_offset as u64).saturating_mul(element_bytes as u64);
+        let mut strip = [0_u64; STRIP / 2];
+        let strip: &mut [u8] = cast_slice_mut(&mut strip);
+        let mut infinite = 0;
+        for values in values.chunks(STRIP) {
+            let bytes = values.len() * element_bytes.min(size_of::<f32>());
+            let bytes = &mut strip[..bytes];
+            infinite += encode_f64(spec.dtype(), values, bytes).map_err(|source| {
+                WriteCheckpointError::Convert {
+                    path: self.target.clone(),
+                    tensor: spec.name().to_owned(),
+                    source,
+                }
+            })?;
+            self.write_bytes(tensor, offset, bytes)?;
+            offset += bytes.len() as u64;
+        }
+        Ok(infinite)
+    }
+
     /// Makes the checkpoint durable and puts it in the target's place, replacing what was there.
     ///
     /// # Errors
@@ -227,6 +283,15 @@ fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
+    }
+}
+
+/// Makes a file so long, and takes the room for it from the disk where the file system can.
+fn claim(file: &File, bytes: u64) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => file.set_len(bytes),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -247,6 +247,7 @@ impl Parts {
             federation: plan.name.clone(),
             recipe: plan.recipe.clone(),
             weight: plan.weight,
+            trusted: plan.trusted.clone(),
             freeze: plan.freeze.clone(),
             seed: plan.round.seed,
             resources: self.checked.resources,

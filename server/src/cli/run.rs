@@ -52,7 +52,7 @@ pub(super) fn run(arguments: RunArguments, output: Output) -> Result<(), Failure
 }
 
 /// Ends when a person or supervisor asks to stop.
-fn interrupted() -> Result<impl Future<Output = ()>, Failure> {
+pub(super) fn interrupted() -> Result<impl Future<Output = ()>, Failure> {
     let listen = |kind| {
         signal(kind).map_err(|error| {
             Failure::new(ExitCode::Unavailable, "signals cannot be listened to").with_source(&error)
@@ -75,7 +75,7 @@ pub(super) fn check(arguments: &DirectoryArguments, output: &Output) -> Result<(
     output.line(format_args!(
         "federation {}: {} with a cohort of {}, a quorum of {}",
         plan.name,
-        plan.recipe.method.name(),
+        plan.recipe.method_name(),
         plan.round.cohort.target,
         plan.round.quorum
     ));
@@ -90,7 +90,7 @@ pub(super) fn check(arguments: &DirectoryArguments, output: &Output) -> Result<(
     output.json(&serde_json::json!({
         "event": "checked",
         "federation": plan.name,
-        "method": plan.recipe.method.name(),
+        "method": plan.recipe.method_name(),
         "tensors": tensors,
         "merge_peak_bytes": merge.peak_bytes(),
     }));

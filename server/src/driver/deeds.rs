@@ -46,6 +46,8 @@ pub struct Workshop {
     pub recipe: Recipe,
     /// What weighs an update.
     pub weight: Weight,
+    /// Whom the method trusts, where it trusts someone.
+    pub trusted: Option<ClientId>,
     /// Tensors that stay as they are.
     pub freeze: Freeze,
     /// The plan's seed.
@@ -136,9 +138,11 @@ impl Workshop {
             updates,
             recipe: self.recipe.clone(),
             weight: self.weight,
+            trusted: self.trusted.clone(),
             freeze: self.freeze.clone(),
             seed: self.seed,
             resources: self.resources,
+            keep_updates: self.keep_updates,
         };
         let result = self.compute.run(move |cancelled| merge(&job, cancelled));
         let result = match result.await {
@@ -158,7 +162,12 @@ impl Workshop {
         merged: Merged,
         begun: Instant,
     ) -> Result<ModelRef, String> {
-        let report = serde_json::to_value(&merged.story).map_err(|error| explain(&error))?;
+        let mut report = serde_json::to_value(&merged.story).map_err(|error| explain(&error))?;
+        // Tensor by tensor it is in the model's manifest; the ledger keeps rounds for ever.
+        let diagnostics = report.get_mut("diagnostics");
+        if let Some(diagnostics) = diagnostics.and_then(serde_json::Value::as_object_mut) {
+            diagnostics.remove("tensors");
+        }
         let note = MergeNote {
             round,
             candidate: merged.candidate,

@@ -5,8 +5,10 @@
 
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::{ClientId, FederationName, ModelVersion, RoundNumber};
-use fedmerge_merge::{Before, ClipNorm, Elect, MergeReport, Method, Recipe, TrimScope};
+use fedmerge_merge::MergeReport;
 use serde::{Deserialize, Serialize};
+
+use super::updates::Ordered;
 
 /// The version of this form.
 pub const FORMAT: u32 = 1;
@@ -42,8 +44,28 @@ pub struct MergeStory {
     pub seed: u64,
     /// Euclidean length of the step that was taken.
     pub step_norm: f64,
+    /// The length to which an adaptive clip will shorten in the next merge of the lineage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_limit: Option<f64>,
+    /// The optimizer's memory after this merge, where the recipe has an optimizer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optimizer: Option<OptimizerStory>,
     /// The updates that were merged, in the order of their digests.
     pub updates: Vec<MergedUpdate>,
+    /// What the merge noticed about the updates and how they fit together.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub diagnostics: serde_json::Value,
+}
+
+/// What an optimizer remembers, beside the model in `optimizer.safetensors`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OptimizerStory {
+    /// The optimizer, as in a plan.
+    pub method: String,
+    /// How many steps it remembers, this one included.
+    pub steps: u64,
+    /// Digest of the file.
+    pub digest: Digest,
 }
 
 /// An update that was merged.
@@ -55,17 +77,21 @@ pub struct MergedUpdate {
     pub digest: Digest,
     /// Training examples, as the client declared them.
     pub num_examples: u64,
-    /// Euclidean length of the task vector as submitted.
-    pub norm: f64,
+    /// Euclidean length of the task vector as submitted, where the merge had to know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub norm: Option<f64>,
     /// The factor by which it was shortened before the merge, 0 to 1.
     pub clip_factor: f64,
+    /// The factor with which it is in the merged task vector, or nearly so where the method decides coordinate by coordinate.
+    #[serde(default)]
+    pub weight: f64,
     /// Its share of the weight, 0 to 1.
     pub weight_share: f64,
 }
 
 impl MergedUpdate {
     /// The updates of a merge with what the engine saw of each, in the same order.
-    pub(super) fn list(updates: &[super::Ordered], report: &MergeReport) -> Vec<Self> {
+    pub(super) fn list(updates: &[Ordered], report: &MergeReport) -> Vec<Self> {
         let seen = updates.iter().zip(&report.clients);
         seen.map(|(update, seen)| Self {
             client: update.client.clone(),
@@ -73,76 +99,9 @@ impl MergedUpdate {
             num_examples: update.update.num_examples,
             norm: seen.norm,
             clip_factor: seen.clip_factor,
+            weight: seen.weight,
             weight_share: seen.weight_share,
         })
         .collect()
-    }
-}
-
-/// A recipe in the words of a plan's `[merge]`.
-pub(super) fn recipe_in_words(recipe: &Recipe) -> serde_json::Value {
-    let before: Vec<_> = recipe.before.iter().map(before_in_words).collect();
-    let mut words = serde_json::json!({
-        "method": recipe.method.name(),
-        "before": before,
-        "lambda": recipe.lambda,
-    });
-    match recipe.method {
-        Method::Mean | Method::Median => {}
-        Method::TrimmedMean { tolerate } => words["tolerate"] = tolerate.into(),
-        Method::TaskArithmetic { normalize } => words["normalize"] = normalize.into(),
-        Method::Ties {
-            density,
-            scope,
-            elect,
-        } => {
-            words["density"] = density.into();
-            words["scope"] = match scope {
-                TrimScope::Tensor => "tensor".into(),
-                TrimScope::Model => "model".into(),
-            };
-            words["elect"] = match elect {
-                Elect::Mass => "mass".into(),
-                Elect::Count => "count".into(),
-            };
-        }
-    }
-    words
-}
-
-fn before_in_words(stage: &Before) -> serde_json::Value {
-    let Before::Clip { norm } = stage;
-    match norm {
-        ClipNorm::Median => serde_json::json!({ "method": "clip", "norm": "median" }),
-        ClipNorm::Fixed(norm) => serde_json::json!({ "method": "clip", "norm": norm }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_recipe_is_told_in_the_words_of_a_plan() {
-        let recipe = Recipe {
-            before: vec![Before::Clip {
-                norm: ClipNorm::Median,
-            }],
-            method: Method::Ties {
-                density: 0.25,
-                scope: TrimScope::Model,
-                elect: Elect::Count,
-            },
-            lambda: 1.0,
-        };
-        assert_eq!(
-            recipe_in_words(&recipe).to_string(),
-            r#"{"before":[{"method":"clip","norm":"median"}],"density":0.25,"elect":"count","lambda":1.0,"method":"ties","scope":"model"}"#
-        );
-        let recipe = Recipe::of(Method::TrimmedMean { tolerate: 2 });
-        assert_eq!(
-            recipe_in_words(&recipe).to_string(),
-            r#"{"before":[],"lambda":1.0,"method":"trimmed-mean","tolerate":2}"#
-        );
     }
 }

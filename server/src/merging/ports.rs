@@ -1,11 +1,16 @@
-//! Checkpoints as the merge engine sees them: tensors by number, blocks of f32.
+//! Checkpoints as the merge engine sees them: tensors by number, blocks of values.
 //!
-//! The engine numbers the tensors that are merged; each checkpoint has its own positions for them. Memory is one block.
+//! The engine numbers the tensors that are merged; each checkpoint has its own positions for them. What is read goes into the buffer
+//! that the engine brings, as it is on disk; what is written is rounded here, once. Memory is a block for each thread.
+
+use std::cell::RefCell;
 
 use fedmerge_common::checkpoint::{
-    Checkpoint, CheckpointWriter, ReadCheckpointError, WriteCheckpointError,
+    Checkpoint, CheckpointWriter, Floats, ReadCheckpointError, WriteCheckpointError,
 };
-use fedmerge_merge::{BlockError, BlockSink, BlockSource};
+use fedmerge_common::dtype::Dtype;
+use fedmerge_common::schema::TensorSpec;
+use fedmerge_merge::{BlockError, BlockSink, BlockSource, Values};
 
 /// Bytes of a tensor that is carried over, copied at once.
 const COPY_BYTES: u64 = 1024 * 1024;
@@ -44,14 +49,105 @@ impl<'a> Source<'a> {
             positions,
         })
     }
+
+    fn elements(&self, number: usize) -> usize {
+        self.checkpoint.schema().tensors()[self.positions[number]].elements()
+    }
+
+    fn read_f32(&self, number: usize, offset: usize, out: &mut [f32]) -> Result<(), BlockError> {
+        let read = self
+            .checkpoint
+            .read_f32(self.positions[number], offset, out);
+        read.map_err(BlockError::new)
+    }
 }
 
 impl BlockSource for Source<'_> {
-    fn read(&self, tensor: usize, offset: usize, out: &mut [f32]) -> Result<(), BlockError> {
-        self.checkpoint
-            .read_f32(self.positions[tensor], offset, out)
-            .map_err(BlockError::new)
+    fn read<'a>(
+        &'a self,
+        tensor: usize,
+        offset: usize,
+        len: usize,
+        buffer: &'a mut [f32],
+    ) -> Result<Values<'a>, BlockError> {
+        read_values(
+            self.checkpoint,
+            self.positions[tensor],
+            offset,
+            &mut buffer[..len],
+        )
     }
+}
+
+/// Fills a buffer with the values of a mergeable tensor in their own type.
+///
+/// # Errors
+/// When they cannot be read.
+pub(crate) fn read_values<'a>(
+    checkpoint: &Checkpoint,
+    position: usize,
+    offset: usize,
+    buffer: &'a mut [f32],
+) -> Result<Values<'a>, BlockError> {
+    let floats = checkpoint.read_floats(position, offset, buffer.len(), buffer);
+    Ok(match floats.map_err(BlockError::new)? {
+        Floats::F32(values) => Values::F32(values),
+        Floats::F16(values) => Values::F16(values),
+        Floats::Bf16(values) => Values::Bf16(values),
+    })
+}
+
+/// What one checkpoint is more than another: the step between two models, of the tensors that are merged.
+#[derive(Debug)]
+pub(super) struct Difference<'a> {
+    after: Source<'a>,
+    before: Source<'a>,
+}
+
+impl<'a> Difference<'a> {
+    /// The tensors called `names` of `after`, less those of `before`.
+    ///
+    /// # Errors
+    /// The first name that one of them lacks, or that is of another size in the other.
+    pub(super) fn new(
+        after: &'a Checkpoint,
+        before: &'a Checkpoint,
+        names: &[String],
+    ) -> Result<Self, String> {
+        let (after, before) = (Source::new(after, names)?, Source::new(before, names)?);
+        let differs = |&number: &usize| after.elements(number) != before.elements(number);
+        match (0..names.len()).find(differs) {
+            Some(number) => Err(names[number].clone()),
+            None => Ok(Self { after, before }),
+        }
+    }
+}
+
+impl BlockSource for Difference<'_> {
+    fn read<'a>(
+        &'a self,
+        tensor: usize,
+        offset: usize,
+        len: usize,
+        buffer: &'a mut [f32],
+    ) -> Result<Values<'a>, BlockError> {
+        let values = &mut buffer[..len];
+        self.after.read_f32(tensor, offset, values)?;
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.resize(len, 0.0);
+            self.before.read_f32(tensor, offset, scratch)?;
+            for (value, before) in values.iter_mut().zip(scratch) {
+                *value -= *before;
+            }
+            Ok::<_, BlockError>(())
+        })?;
+        Ok(Values::F32(values))
+    }
+}
+
+thread_local! {
+    /// A block of the model before, kept for the next.
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The checkpoint that a merge writes.
@@ -63,10 +159,40 @@ pub(super) struct Sink<'a> {
 }
 
 impl BlockSink for Sink<'_> {
-    fn write(&self, tensor: usize, offset: usize, values: &[f32]) -> Result<(), BlockError> {
-        self.writer
-            .write_f32(self.positions[tensor], offset, values)
-            .map_err(BlockError::new)
+    fn write(&self, tensor: usize, offset: usize, values: &[f64]) -> Result<(), BlockError> {
+        let position = self.positions[tensor];
+        let spec = &self.writer.schema().tensors()[position];
+        let count = self.writer.write_f64(position, offset, values);
+        BeyondRange::check(count.map_err(BlockError::new)?, spec).map_err(BlockError::new)
+    }
+}
+
+/// A merged tensor that its type cannot hold.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{count} values of tensor `{tensor}` are beyond the largest of {dtype}")]
+pub struct BeyondRange {
+    /// How many values, in one block of the tensor.
+    pub count: usize,
+    /// The tensor.
+    pub tensor: String,
+    /// The type it is written in.
+    pub dtype: Dtype,
+}
+
+impl BeyondRange {
+    /// Refuses a block of a tensor of which so many values became infinite.
+    ///
+    /// # Errors
+    /// When it is not none.
+    pub(crate) fn check(count: usize, spec: &TensorSpec) -> Result<(), Self> {
+        if count == 0 {
+            return Ok(());
+        }
+        Err(Self {
+            count,
+            tensor: spec.name().to_owned(),
+            dtype: spec.dtype(),
+        })
     }
 }
 

@@ -11,6 +11,8 @@ use fedmerge_merge::{Before, ClipNorm, Method};
 use super::*;
 use crate::testbed::{Bed, Tensor, bytes_of, client, values_of};
 
+mod lineage;
+
 static GO_ON: AtomicBool = AtomicBool::new(false);
 
 fn mean() -> Recipe {
@@ -40,6 +42,64 @@ fn a_mean_weighs_by_examples() {
     // 1 + (1×4 + 3×8)/4, 2 + (1×0 + 3×4)/4
     let result = merged(&[(10, &[4.0, 0.0]), (30, &[8.0, 4.0])], mean());
     assert_eq!(result, [8.0, 5.0]);
+}
+
+#[test]
+fn a_sum_weighs_by_examples_that_are_1_on_average() {
+    let sum = Recipe::of(Method::TaskArithmetic { normalize: false });
+    // 1 + 0.5×4 + 1.5×8, 2 + 0.5×0 + 1.5×4
+    let result = merged(&[(10, &[4.0, 0.0]), (30, &[8.0, 4.0])], sum);
+    assert_eq!(result, [15.0, 8.0]);
+}
+
+#[test]
+fn nothing_of_the_trusted_client_is_told_with_its_name() {
+    let bed = Bed::new();
+    let updates = [1, 2].map(|number| bed.update(1, &format!("ward-{number}"), 1, &w(&[1.0, 1.0])));
+    let mut job = bed.job(&updates, Recipe::of(Method::Fltrust));
+    job.trusted = Some(client("ward-2"));
+    merge(&job, &GO_ON).unwrap();
+    job.trusted = Some(client("ward-9"));
+    let error = merge(&job, &GO_ON).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "fltrust compares every update with that of ward-9, whom the plan trusts, and it is not among those that were accepted"
+    );
+}
+
+#[test]
+fn chance_is_another_in_each_round_and_the_same_again() {
+    let seeds: Vec<_> = [(7, 1), (7, 2), (8, 1), (7, 1)]
+        .map(|(seed, round)| seed_of_the_round(seed, RoundNumber::new(round)))
+        .into();
+    assert_eq!(seeds[0], seeds[3]);
+    assert!(seeds[0] != seeds[1] && seeds[0] != seeds[2] && seeds[1] != seeds[2]);
+}
+
+#[test]
+fn what_was_noticed_of_the_updates_is_in_the_manifest() {
+    let bed = Bed::new();
+    let updates = [
+        bed.update(1, "ward-1", 1, &w(&[3.0, 4.0])),
+        bed.update(1, "ward-2", 1, &w(&[-4.0, 3.0])),
+    ];
+    let story = merge(&bed.job(&updates, mean()), &GO_ON).unwrap().story;
+    let told = &story.diagnostics;
+    assert_eq!(told["cosines"][0][1].as_f64(), Some(0.0));
+    assert!((told["effective_clients"].as_f64().unwrap() - 2.0).abs() < 1e-9);
+    assert_eq!(told["tensors"][0]["name"], "w");
+    // The first coordinate has both signs, the second one.
+    assert_eq!(told["tensors"][0]["conflict_rate"].as_f64(), Some(0.5));
+    let clients = told["clients"].as_array().unwrap();
+    let names = clients.iter().map(|client| client["client"].as_str());
+    let merged = story
+        .updates
+        .iter()
+        .map(|update| Some(update.client.as_str()));
+    assert!(names.eq(merged));
+    assert_eq!(clients[0]["cosine_to_previous"], serde_json::Value::Null);
+    assert!(clients[0]["mass_in_top"]["10%"].is_f64());
+    assert_eq!(story.recipe["weight"], "examples");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //!
 //! A wrong name is answered with its nearest neighbour, a name of a later version with what there is instead.
 
+use std::ops::Range;
+
 use toml::Spanned;
 
 use super::ReadPlanError;
@@ -17,6 +19,44 @@ pub(super) struct Choice<T: 'static> {
     pub(super) known: &'static [(&'static str, T)],
     /// Names that a later version will know.
     pub(super) planned: &'static [&'static str],
+}
+
+/// A meaning that has keys of its own in the table that names it.
+pub(super) trait Keyed {
+    /// Whether the key has an effect beside the name.
+    fn has_key(&self, key: &str) -> bool;
+}
+
+/// A key that only some names have, and where it is written, if it is.
+pub(super) type Written = (&'static str, Option<Range<usize>>);
+
+impl<T: Copy + Keyed> Choice<T> {
+    /// Refuses the first key of `written` that would have no effect beside the known name `chosen`.
+    pub(super) fn refuse_foreign_keys(
+        &self,
+        chosen: &str,
+        written: &[Written],
+        document: &Document,
+    ) -> Result<(), ReadPlanError> {
+        let chosen_has = |key: &str| {
+            let mut known = self.known.iter();
+            known.any(|(name, meaning)| *name == chosen && meaning.has_key(key))
+        };
+        for (key, span) in written {
+            if let Some(span) = span.clone().filter(|_| !chosen_has(key)) {
+                let owners = self.known.iter();
+                let owners = owners.filter(|(_, meaning)| meaning.has_key(key));
+                return Err(ReadPlanError::ForeignKey {
+                    place: document.place(span),
+                    key,
+                    what: self.what,
+                    name: chosen.to_owned(),
+                    owners: owners.map(|(name, _)| *name).collect(),
+                });
+            }
+        }
+        Ok(())
+    }
 }
 
 impl<T: Copy> Choice<T> {

@@ -36,17 +36,22 @@ pub enum ReadPlanError {
         /// A line that has it.
         example: &'static str,
     },
-    /// A key has no meaning for the chosen merge method.
-    #[error("{place}: `{key}` is a key of {owner}, and the merge method is {method}")]
+    /// A key has no meaning beside the chosen name.
+    #[error(
+        "{place}: `{key}` is a key of {}, and the {what} is {name}",
+        in_a_row(owners)
+    )]
     ForeignKey {
         /// Where.
         place: Place,
         /// The key.
         key: &'static str,
-        /// The chosen method.
-        method: String,
-        /// The method that has the key.
-        owner: &'static str,
+        /// What was chosen: a merge method, a stage, an optimizer.
+        what: &'static str,
+        /// Which.
+        name: String,
+        /// Those that have the key.
+        owners: Vec<&'static str>,
     },
     /// A value is of the right type and still impossible.
     #[error("{place}: `{key}` {fault}")]
@@ -87,15 +92,32 @@ impl From<ReadPlanError> for Failure {
             ReadPlanError::MissingKey { example, .. } => {
                 failure.with_hint(format!("write {example}"))
             }
-            ReadPlanError::ForeignKey { key, owner, .. } => {
-                failure.with_hint(format!("remove `{key}`, or write method = \"{owner}\""))
+            ReadPlanError::ForeignKey { key, owners, .. } => {
+                failure.with_hint(match owners.as_slice() {
+                    [owner] => format!("remove `{key}`, or write method = \"{owner}\""),
+                    _ => format!("remove `{key}`, or choose a method that has it"),
+                })
             }
             ReadPlanError::Rounds { source, .. } => match way_out(&source) {
                 Some(hint) => failure.with_hint(hint),
                 None => failure,
             },
+            ReadPlanError::Merge {
+                source: RecipeError::Tolerate { .. } | RecipeError::TooFew { .. },
+                ..
+            } => failure.with_hint(
+                "raise `quorum` in [round], with which a merge must be possible, or lower `tolerate` in [merge]",
+            ),
             ReadPlanError::Value { .. } | ReadPlanError::Merge { .. } => failure,
         }
+    }
+}
+
+/// Names as a sentence has them: `a, b and c`.
+fn in_a_row(names: &[&str]) -> String {
+    match names {
+        [before @ .., last] if !before.is_empty() => format!("{} and {last}", before.join(", ")),
+        _ => names.concat(),
     }
 }
 

@@ -17,19 +17,6 @@ use super::merge;
 /// Keys at the top that a later version will know.
 const PLANNED_TOP: &[&str] = &["evaluate"];
 
-/// Keys of `[merge]` that a later version will know.
-const PLANNED_MERGE: &[&str] = &[
-    "rescale",
-    "gamma",
-    "epsilon",
-    "t",
-    "nu",
-    "iterations",
-    "radius",
-    "size",
-    "compat",
-];
-
 /// The whole file.
 #[derive(Debug, Deserialize)]
 pub(super) struct PlanFile {
@@ -63,45 +50,77 @@ pub(super) struct CohortTable {
     pub(super) over_select: Option<f64>,
 }
 
-/// `[merge]`
+/// `[merge]`: of a federation, and of a recipe for checkpoints on disk.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct MergeTable {
-    pub(super) method: Option<Spanned<String>>,
-    pub(super) tolerate: usize,
-    pub(super) before: Vec<Spanned<BeforeTable>>,
-    pub(super) weight: Option<Spanned<String>>,
-    pub(super) lambda: Option<f64>,
-    pub(super) density: Option<Spanned<f64>>,
-    pub(super) scope: Option<Spanned<String>>,
-    pub(super) elect: Option<Spanned<String>>,
-    pub(super) normalize: Option<Spanned<bool>>,
-    pub(super) freeze: Vec<Spanned<String>>,
-    pub(super) seed: u64,
-    pub(super) optimizer: Option<Spanned<OptimizerTable>>,
+pub(crate) struct MergeTable {
+    pub(crate) method: Option<Spanned<String>>,
+    pub(crate) tolerate: usize,
+    pub(crate) before: Vec<Spanned<BeforeTable>>,
+    pub(crate) sparsify: Option<Spanned<SparsifyTable>>,
+    pub(crate) weight: Option<Spanned<String>>,
+    pub(crate) lambda: Option<f64>,
+    pub(crate) density: Option<Spanned<f64>>,
+    pub(crate) normalize: Option<Spanned<bool>>,
+    pub(crate) rescale: Option<Spanned<bool>>,
+    pub(crate) gamma: Option<Spanned<f64>>,
+    pub(crate) epsilon: Option<Spanned<f64>>,
+    pub(crate) t: Option<Spanned<f64>>,
+    pub(crate) nu: Option<Spanned<f64>>,
+    pub(crate) iterations: Option<Spanned<usize>>,
+    pub(crate) radius: Option<Spanned<f64>>,
+    pub(crate) size: Option<Spanned<usize>>,
+    pub(crate) scope: Option<Spanned<String>>,
+    pub(crate) elect: Option<Spanned<String>>,
+    pub(crate) compat: Option<Spanned<String>>,
+    pub(crate) trusted: Option<Spanned<String>>,
+    pub(crate) freeze: Vec<Spanned<String>>,
+    pub(crate) seed: u64,
+    pub(crate) optimizer: Option<Spanned<OptimizerTable>>,
 }
 
 /// An element of `before` of `[merge]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct BeforeTable {
-    pub(super) method: Option<Spanned<String>>,
-    pub(super) norm: Option<Spanned<Norm>>,
+pub(crate) struct BeforeTable {
+    pub(crate) method: Option<Spanned<String>>,
+    pub(crate) norm: Option<Spanned<Norm>>,
+    pub(crate) radius: Option<Spanned<f64>>,
+    pub(crate) tolerate: Option<Spanned<usize>>,
+    pub(crate) size: Option<Spanned<usize>>,
+    pub(crate) scope: Option<Spanned<String>>,
 }
 
 /// `norm` of a clip.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged, expecting = "expected a number or \"median\"")]
-pub(super) enum Norm {
+#[serde(untagged, expecting = "expected a number, \"median\" or \"adaptive\"")]
+pub(crate) enum Norm {
     Number(f64),
     Name(String),
+}
+
+/// `sparsify` of `[merge]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct SparsifyTable {
+    pub(crate) method: Option<Spanned<String>>,
+    pub(crate) density: Option<Spanned<f64>>,
+    pub(crate) epsilon: Option<Spanned<f64>>,
+    pub(crate) gamma: Option<Spanned<f64>>,
+    pub(crate) rescale: Option<Spanned<bool>>,
+    pub(crate) scope: Option<Spanned<String>>,
 }
 
 /// `optimizer` of `[merge]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct OptimizerTable {
-    pub(super) method: Option<Spanned<String>>,
+pub(crate) struct OptimizerTable {
+    pub(crate) method: Option<Spanned<String>>,
+    pub(crate) learning_rate: Option<Spanned<f64>>,
+    pub(crate) beta: Option<Spanned<f64>>,
+    pub(crate) beta1: Option<Spanned<f64>>,
+    pub(crate) beta2: Option<Spanned<f64>>,
+    pub(crate) epsilon: Option<Spanned<f64>>,
 }
 
 /// `[update]`
@@ -113,8 +132,8 @@ pub(super) struct UpdateTable {
 }
 
 /// Every table of the file with its keys.
-pub(super) fn tables() -> [KnownTable; 7] {
-    [
+pub(super) fn tables() -> Vec<KnownTable> {
+    let mut tables = vec![
         KnownTable {
             planned: PLANNED_TOP,
             planned_hint: "remove the table: this version publishes every merge",
@@ -122,20 +141,21 @@ pub(super) fn tables() -> [KnownTable; 7] {
         },
         KnownTable::new("round", fields_of::<RoundTable>()),
         KnownTable::new("round.cohort", fields_of::<CohortTable>()),
+    ];
+    tables.extend(merge_tables());
+    tables.push(KnownTable::new("update", fields_of::<UpdateTable>()));
+    tables
+}
+
+/// `[merge]` and the tables in it.
+pub(crate) fn merge_tables() -> [KnownTable; 4] {
+    [
         KnownTable {
-            planned: PLANNED_MERGE,
-            planned_hint: "remove it: no merge method of this version has it",
             planned_methods: merge::METHODS.planned,
             ..KnownTable::new("merge", fields_of::<MergeTable>())
         },
-        KnownTable {
-            planned_methods: merge::STAGES.planned,
-            ..KnownTable::new("merge.before", fields_of::<BeforeTable>())
-        },
-        KnownTable {
-            planned_methods: merge::OPTIMIZERS.planned,
-            ..KnownTable::new("merge.optimizer", fields_of::<OptimizerTable>())
-        },
-        KnownTable::new("update", fields_of::<UpdateTable>()),
+        KnownTable::new("merge.before", fields_of::<BeforeTable>()),
+        KnownTable::new("merge.sparsify", fields_of::<SparsifyTable>()),
+        KnownTable::new("merge.optimizer", fields_of::<OptimizerTable>()),
     ]
 }

@@ -1,113 +1,33 @@
 //! `[merge]`: names and parameters become a recipe, weights and what is frozen.
 //!
-//! A key that the chosen method would ignore is refused, because whoever wrote it expects it to have an effect.
+//! A key that would have no effect beside the chosen names is refused, because whoever wrote it expects it to have one.
+//! `compat` is resolved here into arithmetic that the recipe spells out: the engine knows of no references.
 
-use fedmerge_merge::{Before, ClipNorm, Elect, Method, Recipe, TrimScope};
+mod compat;
+mod methods;
+mod optimizers;
+mod parameters;
+mod sparsifiers;
+mod stages;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use fedmerge_merge::{Method, Recipe, Scope};
 use toml::Spanned;
 use wildmatch::WildMatch;
 
-use super::choice::Choice;
+use self::methods::DEFAULT_METHOD;
+pub(super) use self::methods::METHODS;
+use self::parameters::Parameters;
+use super::choice::{Choice, Written};
 use super::document::Document;
-use super::file::{BeforeTable, MergeTable, Norm};
+use super::file::MergeTable;
 use super::{Freeze, ReadPlanError, Weight};
 
-const DEFAULT_METHOD: &str = "trimmed-mean";
 /// Scale of the merged task vector.
 const DEFAULT_LAMBDA: f64 = 1.0;
-/// Share of the values that ties keeps, as in its paper.
-const DEFAULT_DENSITY: f64 = 0.2;
-
-/// What the methods are made of, complete.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Parameters {
-    tolerate: usize,
-    density: f64,
-    scope: TrimScope,
-    elect: Elect,
-    normalize: bool,
-}
-
-/// Makes a method of its parameters.
-type MakeMethod = fn(Parameters) -> Method;
-
-/// Names of merge methods.
-pub(super) const METHODS: Choice<MakeMethod> = Choice {
-    what: "merge method",
-    known: &[
-        ("mean", |_| Method::Mean),
-        ("median", |_| Method::Median),
-        ("trimmed-mean", |parameters| Method::TrimmedMean {
-            tolerate: parameters.tolerate,
-        }),
-        ("task-arithmetic", |parameters| Method::TaskArithmetic {
-            normalize: parameters.normalize,
-        }),
-        ("ties", |parameters| Method::Ties {
-            density: parameters.density,
-            scope: parameters.scope,
-            elect: parameters.elect,
-        }),
-    ],
-    planned: &[
-        "meamed",
-        "phocas",
-        "sign-majority",
-        "dare-linear",
-        "dare-ties",
-        "della",
-        "della-linear",
-        "breadcrumbs",
-        "breadcrumbs-ties",
-        "sce",
-        "ram",
-        "magmax",
-        "consensus",
-        "krum",
-        "multi-krum",
-        "bulyan",
-        "geometric-median",
-        "centered-clipping",
-        "mda",
-        "caf",
-        "dnc",
-        "fltrust",
-        "flame",
-        "moNNA",
-        "linear",
-        "slerp",
-        "nuslerp",
-        "multislerp",
-        "karcher",
-        "model-stock",
-        "nearswap",
-        "passthrough",
-        "iso-c",
-        "tsv-m",
-        "knots",
-        "lora-stack",
-        "lora-svd",
-    ],
-};
-
-/// Names of stages before the method.
-pub(super) const STAGES: Choice<()> = Choice {
-    what: "stage",
-    known: &[("clip", ())],
-    planned: &["arc", "nnm", "bucketing"],
-};
-
-/// Names of optimizers of the server.
-pub(super) const OPTIMIZERS: Choice<()> = Choice {
-    what: "optimizer",
-    known: &[("none", ())],
-    planned: &["momentum", "adam", "yogi", "adagrad", "nesterov"],
-};
-
-const NORMS: Choice<ClipNorm> = Choice {
-    what: "norm",
-    known: &[("median", ClipNorm::Median)],
-    planned: &["adaptive"],
-};
 
 const WEIGHTS: Choice<Weight> = Choice {
     what: "weight",
@@ -118,39 +38,68 @@ const WEIGHTS: Choice<Weight> = Choice {
     planned: &[],
 };
 
-const SCOPES: Choice<TrimScope> = Choice {
+const SCOPES: Choice<Scope> = Choice {
     what: "scope",
-    known: &[("tensor", TrimScope::Tensor), ("model", TrimScope::Model)],
-    planned: &[],
-};
-
-const ELECTIONS: Choice<Elect> = Choice {
-    what: "elect",
-    known: &[("mass", Elect::Mass), ("count", Elect::Count)],
+    known: &[("tensor", Scope::Tensor), ("model", Scope::Model)],
     planned: &[],
 };
 
 /// The recipe of the table, not yet checked against a number of clients.
-pub(super) fn recipe(table: &MergeTable, document: &Document) -> Result<Recipe, ReadPlanError> {
-    if let Some(optimizer) = &table.optimizer {
-        let Some(method) = &optimizer.get_ref().method else {
-            return Err(ReadPlanError::MissingKey {
-                place: document.place(optimizer.span()),
-                key: "method",
-                example: "optimizer = { method = \"none\" }",
-            });
-        };
-        OPTIMIZERS.choose(method, document)?;
-    }
+pub(crate) fn recipe(table: &MergeTable, document: &Document) -> Result<Recipe, ReadPlanError> {
+    let default = Spanned::new(0..0, DEFAULT_METHOD.to_owned());
+    let name = table.method.as_ref().unwrap_or(&default);
+    let known = METHODS.choose(name, document)?;
+    let dropped = table
+        .sparsify
+        .as_ref()
+        .map(|table| sparsifiers::choose(table, document));
+    let (rule, parts) = dropped.transpose()?.unzip();
+    METHODS.refuse_foreign_keys(
+        name.get_ref(),
+        &written(table, rule.is_some_and(|rule| rule.has_references())),
+        document,
+    )?;
+    let compat = compat::of(
+        table.compat.as_ref(),
+        [known.references(), rule.map_or(&[], |rule| rule.references)],
+        document,
+    )?;
+    let parameters = Parameters::of(table, compat, document)?;
+    let method = known.method(&parameters)?;
+    let sparsify = match (rule, parts) {
+        (Some(rule), Some(parts)) => Some((rule.make)(&sparsifiers::Parts { compat, ..parts })),
+        (Some(_) | None, _) => known.sparsify(&parameters),
+    };
+    let before = table.before.iter();
+    let before = before.map(|stage| stages::stage(stage, table.tolerate, document));
     Ok(Recipe {
-        before: table
-            .before
-            .iter()
-            .map(|stage| before(stage, document))
-            .collect::<Result<_, _>>()?,
-        method: method(table, document)?,
+        before: before.collect::<Result<_, _>>()?,
+        scope: scope(table, &method, document)?,
+        sparsify,
+        method,
         lambda: table.lambda.unwrap_or(DEFAULT_LAMBDA),
+        optimizer: optimizers::optimizer(table.optimizer.as_ref(), document)?,
+        seed: table.seed,
     })
+}
+
+/// The name of the one whom the table trusts; there is one exactly where the method needs it.
+pub(crate) fn trusted<'a>(
+    table: &'a MergeTable,
+    recipe: &Recipe,
+    document: &Document,
+) -> Result<Option<&'a Spanned<String>>, ReadPlanError> {
+    if recipe.method.needs_trusted() && table.trusted.is_none() {
+        return Err(ReadPlanError::MissingKey {
+            place: table
+                .method
+                .as_ref()
+                .map_or_else(|| document.whole(), |name| document.place(name.span())),
+            key: "trusted",
+            example: "trusted = \"NAME\", of the one whose data you know to be good",
+        });
+    }
+    Ok(table.trusted.as_ref())
 }
 
 /// How the table weighs clients.
@@ -159,7 +108,7 @@ pub(super) fn weight(table: &MergeTable, document: &Document) -> Result<Weight, 
 }
 
 /// The tensors that the table keeps as they are.
-pub(super) fn freeze(table: &MergeTable, document: &Document) -> Result<Freeze, ReadPlanError> {
+pub(crate) fn freeze(table: &MergeTable, document: &Document) -> Result<Freeze, ReadPlanError> {
     if let Some(empty) = table
         .freeze
         .iter()
@@ -179,85 +128,54 @@ pub(super) fn freeze(table: &MergeTable, document: &Document) -> Result<Freeze, 
     ))
 }
 
-fn method(table: &MergeTable, document: &Document) -> Result<Method, ReadPlanError> {
-    let default = Spanned::new(0..0, DEFAULT_METHOD.to_owned());
-    let name = table.method.as_ref().unwrap_or(&default);
-    let make = METHODS.choose(name, document)?;
-    refuse_foreign_keys(table, name.get_ref(), document)?;
-    let density = table.density.as_ref().map(|density| *density.get_ref());
-    let normalize = table.normalize.as_ref().map(|flag| *flag.get_ref());
-    Ok(make(Parameters {
-        tolerate: table.tolerate,
-        density: density.unwrap_or(DEFAULT_DENSITY),
-        scope: SCOPES.choose_or(TrimScope::Tensor, table.scope.as_ref(), document)?,
-        elect: ELECTIONS.choose_or(Elect::Mass, table.elect.as_ref(), document)?,
-        normalize: normalize.unwrap_or(false),
-    }))
-}
-
-fn refuse_foreign_keys(
-    table: &MergeTable,
-    method: &str,
-    document: &Document,
-) -> Result<(), ReadPlanError> {
-    let keys = [
-        ("density", "ties", table.density.as_ref().map(Spanned::span)),
-        ("scope", "ties", table.scope.as_ref().map(Spanned::span)),
-        ("elect", "ties", table.elect.as_ref().map(Spanned::span)),
-        (
-            "normalize",
-            "task-arithmetic",
-            table.normalize.as_ref().map(Spanned::span),
-        ),
-    ];
-    for (key, owner, span) in keys {
-        if let Some(span) = span.filter(|_| owner != method) {
-            return Err(ReadPlanError::ForeignKey {
-                place: document.place(span),
-                key,
-                method: method.to_owned(),
-                owner,
+/// The values among which lengths and distances are taken: what the table says for a method of the Gram matrix, and what the stages
+/// before it say. There is one Gram matrix, so all who say something say the same.
+fn scope(table: &MergeTable, method: &Method, document: &Document) -> Result<Scope, ReadPlanError> {
+    let of_the_method = table.scope.as_ref().filter(|_| method.is_of_the_gram());
+    let of_stages = table.before.iter();
+    let of_stages = of_stages.filter_map(|stage| stage.get_ref().scope.as_ref());
+    let mut agreed = None;
+    for name in of_the_method.into_iter().chain(of_stages) {
+        let scope = SCOPES.choose(name, document)?;
+        if agreed.is_some_and(|agreed| agreed != scope) {
+            return Err(ReadPlanError::Value {
+                place: document.place(name.span()),
+                key: "scope",
+                fault: "is not that of the rest of the merge: all its stages measure over one scope",
             });
         }
+        agreed = Some(scope);
     }
-    Ok(())
+    Ok(agreed.unwrap_or(Scope::Model))
 }
 
-fn before(stage: &Spanned<BeforeTable>, document: &Document) -> Result<Before, ReadPlanError> {
-    const EXAMPLE: &str = "before = [{ method = \"clip\", norm = \"median\" }]";
-    let missing = |key| ReadPlanError::MissingKey {
-        place: document.place(stage.span()),
-        key,
-        example: EXAMPLE,
-    };
-    let BeforeTable { method, norm } = stage.get_ref();
-    STAGES.choose(method.as_ref().ok_or_else(|| missing("method"))?, document)?;
-    let norm = norm.as_ref().ok_or_else(|| missing("norm"))?;
-    let norm = match norm.get_ref() {
-        Norm::Number(norm) => ClipNorm::Fixed(*norm),
-        Norm::Name(name) => NORMS.choose(&Spanned::new(norm.span(), name.clone()), document)?,
-    };
-    Ok(Before::Clip { norm })
+/// The keys of the table that only some methods have. `compat` is not asked for where something else needs it.
+fn written(table: &MergeTable, compat_is_needed: bool) -> [Written; 15] {
+    let compat = table.compat.as_ref().filter(|_| !compat_is_needed);
+    [
+        ("sparsify", span(table.sparsify.as_ref())),
+        ("density", span(table.density.as_ref())),
+        ("scope", span(table.scope.as_ref())),
+        ("elect", span(table.elect.as_ref())),
+        ("normalize", span(table.normalize.as_ref())),
+        ("rescale", span(table.rescale.as_ref())),
+        ("gamma", span(table.gamma.as_ref())),
+        ("epsilon", span(table.epsilon.as_ref())),
+        ("t", span(table.t.as_ref())),
+        ("nu", span(table.nu.as_ref())),
+        ("iterations", span(table.iterations.as_ref())),
+        ("radius", span(table.radius.as_ref())),
+        ("size", span(table.size.as_ref())),
+        ("compat", span(compat)),
+        ("trusted", span(table.trusted.as_ref())),
+    ]
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn span<T>(value: Option<&Spanned<T>>) -> Option<Range<usize>> {
+    value.map(Spanned::span)
+}
 
-    #[test]
-    fn every_method_and_stage_of_the_engine_can_be_named_and_no_other() {
-        assert!(METHODS.names().eq(Method::NAMES.iter().copied()));
-        assert!(STAGES.names().eq(Before::NAMES.iter().copied()));
-        let parameters = Parameters {
-            tolerate: 1,
-            density: 0.5,
-            scope: TrimScope::Model,
-            elect: Elect::Count,
-            normalize: true,
-        };
-        for (name, make) in METHODS.known {
-            assert_eq!(make(parameters).name(), *name);
-            assert!(!METHODS.planned.contains(name), "{name}");
-        }
-    }
+/// The value that is written, or the default.
+fn or<T: Copy>(value: Option<&Spanned<T>>, default: T) -> T {
+    value.map_or(default, |value| *value.get_ref())
 }

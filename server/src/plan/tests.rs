@@ -4,7 +4,7 @@
 use fedmerge_common::failure::Failure;
 use fedmerge_common::units::Millis;
 use fedmerge_coordinator::Cohort;
-use fedmerge_merge::{Before, ClipNorm, Elect, Method, TrimScope};
+use fedmerge_merge::{Before, ClipNorm, Method};
 
 use super::*;
 
@@ -12,13 +12,6 @@ const MINIMAL: &str = "name = \"digits\"\nbase = \"base.safetensors\"\n";
 
 fn parse(text: &str) -> Result<FederationPlan, ReadPlanError> {
     FederationPlan::parse(text, Path::new("plan/federation.toml"))
-}
-
-fn method(text: &str) -> Method {
-    parse(&format!("{MINIMAL}[merge]\n{text}"))
-        .unwrap()
-        .recipe
-        .method
 }
 
 #[test]
@@ -42,6 +35,7 @@ fn a_plan_that_sets_nothing_has_the_documented_defaults() {
         },
         recipe: Recipe::of(Method::TrimmedMean { tolerate: 0 }),
         weight: Weight::Examples,
+        trusted: None,
         freeze: Freeze::default(),
         encodings: vec![Encoding::F32],
         max_update: ByteSize::new(2 << 30),
@@ -102,10 +96,12 @@ fn a_complete_plan_is_read_to_the_last_key() {
                     norm: ClipNorm::Fixed(10.0),
                 },
             ],
-            method: Method::TrimmedMean { tolerate: 2 },
             lambda: 0.5,
+            seed: 7,
+            ..Recipe::of(Method::TrimmedMean { tolerate: 2 })
         },
         weight: Weight::Uniform,
+        trusted: None,
         freeze: Freeze(vec![
             WildMatch::new("*.embed_tokens.*"),
             WildMatch::new("head.?"),
@@ -114,40 +110,6 @@ fn a_complete_plan_is_read_to_the_last_key() {
         max_update: ByteSize::new(1 << 30),
     };
     assert_eq!(parse(text).unwrap(), expected);
-}
-
-#[test]
-fn each_method_has_its_parameters() {
-    for (text, expected) in [
-        ("method = \"mean\"", Method::Mean),
-        ("method = \"median\"", Method::Median),
-        (
-            "method = \"task-arithmetic\"",
-            Method::TaskArithmetic { normalize: false },
-        ),
-        (
-            "method = \"task-arithmetic\"\nnormalize = true",
-            Method::TaskArithmetic { normalize: true },
-        ),
-        (
-            "method = \"ties\"",
-            Method::Ties {
-                density: 0.2,
-                scope: TrimScope::Tensor,
-                elect: Elect::Mass,
-            },
-        ),
-        (
-            "method = \"ties\"\ndensity = 0.5\nscope = \"model\"\nelect = \"count\"",
-            Method::Ties {
-                density: 0.5,
-                scope: TrimScope::Model,
-                elect: Elect::Count,
-            },
-        ),
-    ] {
-        assert_eq!(method(text), expected, "{text}");
-    }
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use fedmerge_client::trainer::builtin::source::DataSource;
+use fedmerge_server::plan::{METHOD_NAMES, OPTIMIZER_NAMES};
 
 use crate::simulate::attacker::Attack;
 use crate::simulate::partition::Partition;
@@ -16,6 +18,7 @@ const DEFAULT_CLIENTS: usize = 8;
   fedmerge simulate
   fedmerge simulate --attack sign-flip --attackers 2 --method mean
   fedmerge simulate --attack sign-flip --attackers 2 --method ties --before clip:median
+  fedmerge simulate --attack sign-flip --attackers 2 --method geometric-median --before arc --before nnm
   fedmerge simulate federation.toml --clients 20 --rounds 50 --partition by-label --out run-1
   fedmerge simulate --format json | tail -n 1")]
 pub(crate) struct SimulateArguments {
@@ -32,24 +35,32 @@ pub(crate) struct SimulateArguments {
     pub(super) rounds: Option<u64>,
 
     /// Merge method [default: trimmed-mean]
-    #[arg(long, value_name = "NAME", value_parser = ["mean", "median", "trimmed-mean", "task-arithmetic", "ties"])]
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(METHOD_NAMES))]
     pub(super) method: Option<String>,
 
-    /// Hostile clients that trimmed-mean withstands [default: 2, fewer with less than 5 clients]
+    /// Hostile clients that the merge withstands, where it can [default: 2, fewer where 2 are too many]
     #[arg(long, value_name = "F")]
     pub(super) tolerate: Option<usize>,
 
-    /// Before the merge: clip each update to the median norm, or to a number
-    #[arg(long, value_name = "clip:median|clip:NORM", value_parser = parse_before)]
-    pub(super) before: Option<ClipNorm>,
+    /// Before the method, in this order: clip:median, clip:adaptive, clip:NORM, arc, nnm, bucketing:SIZE
+    #[arg(long, value_name = "STAGE", value_parser = parse_before)]
+    pub(super) before: Vec<Before>,
 
-    /// Share of the values that ties keeps [default: 0.5]
+    /// Share of the values that a sparsifying method keeps [default: 0.5 of ties, or as the method's references have it]
     #[arg(long, value_name = "SHARE")]
     pub(super) density: Option<f64>,
 
-    /// How ties elects signs: by the sum of values or one client one vote [default: count]
+    /// How ties and its like elect signs: by the sum of values or one client one vote [default: count]
     #[arg(long, value_name = "HOW", value_parser = ["mass", "count"])]
     pub(super) elect: Option<String>,
+
+    /// The client that fltrust and moNNA trust [default: the first]
+    #[arg(long, value_name = "CLIENT")]
+    pub(super) trusted: Option<String>,
+
+    /// What makes a step of the merged updates [default: none]
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(OPTIMIZER_NAMES))]
+    pub(super) optimizer: Option<String>,
 
     /// Weight of a client: its number of examples, or the same for all [default: examples]
     #[arg(long, value_name = "HOW", value_parser = ["examples", "uniform"])]
@@ -84,22 +95,39 @@ pub(crate) struct SimulateArguments {
     pub(super) out: Option<PathBuf>,
 }
 
-/// The norm to which updates are clipped before the merge.
+/// A stage before the method.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum ClipNorm {
-    Median,
-    Fixed(f64),
+pub(super) enum Before {
+    ClipToMedian,
+    ClipAdaptively,
+    Clip(f64),
+    Arc,
+    Nnm,
+    Bucketing(usize),
 }
 
-fn parse_before(text: &str) -> Result<ClipNorm, String> {
-    match text.split_once(':') {
-        Some(("clip", "median")) => Ok(ClipNorm::Median),
-        Some(("clip", norm)) => norm
+fn parse_before(text: &str) -> Result<Before, String> {
+    match text.split_once(':').unwrap_or((text, "")) {
+        ("clip", "median") => Ok(Before::ClipToMedian),
+        ("clip", "adaptive") => Ok(Before::ClipAdaptively),
+        ("clip", norm) => norm
             .parse()
             .ok()
             .filter(|norm: &f64| norm.is_finite() && *norm > 0.0)
-            .map(ClipNorm::Fixed)
-            .ok_or_else(|| format!("the norm {norm:?} must be `median` or a number above 0")),
-        Some(_) | None => Err("write clip:median or clip:NORM".to_owned()),
+            .map(Before::Clip)
+            .ok_or_else(|| {
+                format!("the norm {norm:?} must be `median`, `adaptive` or a number above 0")
+            }),
+        ("arc", "") => Ok(Before::Arc),
+        ("nnm", "") => Ok(Before::Nnm),
+        ("bucketing", size) => size
+            .parse()
+            .ok()
+            .filter(|size| *size > 0)
+            .map(Before::Bucketing)
+            .ok_or_else(|| format!("the size {size:?} must be a number above 0")),
+        _ => Err(
+            "write clip:median, clip:adaptive, clip:NORM, arc, nnm or bucketing:SIZE".to_owned(),
+        ),
     }
 }

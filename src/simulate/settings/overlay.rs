@@ -4,10 +4,13 @@ use fedmerge_common::failure::{ExitCode, Failure};
 use toml::{Table, Value};
 
 use super::DEFAULT_TOLERATE;
-use super::arguments::{ClipNorm, SimulateArguments};
+use super::arguments::SimulateArguments;
+use super::needs::Needs;
+use super::stages;
+use crate::simulate::stage::client_name;
 
 const DEFAULT_ROUNDS: u64 = 10;
-/// The defaults of ties here: one client one vote, and half of the values, suit updates from few clients.
+/// The defaults of an election here: one client one vote, and half of the values, suit updates from few clients.
 const TIES_DENSITY: f64 = 0.5;
 const TIES_ELECT: &str = "count";
 
@@ -46,6 +49,26 @@ fn count(number: usize) -> Value {
     Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
+/// Keys that mean something to some methods alone.
+const KEYS_OF_METHODS: &[&str] = &[
+    "tolerate",
+    "sparsify",
+    "density",
+    "scope",
+    "elect",
+    "normalize",
+    "rescale",
+    "gamma",
+    "epsilon",
+    "t",
+    "nu",
+    "iterations",
+    "radius",
+    "size",
+    "compat",
+    "trusted",
+];
+
 /// Fills the plan's `[merge]` and tells it in words.
 pub(super) fn overlay_merge(
     plan: &mut Table,
@@ -58,20 +81,24 @@ pub(super) fn overlay_merge(
             .and_then(Value::as_str)
             .is_some_and(|planned| planned != method)
         {
-            // Keys of the plan's own method mean nothing to another one.
-            for key in ["tolerate", "density", "scope", "elect", "normalize"] {
-                merge.remove(key);
+            for key in KEYS_OF_METHODS {
+                merge.remove(*key);
             }
         }
         merge.insert("method".into(), method.as_str().into());
+    }
+    if !arguments.before.is_empty() {
+        let stages = arguments.before.iter().map(stages::of).collect();
+        merge.insert("before".into(), Value::Array(stages));
     }
     let method = merge
         .entry("method")
         .or_insert_with(|| "trimmed-mean".into());
     let method = method.as_str().unwrap_or_default().to_owned();
-    let affordable = DEFAULT_TOLERATE.min((arguments.clients - 1) / 2);
-    let default_tolerate = (method == "trimmed-mean").then_some(affordable);
-    let is_ties = method == "ties";
+    let needs = Needs::of(&method, merge);
+    let affordable = DEFAULT_TOLERATE.min(needs.affordable(arguments.clients));
+    let elects = ["ties", "dare-ties", "della", "breadcrumbs-ties"].contains(&method.as_str());
+    let trusts = ["fltrust", "moNNA"].contains(&method.as_str());
     let mut settle = |key: &str, flag: Option<Value>, default: Option<Value>| {
         if let Some(value) = flag.or_else(|| default.filter(|_| !merge.contains_key(key))) {
             merge.insert(key.into(), value);
@@ -80,20 +107,29 @@ pub(super) fn overlay_merge(
     settle(
         "tolerate",
         arguments.tolerate.map(count),
-        default_tolerate.map(count),
+        needs.tolerates.then(|| count(affordable)),
     );
     settle(
         "density",
         arguments.density.map(Value::Float),
-        is_ties.then_some(Value::Float(TIES_DENSITY)),
+        (method == "ties").then_some(Value::Float(TIES_DENSITY)),
     );
     settle(
         "elect",
         arguments.elect.as_deref().map(Value::from),
-        is_ties.then(|| TIES_ELECT.into()),
+        elects.then(|| TIES_ELECT.into()),
+    );
+    settle(
+        "trusted",
+        arguments.trusted.as_deref().map(Value::from),
+        trusts.then(|| client_name(1).into()),
     );
     settle("weight", arguments.weight.as_deref().map(Value::from), None);
-    settle("before", arguments.before.map(clip), None);
+    settle(
+        "optimizer",
+        arguments.optimizer.as_deref().map(stages::optimizer),
+        None,
+    );
     settle(
         "seed",
         None,
@@ -101,45 +137,7 @@ pub(super) fn overlay_merge(
             i64::try_from(arguments.seed).unwrap_or(i64::MAX),
         )),
     );
-    Ok(in_words(&method, merge))
-}
-
-fn clip(norm: ClipNorm) -> Value {
-    let norm = match norm {
-        ClipNorm::Median => Value::from("median"),
-        ClipNorm::Fixed(norm) => Value::Float(norm),
-    };
-    let stage: Table = [
-        ("method".to_owned(), "clip".into()),
-        ("norm".to_owned(), norm),
-    ]
-    .into_iter()
-    .collect();
-    Value::Array(vec![Value::Table(stage)])
-}
-
-fn in_words(method: &str, merge: &Table) -> String {
-    let mut words = method.to_owned();
-    let stages = merge
-        .get("before")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
-    for stage in stages.filter_map(Value::as_table) {
-        let part = |key: &str| {
-            stage
-                .get(key)
-                .map(|value| value.to_string().replace('"', ""))
-                .unwrap_or_default()
-        };
-        words = format!("{}({}), {words}", part("method"), part("norm"));
-    }
-    for key in ["tolerate", "density", "elect", "lambda"] {
-        if let Some(value) = merge.get(key) {
-            words += &format!(", {key} {}", value.to_string().replace('"', ""));
-        }
-    }
-    words
+    Ok(stages::in_words(&method, merge))
 }
 
 /// Fills the plan's `[round]`: everyone is invited, and a round needs those who do not lie.
@@ -148,13 +146,11 @@ pub(super) fn overlay_round(
     arguments: &SimulateArguments,
     hostile: usize,
 ) -> Result<u64, Failure> {
-    let tolerate = plan
-        .get("merge")
-        .and_then(|merge| merge.get("tolerate"))
-        .and_then(Value::as_integer);
-    let tolerate = tolerate
-        .and_then(|tolerate| usize::try_from(tolerate).ok())
-        .unwrap_or(0);
+    let merge = table(plan, "merge")?;
+    let tolerate = merge.get("tolerate").and_then(Value::as_integer);
+    let tolerate = tolerate.and_then(|tolerate| usize::try_from(tolerate).ok());
+    let method = merge.get("method").and_then(Value::as_str);
+    let least = Needs::of(method.unwrap_or_default(), merge).clients(tolerate.unwrap_or(0));
     let has_plan = arguments.plan.is_some();
     let round = table(plan, "round")?;
     if let Some(rounds) = arguments.rounds {
@@ -191,7 +187,7 @@ pub(super) fn overlay_round(
             .collect();
         round.insert("cohort".into(), Value::Table(cohort));
         let quorum = (arguments.clients - hostile)
-            .max(2 * tolerate + 1)
+            .max(least)
             .min(arguments.clients)
             .max(1);
         round.insert("quorum".into(), count(quorum));

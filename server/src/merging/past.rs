@@ -1,0 +1,195 @@
+//! What earlier merges left that a merge looks back to: the step before, the clients' task vectors before, the clip limit and
+//! the optimizer's memory.
+//!
+//! All of it belongs to the base's lineage and is found from its directory, so that a restart, a repetition and a rollback go on
+//! from the model they start from. Invariant: what is looked at here does not change while the round is open.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use fedmerge_common::checkpoint::Checkpoint;
+use fedmerge_common::digest::Digest;
+use fedmerge_common::ids::{ClientId, ModelVersion};
+use fedmerge_merge::{Before, BlockSource, ClipNorm, History, Optimizer, OptimizerHistory, Recipe};
+
+use super::manifest::{Manifest, MergeStory};
+use super::optimizer::{self, Moment};
+use super::ports::{Difference, Source};
+use super::{MergeFailure, MergeJob};
+use crate::files;
+
+/// What earlier merges left.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    /// How the base came about; nothing for the first.
+    story: Option<MergeStory>,
+    /// The model that the base was made from.
+    grandparent: Option<Checkpoint>,
+    /// The task vectors of the round before, of those that were merged.
+    updates: BTreeMap<ClientId, Checkpoint>,
+    /// The optimizer's memory, and the steps that it remembers.
+    memory: Option<(Checkpoint, u64)>,
+}
+
+impl Past {
+    /// Finds what there is.
+    ///
+    /// # Errors
+    /// When something is there and cannot be read.
+    pub(super) fn open(job: &MergeJob) -> Result<Self, MergeFailure> {
+        let parent = job.directory.model(job.base.version);
+        let Some(story) = manifest(&parent)?.and_then(|manifest| manifest.merge) else {
+            return Ok(Self::default());
+        };
+        Ok(Self {
+            grandparent: grandparent(job, &story.parent)?,
+            updates: updates_before(job, &story),
+            memory: match &job.recipe.optimizer {
+                Some(optimizer) => memory(&parent, optimizer, &story)?,
+                None => None,
+            },
+            story: Some(story),
+        })
+    }
+
+    /// The parts of it that have these tensors, ready to be read.
+    pub(super) fn sources<'a>(&'a self, base: &'a Checkpoint, names: &[String]) -> Sources<'a> {
+        let before = self.grandparent.as_ref();
+        let updates = self.updates.iter().filter_map(|(client, checkpoint)| {
+            let source = Source::new(checkpoint, names).ok()?;
+            Some((client, source))
+        });
+        let memory = self.memory.as_ref().and_then(|(checkpoint, steps)| {
+            // Tensors that were frozen until now have no memory: then there is none at all.
+            let first = Source::new(checkpoint, &Moment::First.names(names)).ok()?;
+            let second = Source::new(checkpoint, &Moment::Second.names(names)).ok();
+            Some((*steps, first, second))
+        });
+        Sources {
+            step: before.and_then(|before| Difference::new(base, before, names).ok()),
+            updates: updates.collect(),
+            memory,
+            clip_limit: self.story.as_ref().and_then(|story| story.clip_limit),
+        }
+    }
+}
+
+/// What earlier merges left, as the engine reads it.
+#[derive(Debug)]
+pub(super) struct Sources<'a> {
+    step: Option<Difference<'a>>,
+    updates: BTreeMap<&'a ClientId, Source<'a>>,
+    memory: Option<(u64, Source<'a>, Option<Source<'a>>)>,
+    clip_limit: Option<f64>,
+}
+
+impl Sources<'_> {
+    /// The task vector of a client in the round before.
+    pub(super) fn update_of(&self, client: &ClientId) -> Option<&dyn BlockSource> {
+        let source = self.updates.get(client)?;
+        Some(source)
+    }
+
+    /// How many steps the optimizer remembers.
+    pub(super) fn steps(&self, recipe: &Recipe) -> u64 {
+        self.memory(recipe).map_or(0, |memory| memory.steps)
+    }
+
+    /// The optimizer's memory, if it has all that the recipe's optimizer needs.
+    fn memory(&self, recipe: &Recipe) -> Option<OptimizerHistory<'_>> {
+        let needs_second = optimizer::has_second(recipe.optimizer.as_ref()?);
+        let (steps, first, second) = self.memory.as_ref()?;
+        let second = second.as_ref().filter(|_| needs_second);
+        (second.is_some() == needs_second).then(|| OptimizerHistory {
+            steps: *steps,
+            first,
+            second: second.map(|second| second as &dyn BlockSource),
+        })
+    }
+
+    /// The engine's history of this recipe.
+    pub(super) fn history(&self, recipe: &Recipe) -> History<'_> {
+        let is_adaptive = |stage: &Before| {
+            matches!(
+                stage,
+                Before::Clip {
+                    norm: ClipNorm::Adaptive { .. }
+                }
+            )
+        };
+        History {
+            step: self.step.as_ref().map(|step| step as &dyn BlockSource),
+            clip_limit: self
+                .clip_limit
+                .filter(|_| recipe.before.iter().any(is_adaptive)),
+            optimizer: self.memory(recipe),
+        }
+    }
+}
+
+/// What a model says about itself; nothing where the file is not there.
+fn manifest(model: &Path) -> Result<Option<Manifest>, MergeFailure> {
+    let path = model.join(files::MANIFEST);
+    let text = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        result => result.map_err(|error| MergeFailure::past(&path, error))?,
+    };
+    let manifest = serde_json::from_slice(&text);
+    Ok(Some(
+        manifest.map_err(|error| MergeFailure::past(&path, error))?,
+    ))
+}
+
+/// The model that the base was made from, if it is still there.
+fn grandparent(job: &MergeJob, digest: &Digest) -> Result<Option<Checkpoint>, MergeFailure> {
+    let Some(before) = job.base.version.get().checked_sub(1) else {
+        return Ok(None);
+    };
+    let directory = job.directory.model(ModelVersion::new(before));
+    if manifest(&directory)?.is_none_or(|manifest| manifest.digest != *digest) {
+        return Ok(None);
+    }
+    let path = directory.join(files::MODEL);
+    let checkpoint = Checkpoint::open(&path).map_err(|error| MergeFailure::past(&path, error))?;
+    Ok(Some(checkpoint))
+}
+
+/// The updates of the round before that are kept. They serve a comparison alone, so one that cannot be read is left out.
+fn updates_before(job: &MergeJob, story: &MergeStory) -> BTreeMap<ClientId, Checkpoint> {
+    // Where none are kept, those of the last round are being removed at this moment.
+    if job.keep_updates == 0 || story.round.next() != job.round {
+        return BTreeMap::new();
+    }
+    let updates = story.updates.iter();
+    let kept = updates.filter_map(|update| {
+        let path = files::update(&job.directory, story.round, &update.client, &update.digest);
+        let checkpoint = Checkpoint::open(&path).ok()?;
+        Some((update.client.clone(), checkpoint))
+    });
+    kept.collect()
+}
+
+/// What the optimizer remembered when it made the base; nothing when it was another one.
+fn memory(
+    parent: &Path,
+    optimizer: &Optimizer,
+    story: &MergeStory,
+) -> Result<Option<(Checkpoint, u64)>, MergeFailure> {
+    let Some(then) = &story.optimizer else {
+        return Ok(None);
+    };
+    let path = parent.join(files::OPTIMIZER);
+    if then.method != optimizer.rule.name() || !path.exists() {
+        tracing::warn!(
+            path = %path.display(),
+            then = then.method,
+            now = optimizer.rule.name(),
+            "the optimizer begins anew"
+        );
+        return Ok(None);
+    }
+    let checkpoint = Checkpoint::open(&path).map_err(|error| MergeFailure::past(&path, error))?;
+    Ok(Some((checkpoint, then.steps)))
+}

@@ -1,0 +1,98 @@
+//! The accepted updates of a round as a merge takes them: in their order, opened, weighed.
+
+use std::collections::BTreeMap;
+
+use fedmerge_common::checkpoint::Checkpoint;
+use fedmerge_common::ids::ClientId;
+use fedmerge_coordinator::UpdateRef;
+use fedmerge_merge::WeightUse;
+
+use super::ports::Source;
+use super::{MergeFailure, MergeJob};
+use crate::files;
+use crate::plan::Weight;
+
+/// An update in its place in the order of summation.
+#[derive(Debug)]
+pub(super) struct Ordered {
+    pub(super) client: ClientId,
+    pub(super) update: UpdateRef,
+}
+
+/// By digest, then client: the order of summation does not know who came first.
+pub(super) fn in_order(updates: &BTreeMap<ClientId, UpdateRef>) -> Vec<Ordered> {
+    let pairs = updates.iter().map(|(client, update)| Ordered {
+        client: client.clone(),
+        update: update.clone(),
+    });
+    let mut ordered: Vec<Ordered> = pairs.collect();
+    ordered.sort_by(|left, right| {
+        (&left.update.payload, &left.client).cmp(&(&right.update.payload, &right.client))
+    });
+    ordered
+}
+
+/// The place of the client whom the method trusts.
+pub(super) fn trusted(job: &MergeJob, ordered: &[Ordered]) -> Result<Option<usize>, MergeFailure> {
+    let Some(client) = &job.trusted else {
+        return Ok(None);
+    };
+    let place = ordered.iter().position(|update| update.client == *client);
+    match place {
+        Some(place) => Ok(Some(place)),
+        None => Err(MergeFailure::Trusted {
+            method: job.recipe.method_name(),
+            client: client.clone(),
+        }),
+    }
+}
+
+/// The files of the updates.
+pub(super) fn open(job: &MergeJob, ordered: &[Ordered]) -> Result<Vec<Checkpoint>, MergeFailure> {
+    let open = |Ordered { client, update }: &Ordered| {
+        let path = files::update(&job.directory, job.round, client, &update.payload);
+        Checkpoint::open(&path).map_err(|source| MergeFailure::Update {
+            client: client.clone(),
+            source,
+        })
+    };
+    ordered.iter().map(open).collect()
+}
+
+/// The tensors called `names` of each update.
+pub(super) fn sources<'a>(
+    updates: &'a [Checkpoint],
+    ordered: &[Ordered],
+    names: &[String],
+) -> Result<Vec<Source<'a>>, MergeFailure> {
+    let pairs = updates.iter().zip(ordered);
+    pairs
+        .map(|(checkpoint, Ordered { client, .. })| {
+            Source::new(checkpoint, names).map_err(|tensor| MergeFailure::Tensor {
+                client: client.clone(),
+                tensor,
+            })
+        })
+        .collect()
+}
+
+/// What each update counts. Where weights are the factors of a sum they are 1 on average, so that the sum does not grow with the
+/// number of examples.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "weights are ratios, and intake bounds the counts"
+)]
+pub(super) fn weights(job: &MergeJob, ordered: &[Ordered]) -> Vec<f64> {
+    let counts = ordered.iter().map(|ordered| match job.weight {
+        Weight::Examples => ordered.update.num_examples as f64,
+        Weight::Uniform => 1.0,
+    });
+    let counts: Vec<f64> = counts.collect();
+    match job.recipe.method.weight_use() {
+        WeightUse::Ignored | WeightUse::Shares => counts,
+        WeightUse::Factors => {
+            let average = counts.iter().sum::<f64>() / counts.len() as f64;
+            counts.iter().map(|count| count / average).collect()
+        }
+    }
+}
