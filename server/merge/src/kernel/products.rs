@@ -362,28 +362,4 @@ mod tests {
         let found = sums[place(0, 0)] + sums[place(4, 4)] - 2.0 * sums[place(4, 0)];
         assert!((found - exact).abs() <= 1e-6 * exact, "{found} {exact}");
     }
-
-    #[test]
-    #[ignore = "speed"]
-    fn speed() {
-        let len = 4096;
-        for n in [10, 20, 50, 100] {
-            let rows: Vec<Vec<f32>> = (0..n).map(|row| values(row, len)).collect();
-            let slices: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
-            let mut scratch = vec![0.0; scratch_len(rows.len())];
-            let mut sums = vec![0.0; triangle(rows.len() + 1)];
-            let t = std::time::Instant::now();
-            let reps = 2000 / n as usize;
-            for _ in 0..reps {
-                add_products(Rows::new(&slices, len), rows.len(), &mut scratch, &mut sums);
-            }
-            let s = t.elapsed().as_secs_f64();
-            let coords = (reps * len) as f64;
-            println!(
-                "n {n}: {:.2} ns/coord, {:.1} GFLOP/s",
-                s / coords * 1e9,
-                coords * triangle(n as usize + 1) as f64 * 2.0 / s / 1e9
-            );
-        }
-    }
 }

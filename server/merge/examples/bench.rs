@@ -1,0 +1,140 @@
+//! Prints a table of how fast merges read, beside a plain read of the same bytes that adds them up:
+//! `cargo run --release -p fedmerge-merge --example bench -- [CLIENTS]… [--values N] [--type f32|bf16|f16]`
+//!
+//! GB/s are those of one pass over base and task vectors, whatever the number of passes: the ratio says how near a whole merge comes to
+//! reading its inputs once. Yardstick and merge take turns, and the median of each is told, because machines are noisy.
+
+#[path = "../benches/in_memory.rs"]
+mod in_memory;
+
+use std::error::Error;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use fedmerge_merge::Detail;
+use in_memory::{Round, Type, recipes};
+
+/// How many times each is timed.
+const TURNS: usize = 9;
+
+/// What is asked for.
+struct Arguments {
+    clients: Vec<usize>,
+    values: usize,
+    of: Type,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let Arguments {
+        clients,
+        values,
+        of,
+    } = arguments()?;
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "{values} values of {}, {} threads",
+        of.name(),
+        rayon::current_num_threads()
+    )?;
+    writeln!(
+        out,
+        "{:<20}{:>8}{:>12}{:>10}{:>8}",
+        "rule", "clients", "seconds", "GB/s", "ratio"
+    )?;
+    for clients in clients {
+        let mut round = Round::new(clients, values, of);
+        let bytes = (clients + 1) * values * of.bytes();
+        for detail in [Detail::Brief, Detail::Full] {
+            for (name, recipe) in recipes(clients) {
+                if detail == Detail::Full && name != "trimmed-mean f=3" {
+                    continue;
+                }
+                let (mut reads, mut merges, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+                for _ in 0..TURNS {
+                    let read = timed(|| {
+                        std::hint::black_box(round.read_and_sum());
+                    });
+                    let merge = timed(|| {
+                        std::hint::black_box(round.merge(&recipe, detail));
+                    });
+                    reads.push(read.as_secs_f64());
+                    merges.push(merge.as_secs_f64());
+                    ratios.push(read.as_secs_f64() / merge.as_secs_f64());
+                }
+                if name == "mean" {
+                    line(&mut out, "read and sum", clients, median(reads), bytes, 1.0)?;
+                }
+                let label = if detail == Detail::Full {
+                    "  with diagnostics"
+                } else {
+                    name
+                };
+                line(
+                    &mut out,
+                    label,
+                    clients,
+                    median(merges),
+                    bytes,
+                    median(ratios),
+                )?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate of bytes")]
+fn line(
+    out: &mut impl Write,
+    label: &str,
+    clients: usize,
+    seconds: f64,
+    bytes: usize,
+    ratio: f64,
+) -> std::io::Result<()> {
+    let rate = bytes as f64 / seconds / 1e9;
+    writeln!(
+        out,
+        "{label:<20}{clients:>8}{seconds:>12.4}{rate:>10.2}{ratio:>8.2}"
+    )
+}
+
+fn timed(work: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    work();
+    start.elapsed()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn arguments() -> Result<Arguments, Box<dyn Error>> {
+    let mut arguments = Arguments {
+        clients: Vec::new(),
+        values: 10_000_000,
+        of: Type::F32,
+    };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--values" => {
+                arguments.values = words.next().ok_or("--values needs a number")?.parse()?
+            }
+            "--type" => {
+                let name = words.next().ok_or("--type needs f32, bf16 or f16")?;
+                let of = [Type::F32, Type::Bf16, Type::F16]
+                    .into_iter()
+                    .find(|of| of.name() == name);
+                arguments.of = of.ok_or("--type is f32, bf16 or f16")?;
+            }
+            clients => arguments.clients.push(clients.parse()?),
+        }
+    }
+    if arguments.clients.is_empty() {
+        arguments.clients = vec![10];
+    }
+    Ok(arguments)
+}
