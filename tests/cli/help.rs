@@ -120,21 +120,32 @@ fn simulating_is_explained_with_every_choice() {
           --method <NAME>
               Merge method [default: trimmed-mean]
 
-              [possible values: mean, median, trimmed-mean, task-arithmetic, ties]
+              [possible values: mean, median, trimmed-mean, meamed, phocas, sign-majority,
+              task-arithmetic, ties, dare-linear, dare-ties, della, della-linear, breadcrumbs,
+              breadcrumbs-ties, sce, ram, magmax, consensus, krum, multi-krum, bulyan, geometric-median,
+              centered-clipping, mda, caf, dnc, fltrust, flame, moNNA]
 
           --tolerate <F>
-              Hostile clients that trimmed-mean withstands [default: 2, fewer with less than 5 clients]
+              Hostile clients that the merge withstands [default: 2, fewer where 2 are too many]
 
-          --before <clip:median|clip:NORM>
-              Before the merge: clip each update to the median norm, or to a number
+          --before <STAGE>
+              Before the method, in order: clip:median|adaptive|NORM, arc, nnm, bucketing:SIZE
 
           --density <SHARE>
-              Share of the values that ties keeps [default: 0.5]
+              Share of the values that a sparsifying method keeps [default: its own; 0.5 for ties]
 
           --elect <HOW>
-              How ties elects signs: by the sum of values or one client one vote [default: count]
+              How ties and its like elect signs: by the sum or one client one vote [default: count]
 
               [possible values: mass, count]
+
+          --trusted <CLIENT>
+              The client that fltrust and moNNA trust [default: the first]
+
+          --optimizer <NAME>
+              What makes a step of the merged updates [default: none]
+
+              [possible values: momentum, nesterov, adam, yogi, adagrad]
 
           --weight <HOW>
               Weight of a client: its number of examples, or the same for all [default: examples]

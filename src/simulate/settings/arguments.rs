@@ -38,19 +38,19 @@ pub(crate) struct SimulateArguments {
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(METHOD_NAMES))]
     pub(super) method: Option<String>,
 
-    /// Hostile clients that the merge withstands, where it can [default: 2, fewer where 2 are too many]
+    /// Hostile clients that the merge withstands [default: 2, fewer where 2 are too many]
     #[arg(long, value_name = "F")]
     pub(super) tolerate: Option<usize>,
 
-    /// Before the method, in this order: clip:median, clip:adaptive, clip:NORM, arc, nnm, bucketing:SIZE
+    /// Before the method, in order: clip:median|adaptive|NORM, arc, nnm, bucketing:SIZE
     #[arg(long, value_name = "STAGE", value_parser = parse_before)]
     pub(super) before: Vec<Before>,
 
-    /// Share of the values that a sparsifying method keeps [default: 0.5 of ties, or as the method's references have it]
+    /// Share of the values that a sparsifying method keeps [default: its own; 0.5 for ties]
     #[arg(long, value_name = "SHARE")]
     pub(super) density: Option<f64>,
 
-    /// How ties and its like elect signs: by the sum of values or one client one vote [default: count]
+    /// How ties and its like elect signs: by the sum or one client one vote [default: count]
     #[arg(long, value_name = "HOW", value_parser = ["mass", "count"])]
     pub(super) elect: Option<String>,
 
