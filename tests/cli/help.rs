@@ -31,6 +31,7 @@ fn the_program_introduces_itself() {
       simulate     Run a server and many client processes on this machine: real training, TLS and tokens
       server       Hold a federation: make it, serve it, let clients in, look at it
       client       Take part in a federation
+      merge        Merge checkpoints on disk by a recipe, with the engine of the federation
       completions  Print a completion script for a shell
       help         Print this message or the help of the given subcommand(s)
 
@@ -62,6 +63,7 @@ fn the_program_introduces_itself() {
       fedmerge simulate --attack sign-flip --attackers 2   the same with two clients that lie
       fedmerge server init hub && fedmerge server run --dir hub
       fedmerge client enrol --server https://hub:7600 --token fm1.… --dir site
+      fedmerge merge recipe.toml --out merged              checkpoints on disk, without a federation
 
     Exit codes: 0 ok, 64 usage, 65 bad data, 69 unavailable, 70 bug, 75 temporary (try again),
     77 not permitted, 78 bad configuration.
@@ -120,21 +122,36 @@ fn simulating_is_explained_with_every_choice() {
           --method <NAME>
               Merge method [default: trimmed-mean]
 
-              [possible values: mean, median, trimmed-mean, task-arithmetic, ties]
+              [possible values: mean, median, trimmed-mean, meamed, phocas, sign-majority,
+              task-arithmetic, ties, dare-linear, dare-ties, della, della-linear, breadcrumbs,
+              breadcrumbs-ties, sce, ram, magmax, consensus, krum, multi-krum, bulyan, geometric-median,
+              centered-clipping, mda, caf, dnc, fltrust, flame, moNNA]
 
           --tolerate <F>
-              Hostile clients that trimmed-mean withstands [default: 2, fewer with less than 5 clients]
+              Hostile clients that the merge withstands, where it can [default: 2, fewer where 2 are too
+              many]
 
-          --before <clip:median|clip:NORM>
-              Before the merge: clip each update to the median norm, or to a number
+          --before <STAGE>
+              Before the method, in this order: clip:median, clip:adaptive, clip:NORM, arc, nnm,
+              bucketing:SIZE
 
           --density <SHARE>
-              Share of the values that ties keeps [default: 0.5]
+              Share of the values that a sparsifying method keeps [default: 0.5 of ties, or as the
+              method's references have it]
 
           --elect <HOW>
-              How ties elects signs: by the sum of values or one client one vote [default: count]
+              How ties and its like elect signs: by the sum of values or one client one vote [default:
+              count]
 
               [possible values: mass, count]
+
+          --trusted <CLIENT>
+              The client that fltrust and moNNA trust [default: the first]
+
+          --optimizer <NAME>
+              What makes a step of the merged updates [default: none]
+
+              [possible values: momentum, nesterov, adam, yogi, adagrad]
 
           --weight <HOW>
               Weight of a client: its number of examples, or the same for all [default: examples]
@@ -190,6 +207,7 @@ fn every_command_has_help_and_every_deed_an_example() {
         &["client", "run"],
         &["client", "status"],
         &["completions"],
+        &["merge"],
     ] {
         assert!(help(deed).contains("Example"), "{deed:?} has no example");
     }
