@@ -139,6 +139,7 @@ pub fn make_directory(path: &Path) -> io::Result<()> {
 /// When the file system refuses.
 pub fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => File::open(".")?.sync_all(),
         Some(parent) => File::open(parent)?.sync_all(),
         None => Ok(()),
     }
@@ -255,6 +256,12 @@ mod tests {
         write_json(&path, &[2]).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "[\n  2\n]\n");
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_directory_of_a_bare_name_is_the_one_we_are_in() {
+        sync_parent(Path::new("bare")).unwrap();
+        sync_parent(Path::new("/")).unwrap();
     }
 
     #[test]

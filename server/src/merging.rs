@@ -33,7 +33,6 @@ pub use failure::MergeFailure;
 use manifest::{Manifest, MergeStory, MergedUpdate};
 use optimizer::{Memory, MemorySinks};
 use past::{Past, Sources};
-pub use ports::BeyondRange;
 pub(crate) use ports::{CopyError, copy_tensor, read_values};
 use ports::{Sink, Source};
 use updates::Ordered;
@@ -173,7 +172,8 @@ fn run(
         })
         .collect();
     let memory = memory.map(Memory::sinks);
-    fedmerge_merge::merge(
+    let sink = Sink::new(writer, opened.merged);
+    let report = fedmerge_merge::merge(
         &plan,
         &Inputs {
             base: &Source::at(opened.base, opened.merged),
@@ -182,10 +182,7 @@ fn run(
             history: opened.past.history(&job.recipe),
         },
         &Outputs {
-            model: &Sink {
-                writer,
-                positions: opened.merged,
-            },
+            model: &sink,
             optimizer: memory.as_ref().map(MemorySinks::as_engine),
         },
         &Control {
@@ -193,7 +190,12 @@ fn run(
             progress: &|_| {},
         },
     )
-    .map_err(MergeFailure::Engine)
+    .map_err(MergeFailure::Engine)?;
+    Ok(MergeReport {
+        // The engine knows what no f32 can hold; the types on disk may hold less.
+        non_finite: report.non_finite.max(sink.infinite()),
+        ..report
+    })
 }
 
 /// What a round's plan allows a merge of so many updates to use; checked before the federation begins.

@@ -30,13 +30,13 @@ use fedmerge_merge::{
 pub use error::MergeCheckpointsError;
 use inputs::Inputs;
 use manifest::Manifest;
+pub use source::BeyondRange;
 use source::{BaseBlocks, BaseSource, ModelSink, ModelSource};
 use summary::Summary;
 pub use target::{Existing, TargetError};
 use target::{Form, Stage, Target};
 
 use crate::files;
-use crate::merging::BeyondRange;
 use crate::plan::recipe::{MergeRecipe, ModelKind};
 
 /// Values that are carried over at a time.
@@ -144,7 +144,10 @@ impl PreparedMerge {
     /// Whether `path` is one of the files that are read, or would lie in the output.
     #[must_use]
     pub fn touches(&self, path: &Path) -> bool {
-        let path = files::without_detours(path);
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let path = path
+            .canonicalize()
+            .unwrap_or_else(|_| files::without_detours(&path));
         let is_read = |input: &Path| input.canonicalize().is_ok_and(|input| input == path);
         path.starts_with(&self.target.path)
             || is_read(&self.recipe.path)

@@ -31,6 +31,7 @@ fn the_program_introduces_itself() {
       simulate     Run a server and many client processes on this machine: real training, TLS and tokens
       server       Hold a federation: make it, serve it, let clients in, look at it
       client       Take part in a federation
+      merge        Merge checkpoints on disk by a recipe, with the engine of the federation
       completions  Print a completion script for a shell
       help         Print this message or the help of the given subcommand(s)
 
@@ -62,6 +63,7 @@ fn the_program_introduces_itself() {
       fedmerge simulate --attack sign-flip --attackers 2   the same with two clients that lie
       fedmerge server init hub && fedmerge server run --dir hub
       fedmerge client enrol --server https://hub:7600 --token fm1.… --dir site
+      fedmerge merge recipe.toml --out merged              checkpoints on disk, without a federation
 
     Exit codes: 0 ok, 64 usage, 65 bad data, 69 unavailable, 70 bug, 75 temporary (try again),
     77 not permitted, 78 bad configuration.
@@ -201,6 +203,7 @@ fn every_command_has_help_and_every_deed_an_example() {
         &["client", "run"],
         &["client", "status"],
         &["completions"],
+        &["merge"],
     ] {
         assert!(help(deed).contains("Example"), "{deed:?} has no example");
     }

@@ -84,7 +84,44 @@ fn merging_is_explained_with_a_recipe() {
     let ended = run(fedmerge(&["merge"]).arg("--help")).well();
     let (own, _) = ended.stdout.split_once("\n  -h, --help").unwrap();
     let own: Vec<_> = own.lines().map(str::trim_end).collect();
-    assert_snapshot!(own.join("\n"), @"");
+    assert_snapshot!(own.join("\n"), @r#"
+    Merge checkpoints on disk by a recipe, with the engine of the federation
+
+    Usage: fedmerge merge [OPTIONS] --out <PATH> <RECIPE>
+
+    Arguments:
+      <RECIPE>
+              The recipe, a TOML file: which checkpoints, and how
+
+    Options:
+          --out <PATH>
+              Where the merged model goes: a file that ends in .safetensors, or a directory to make
+
+          --force
+              Replace the output of an earlier merge
+
+          --dry-run
+              Check everything and print the plan, but do not merge
+
+          --threads <N>
+              Threads; 0: as many as the machine has
+
+              [default: 0]
+
+          --memory <SIZE>
+              Most memory for the values that are worked on
+
+              [default: 512MiB]
+
+          --shard-size <SIZE>
+              Largest file of tensors in a directory; a larger model is sharded
+
+              [default: 5GB]
+
+          --report <FILE>
+              Write a report: how the models agree with one another, tensor by tensor, and where the
+              time went
+    "#);
     assert!(ended.stdout.contains("[[model]]") && ended.stdout.contains("out_dtype"));
 }
 
@@ -109,7 +146,14 @@ fn a_dry_run_tells_what_would_be_done_and_writes_nothing() {
         .lines()
         .filter(|line| !line.starts_with("memory"))
         .collect();
-    assert_snapshot!(told.join("\n").replace(&here, ""), @"");
+    assert_snapshot!(told.join("\n").replace(&here, ""), @r#"
+    base     base.safetensors: 2 tensors, 6 parameters
+    models   2: a, b
+    merge    median, lambda 1.0, seed 0, tolerate 0
+    merged   all tensors
+    passes   1: combine and write
+    output   out: 24 B of F32
+    "#);
     assert!(ended.stdout.contains("memory   at most "), "{ended}");
 }
 
@@ -117,12 +161,20 @@ fn a_dry_run_tells_what_would_be_done_and_writes_nothing() {
 fn models_of_other_tensors_are_refused_by_the_first_difference() {
     let place = Place::new("method = \"mean\"");
     write(&place.path("b.safetensors"), &[("b", &[2], &[0.0; 2])]);
-    assert_snapshot!(place.refused_to_out(), @"");
+    assert_snapshot!(place.refused_to_out(), @r#"
+    error: model `b` does not fit the base: tensor `w` is missing
+    hint: models are merged tensor by tensor: all must be fine-tuned from the base that the recipe names
+    exit code 65
+    "#);
     write(
         &place.path("b.safetensors"),
         &[("b", &[2], &[0.0; 2]), ("w", &[2, 2], &[0.0; 4])],
     );
-    assert_snapshot!(place.refused_to_out(), @"");
+    assert_snapshot!(place.refused_to_out(), @r#"
+    error: model `b` does not fit the base: tensor `w` has shape [2, 2], expected [4]
+    hint: models are merged tensor by tensor: all must be fine-tuned from the base that the recipe names
+    exit code 65
+    "#);
 }
 
 #[test]
@@ -131,7 +183,11 @@ fn a_value_that_is_no_number_is_named_by_model_tensor_and_place() {
     let mut bad = Values::base();
     bad.w[2] = f32::NAN;
     bad.write(&place.path("b.safetensors"));
-    assert_snapshot!(place.refused_to_out(), @"");
+    assert_snapshot!(place.refused_to_out(), @r#"
+    error: model `b` has the value NaN at 2 of tensor `w`
+    hint: leave that model out, or freeze the tensor: freeze = ["NAME"] in [merge]
+    exit code 65
+    "#);
 }
 
 #[test]
@@ -140,21 +196,55 @@ fn files_that_are_cut_off_lie_or_are_missing_are_refused() {
     let path = place.path("b.safetensors");
     let whole = fs::read(&path).unwrap();
     fs::write(&path, &whole[..whole.len() - 1]).unwrap();
-    assert_snapshot!(place.refused_to_out(), @"");
+    assert_snapshot!(place.refused_to_out(), @r#"
+    error: model `b` cannot be read
+    caused by: `b.safetensors` is not a valid checkpoint
+    caused by: the file is truncated: 144 bytes expected, 143 found
+    hint: download or save it again; only safetensors are read
+    exit code 65
+    "#);
     fs::write(&path, [&u64::MAX.to_le_bytes()[..], &whole[8..]].concat()).unwrap();
-    assert_snapshot!(place.refused_to_out(), @"");
+    assert_snapshot!(place.refused_to_out(), @r#"
+    error: model `b` cannot be read
+    caused by: `b.safetensors` is not a valid checkpoint
+    caused by: the header has 18446744073709551615 bytes, the limit is 100000000
+    hint: download or save it again; only safetensors are read
+    exit code 65
+    "#);
     fs::remove_file(&path).unwrap();
-    assert_snapshot!(place.refused_to_out(), @"");
+    assert_snapshot!(place.refused_to_out(), @r#"
+    error: model `b` cannot be read
+    caused by: cannot read `b.safetensors`
+    caused by: No such file or directory (os error 2)
+    hint: paths in a recipe are seen from the directory of its file
+    exit code 69
+    "#);
 }
 
 #[test]
 fn an_output_in_an_input_or_over_something_is_refused() {
     let place = Place::new("method = \"mean\"");
-    assert_snapshot!(place.refused(&["--out", "a.safetensors", "--force"]), @"");
+    assert_snapshot!(place.refused(&["--out", "a.safetensors", "--force"]), @r#"
+    error: the output `a.safetensors` is `a.safetensors`, which the merge reads
+    hint: give --out a place of its own: a merge never changes what it reads
+    exit code 64
+    "#);
     fs::write(place.path("mine"), "").unwrap();
-    assert_snapshot!(place.refused(&["--out", "mine"]), @"");
-    assert_snapshot!(place.refused(&["--out", "no/where"]), @"");
-    assert_snapshot!(place.refused(&["--out", "out", "--report", "r.toml"]), @"");
+    assert_snapshot!(place.refused(&["--out", "mine"]), @r#"
+    error: `mine` is there already
+    hint: give --out a new name, or --force to replace the output of an earlier merge
+    exit code 64
+    "#);
+    assert_snapshot!(place.refused(&["--out", "no/where"]), @r#"
+    error: `no` is not a directory
+    hint: make it first: mkdir -p
+    exit code 64
+    "#);
+    assert_snapshot!(place.refused(&["--out", "out", "--report", "r.toml"]), @r#"
+    error: the report `r.toml` would replace what the merge reads or writes
+    hint: give --report a new file in a directory that is there
+    exit code 64
+    "#);
 }
 
 #[test]
@@ -179,15 +269,27 @@ fn numbers_that_cannot_work_are_refused_with_their_arithmetic() {
             "{refused}"
         );
     }
-    assert_snapshot!(Place::new("method = \"mean\"").refused(&["--out", "out", "--memory", "1KiB"]), @"");
+    assert_snapshot!(Place::new("method = \"mean\"").refused(&["--out", "out", "--memory", "1KiB"]), @r#"
+    error: the merge cannot be planned
+    caused by: the merge needs at least 268562 bytes of memory for 2 clients on 1 threads, and may use 1024
+    hint: give more --memory, or fewer --threads
+    exit code 64
+    "#);
 }
 
 #[test]
 fn yaml_and_misspelt_keys_are_answered_with_what_to_write() {
     let place = Place::new("metod = \"mean\"");
-    assert_snapshot!(place.refused_to_out(), @"");
+    assert_snapshot!(place.refused_to_out(), @r#"
+    error: r.toml:3: unknown key `metod` in [merge]
+    hint: did you mean `method`?
+    exit code 78
+    "#);
     let ended = run(fedmerge(&["merge", "r.yml", "--out", "out"]).current_dir(place.0.path()));
-    assert_snapshot!(ended.with_code(78).stderr, @"");
+    assert_snapshot!(ended.with_code(78).stderr, @r#"
+    error: r.yml is YAML, and a recipe is TOML in this version
+    hint: mergekit's YAML comes in a later version; `fedmerge merge --help` shows a recipe to write instead
+    "#);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Values are f32 on disk, so results agree to their precision: 1e-5 of the largest value of a model.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use fedmerge_common::checkpoint::{Checkpoint, CheckpointWriter};
 use fedmerge_common::dtype::Dtype;
@@ -158,7 +158,7 @@ impl Case {
     }
 }
 
-fn read(path: &PathBuf) -> Vec<f64> {
+fn read(path: &Path) -> Vec<f64> {
     let checkpoint = Checkpoint::open(path).unwrap();
     let mut values = vec![0.0; checkpoint.schema().tensors()[0].elements()];
     checkpoint.read_f32(0, 0, &mut values).unwrap();

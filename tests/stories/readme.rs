@@ -120,6 +120,18 @@ const COMMANDS: &[(&str, How)] = &[
         ),
     ),
     (
+        "fedmerge merge recipe.toml --out merged --dry-run",
+        How::ToItsEnd(
+            "cp ../recipe.toml . && fedmerge merge recipe.toml --out merged --dry-run && test ! -e merged",
+        ),
+    ),
+    (
+        "fedmerge merge recipe.toml --out merged --report report.json",
+        How::ToItsEnd(
+            "fedmerge merge recipe.toml --out merged --report report.json && grep -q '\"cosines\"' report.json",
+        ),
+    ),
+    (
         "FEDMERGE_BASE=base.safetensors FEDMERGE_OUT=tuned.safetensors \
          sh -c 'cp \"$FEDMERGE_BASE\" \"$FEDMERGE_OUT\" && echo \"{\\\"num_examples\\\": 1}\"'",
         How::AsShown,
@@ -205,10 +217,13 @@ fn script(commands: &[String]) -> String {
     script
 }
 
-/// The plan that the page shows.
-fn plan(page: &str) -> &str {
-    let (_, plan) = page.split_once("```toml\n").unwrap();
-    plan.split_once("```").unwrap().0
+/// The files of TOML that the page shows: a plan and a recipe.
+fn toml(page: &str) -> [&str; 2] {
+    let blocks = page.split("```toml\n").skip(1);
+    let blocks: Vec<_> = blocks
+        .map(|block| block.split_once("```").unwrap().0)
+        .collect();
+    blocks.try_into().unwrap()
 }
 
 #[test]
@@ -222,7 +237,9 @@ fn every_command_of_the_readme_works() {
         );
     }
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("plan.toml"), plan(&page)).unwrap();
+    let [plan, recipe] = toml(&page);
+    fs::write(dir.path().join("plan.toml"), plan).unwrap();
+    fs::write(dir.path().join("recipe.toml"), recipe).unwrap();
     let mut shell = Command::new("sh");
     shell
         .args(["-c", &script(&commands)])

@@ -70,6 +70,13 @@ pub fn write_task_vector(
     writer.finish().map_err(WriteTaskVectorError::Write)
 }
 
+/// Makes a task vector of fine-tuned values: one rounding each, in f32.
+pub fn subtract_base(fine_tuned: &mut [f32], base: &[f32]) {
+    for (value, before) in fine_tuned.iter_mut().zip(base) {
+        *value -= *before;
+    }
+}
+
 fn subtract(
     base: &Checkpoint,
     fine_tuned: &Checkpoint,
@@ -87,9 +94,7 @@ fn subtract(
         fine_tuned
             .read_f32(index, offset, after)
             .map_err(WriteTaskVectorError::FineTuned)?;
-        for (after, before) in after.iter_mut().zip(before) {
-            *after -= *before;
-        }
+        subtract_base(after, before);
         write(offset, after).map_err(WriteTaskVectorError::Write)?;
     }
     Ok(())

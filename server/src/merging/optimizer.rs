@@ -87,10 +87,7 @@ impl Memory {
 
     /// Where the engine writes the averages.
     pub(super) fn sinks(&self) -> MemorySinks<'_> {
-        let sink = |positions| Sink {
-            writer: &self.writer,
-            positions,
-        };
+        let sink = |positions| Sink::new(&self.writer, positions);
         MemorySinks {
             first: sink(&self.first),
             second: has_second(&self.optimizer).then(|| sink(&self.second)),

@@ -4,12 +4,12 @@
 //! that the engine brings, as it is on disk; what is written is rounded here, once. Memory is a block for each thread.
 
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fedmerge_common::checkpoint::{
     Checkpoint, CheckpointWriter, Floats, ReadCheckpointError, WriteCheckpointError,
 };
-use fedmerge_common::dtype::Dtype;
-use fedmerge_common::schema::TensorSpec;
+use fedmerge_common::task_vector::delta::subtract_base;
 use fedmerge_merge::{BlockError, BlockSink, BlockSource, Values};
 
 /// Bytes of a tensor that is carried over, copied at once.
@@ -136,9 +136,7 @@ impl BlockSource for Difference<'_> {
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.resize(len, 0.0);
             self.before.read_f32(tensor, offset, scratch)?;
-            for (value, before) in values.iter_mut().zip(scratch) {
-                *value -= *before;
-            }
+            subtract_base(values, scratch);
             Ok::<_, BlockError>(())
         })?;
         Ok(Values::F32(values))
@@ -153,46 +151,36 @@ thread_local! {
 /// The checkpoint that a merge writes.
 #[derive(Debug)]
 pub(super) struct Sink<'a> {
-    pub(super) writer: &'a CheckpointWriter,
+    writer: &'a CheckpointWriter,
     /// Position in the schema, by the engine's number.
-    pub(super) positions: &'a [usize],
+    positions: &'a [usize],
+    infinite: AtomicU64,
+}
+
+impl<'a> Sink<'a> {
+    /// Writes to the tensors at these positions.
+    pub(super) fn new(writer: &'a CheckpointWriter, positions: &'a [usize]) -> Self {
+        Self {
+            writer,
+            positions,
+            infinite: AtomicU64::new(0),
+        }
+    }
+
+    /// Finite values that were too large for the type of their tensor and became infinite.
+    pub(super) fn infinite(&self) -> u64 {
+        self.infinite.load(Ordering::Relaxed)
+    }
 }
 
 impl BlockSink for Sink<'_> {
     fn write(&self, tensor: usize, offset: usize, values: &[f64]) -> Result<(), BlockError> {
-        let position = self.positions[tensor];
-        let spec = &self.writer.schema().tensors()[position];
-        let count = self.writer.write_f64(position, offset, values);
-        BeyondRange::check(count.map_err(BlockError::new)?, spec).map_err(BlockError::new)
-    }
-}
-
-/// A merged tensor that its type cannot hold.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{count} values of tensor `{tensor}` are beyond the largest of {dtype}")]
-pub struct BeyondRange {
-    /// How many values, in one block of the tensor.
-    pub count: usize,
-    /// The tensor.
-    pub tensor: String,
-    /// The type it is written in.
-    pub dtype: Dtype,
-}
-
-impl BeyondRange {
-    /// Refuses a block of a tensor of which so many values became infinite.
-    ///
-    /// # Errors
-    /// When it is not none.
-    pub(crate) fn check(count: usize, spec: &TensorSpec) -> Result<(), Self> {
-        if count == 0 {
-            return Ok(());
-        }
-        Err(Self {
-            count,
-            tensor: spec.name().to_owned(),
-            dtype: spec.dtype(),
-        })
+        let infinite = self
+            .writer
+            .write_f64(self.positions[tensor], offset, values)
+            .map_err(BlockError::new)?;
+        self.infinite.fetch_add(infinite as u64, Ordering::Relaxed);
+        Ok(())
     }
 }
 

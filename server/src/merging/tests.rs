@@ -257,6 +257,18 @@ fn a_result_that_is_not_finite_is_no_candidate() {
 }
 
 #[test]
+fn a_result_that_the_type_of_the_base_cannot_hold_is_no_candidate() {
+    let half = |values: &'static [f32]| [("w", Dtype::F16, values)];
+    let bed = Bed::with_base(&half(&[65_000.0, 0.0]));
+    let updates = [bed.update(1, "ward-1", 1, &half(&[1000.0, 0.0]))];
+    let error = merge(&bed.job(&updates, mean()), &GO_ON).unwrap_err();
+    assert!(
+        matches!(error, MergeFailure::NonFinite { count: 1 }),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_merge_that_nobody_waits_for_leaves_no_model() {
     let bed = Bed::new();
     let updates = [bed.update(1, "ward-1", 1, &w(&[1.0, 1.0]))];

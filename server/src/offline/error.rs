@@ -10,8 +10,8 @@ use fedmerge_common::schema::SchemaDifference;
 use fedmerge_merge::{MergeError, PlanError};
 
 use super::inputs::Inputs;
+use super::source::BeyondRange;
 use super::target::TargetError;
-use crate::merging::BeyondRange;
 use crate::plan::recipe::ModelKind;
 
 /// A merge that did not succeed.

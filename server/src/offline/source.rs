@@ -10,9 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fedmerge_common::checkpoint::{Checkpoint, ReadCheckpointError, ShardedWriter};
+use fedmerge_common::dtype::Dtype;
+use fedmerge_common::schema::TensorSpec;
+use fedmerge_common::task_vector::delta::subtract_base;
 use fedmerge_merge::{BlockError, BlockSink, BlockSource, Values};
 
-use crate::merging::{BeyondRange, read_values};
+use crate::merging::read_values;
 
 /// Positions of tensors in a checkpoint, by the engine's number.
 pub(super) type Positions = Arc<[usize]>;
@@ -71,9 +74,7 @@ impl<'a> BaseBlocks<'a> {
                     .read_f32(self.positions[tensor], offset, &mut last.values)?;
                 last.what = what;
             }
-            for (value, before) in values.iter_mut().zip(&last.values) {
-                *value -= *before;
-            }
+            subtract_base(values, &last.values);
             Ok(())
         })
     }
@@ -168,6 +169,35 @@ impl BlockSource for BaseSource<'_> {
             offset,
             &mut buffer[..len],
         )
+    }
+}
+
+/// A merged tensor that its type cannot hold.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{count} values of tensor `{tensor}` are beyond the largest of {dtype}")]
+pub struct BeyondRange {
+    /// How many values, in one block of the tensor.
+    pub count: usize,
+    /// The tensor.
+    pub tensor: String,
+    /// The type it is written in.
+    pub dtype: Dtype,
+}
+
+impl BeyondRange {
+    /// Refuses a block of a tensor of which so many values became infinite.
+    ///
+    /// # Errors
+    /// When it is not none.
+    pub(super) fn check(count: usize, spec: &TensorSpec) -> Result<(), Self> {
+        if count == 0 {
+            return Ok(());
+        }
+        Err(Self {
+            count,
+            tensor: spec.name().to_owned(),
+            dtype: spec.dtype(),
+        })
     }
 }
 

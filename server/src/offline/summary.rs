@@ -95,17 +95,18 @@ impl Summary {
             ),
             format!("models   {}: {names}", models.len()),
             format!("merge    {}", in_a_line(&self.merge)),
-            format!(
-                "merged   {} tensors, {} parameters; the rest is the base's",
-                self.merged_tensors,
-                grouped(self.merged_parameters)
-            ),
+            format!("merged   {}", self.share()),
             format!("passes   {}: {}", self.passes.len(), self.passes.join("; ")),
             format!(
-                "memory   at most {}: blocks of {} values on {} threads",
+                "memory   at most {}: blocks of {} values on {} {}",
                 ByteSize::new(self.peak_bytes),
                 grouped(self.block_values as u64),
-                self.threads
+                self.threads,
+                if self.threads == 1 {
+                    "thread"
+                } else {
+                    "threads"
+                },
             ),
             format!(
                 "output   {}: {} of {dtype}",
@@ -113,6 +114,20 @@ impl Summary {
                 ByteSize::new(self.out_bytes)
             ),
         ]
+    }
+}
+
+impl Summary {
+    /// How much of the base is merged.
+    fn share(&self) -> String {
+        if self.merged_tensors == self.tensors {
+            return "all tensors".to_owned();
+        }
+        format!(
+            "{} tensors, {} parameters; the others are the base's",
+            self.merged_tensors,
+            grouped(self.merged_parameters)
+        )
     }
 }
 

@@ -1,6 +1,5 @@
 //! Merges of small checkpoints on disk, and what is left when they fail.
 #![expect(clippy::unwrap_used, reason = "a failed test should panic")]
-#![expect(clippy::float_cmp, reason = "these values are exact")]
 
 mod fixture;
 

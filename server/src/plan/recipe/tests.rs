@@ -89,87 +89,90 @@ fn an_output_type_is_one_of_three() {
     );
 }
 
+/// What a `[merge]` and the lines of a second model are refused with.
+const REFUSALS: &[(&str, &str, &str)] = &[
+    (
+        "method = \"median\"",
+        "weight = 2.0",
+        ":8: model `c` has a weight, and median counts every model once",
+    ),
+    (
+        "method = \"mean\"",
+        "weight = -1.0",
+        ":8: model `c` has the weight -1",
+    ),
+    (
+        "method = \"task-arithmetic\"",
+        "weight = nan",
+        ":8: model `c` has the weight NaN",
+    ),
+    (
+        "method = \"mean\"",
+        "density = 0.5",
+        ":8: model `c` has `density`, and mean drops nothing",
+    ),
+    (
+        "method = \"ties\"",
+        "gamma = 0.5",
+        ":8: model `c` has `gamma`, and trim has no such parameter",
+    ),
+    (
+        "method = \"ties\"",
+        "density = 0.0",
+        "model `c`: density = 0 is not possible",
+    ),
+    (
+        "method = \"ties\"",
+        "density = 1.5",
+        "model `c`: density = 1.5 is not possible",
+    ),
+    (
+        "method = \"ties\"\ndensity = 0.0",
+        "",
+        "density = 0 is not possible",
+    ),
+    (
+        "method = \"mean\"",
+        "name = \"a\"",
+        "models 1 and 2 are both called `a`",
+    ),
+    (
+        "method = \"mean\"",
+        "path = \"d\"",
+        "a model has both `path` and `task_vector`",
+    ),
+    (
+        "method = \"mean\"",
+        "[[model]]",
+        "a model has neither `path` nor `task_vector`",
+    ),
+    (
+        "method = \"mean\"\nweight = \"examples\"",
+        "",
+        ":4: `weight` in [merge] weighs clients by their examples",
+    ),
+    (
+        "method = \"mean\"\noptimizer = { method = \"adam\" }",
+        "",
+        ":4: an optimizer remembers the rounds before",
+    ),
+    (
+        "method = \"trimmed-mean\"\ntolerate = 1",
+        "",
+        "2 × 1 + 1 = 3 clients, and there are 2",
+    ),
+    (
+        "method = \"mean\"",
+        "wieght = 1.0",
+        "did you mean `weight`?",
+    ),
+    ("metod = \"mean\"", "", "did you mean `method`?"),
+    ("method = \"meen\"", "", "did you mean `mean`?"),
+];
+
 #[test]
 fn what_has_no_effect_or_no_meaning_is_refused_with_its_place() {
-    for (merge, second, told) in [
-        (
-            "method = \"median\"",
-            "weight = 2.0",
-            ":8: model `c` has a weight, and median counts every model once",
-        ),
-        (
-            "method = \"mean\"",
-            "weight = -1.0",
-            ":8: model `c` has the weight -1",
-        ),
-        (
-            "method = \"task-arithmetic\"",
-            "weight = nan",
-            ":8: model `c` has the weight NaN",
-        ),
-        (
-            "method = \"mean\"",
-            "density = 0.5",
-            ":8: model `c` has `density`, and mean drops nothing",
-        ),
-        (
-            "method = \"ties\"",
-            "gamma = 0.5",
-            ":8: model `c` has `gamma`, and trim has no such parameter",
-        ),
-        (
-            "method = \"ties\"",
-            "density = 0.0",
-            "model `c`: density = 0 is not possible",
-        ),
-        (
-            "method = \"ties\"",
-            "density = 1.5",
-            "model `c`: density = 1.5 is not possible",
-        ),
-        (
-            "method = \"ties\"\ndensity = 0.0",
-            "",
-            "density = 0 is not possible",
-        ),
-        (
-            "method = \"mean\"",
-            "name = \"a\"",
-            "models 1 and 2 are both called `a`",
-        ),
-        (
-            "method = \"mean\"",
-            "path = \"d\"",
-            "a model has both `path` and `task_vector`",
-        ),
-        (
-            "method = \"mean\"",
-            "[[model]]",
-            "a model has neither `path` nor `task_vector`",
-        ),
-        (
-            "method = \"mean\"\nweight = \"examples\"",
-            "",
-            ":4: `weight` in [merge] weighs clients by their examples",
-        ),
-        (
-            "method = \"mean\"\noptimizer = { method = \"adam\" }",
-            "",
-            ":4: an optimizer remembers the rounds before",
-        ),
-        (
-            "method = \"trimmed-mean\"\ntolerate = 1",
-            "",
-            "2 × 1 + 1 = 3 clients, and there are 2",
-        ),
-        (
-            "method = \"mean\"",
-            "wieght = 1.0",
-            "did you mean `weight`?",
-        ),
-        ("metod = \"mean\"", "", "did you mean `method`?"),
-        ("method = \"meen\"", "", "did you mean `mean`?"),
-    ] {
+    for (merge, second, told) in REFUSALS {
         let refused = refusal(two(merge, second));
         assert!(refused.contains(told), "{merge} {second}: {refused}");
     }
