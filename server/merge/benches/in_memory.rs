@@ -27,15 +27,6 @@ pub(crate) enum Type {
 }
 
 impl Type {
-    /// Its name.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-            Self::F16 => "f16",
-        }
-    }
-
     /// Bytes of a value.
     pub(crate) fn bytes(self) -> usize {
         match self {

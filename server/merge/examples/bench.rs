@@ -11,7 +11,7 @@ use std::error::Error;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use fedmerge_merge::Detail;
+use fedmerge_merge::{Detail, Recipe};
 use in_memory::{Round, Type, recipes};
 
 /// How many times each is timed.
@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     writeln!(
         out,
         "{values} values of {}, {} threads",
-        of.name(),
+        name_of(of),
         rayon::current_num_threads()
     )?;
     writeln!(
@@ -45,43 +45,55 @@ fn main() -> Result<(), Box<dyn Error>> {
     for clients in clients {
         let mut round = Round::new(clients, values, of);
         let bytes = (clients + 1) * values * of.bytes();
-        for detail in [Detail::Brief, Detail::Full] {
-            for (name, recipe) in recipes(clients) {
-                if detail == Detail::Full && name != "trimmed-mean f=3" {
-                    continue;
-                }
-                let (mut reads, mut merges, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-                for _ in 0..TURNS {
-                    let read = timed(|| {
-                        std::hint::black_box(round.read_and_sum());
-                    });
-                    let merge = timed(|| {
-                        std::hint::black_box(round.merge(&recipe, detail));
-                    });
-                    reads.push(read.as_secs_f64());
-                    merges.push(merge.as_secs_f64());
-                    ratios.push(read.as_secs_f64() / merge.as_secs_f64());
-                }
-                if name == "mean" {
-                    line(&mut out, "read and sum", clients, median(reads), bytes, 1.0)?;
-                }
-                let label = if detail == Detail::Full {
-                    "  with diagnostics"
-                } else {
-                    name
-                };
+        for (name, recipe) in recipes(clients) {
+            let timing = Timing::of(&mut round, &recipe, Detail::Brief);
+            if name == "mean" {
+                line(&mut out, "read and sum", clients, timing.read, bytes, 1.0)?;
+            }
+            line(&mut out, name, clients, timing.merge, bytes, timing.ratio)?;
+            if name == "trimmed-mean f=3" {
+                let timing = Timing::of(&mut round, &recipe, Detail::Full);
                 line(
                     &mut out,
-                    label,
+                    "  with diagnostics",
                     clients,
-                    median(merges),
+                    timing.merge,
                     bytes,
-                    median(ratios),
+                    timing.ratio,
                 )?;
             }
         }
     }
     Ok(())
+}
+
+/// Medians over some turns, in seconds.
+struct Timing {
+    read: f64,
+    merge: f64,
+    ratio: f64,
+}
+
+impl Timing {
+    fn of(round: &mut Round, recipe: &Recipe, detail: Detail) -> Self {
+        let (mut reads, mut merges, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..TURNS {
+            let read = timed(|| {
+                std::hint::black_box(round.read_and_sum());
+            });
+            let merge = timed(|| {
+                std::hint::black_box(round.merge(recipe, detail));
+            });
+            reads.push(read.as_secs_f64());
+            merges.push(merge.as_secs_f64());
+            ratios.push(read.as_secs_f64() / merge.as_secs_f64());
+        }
+        Self {
+            read: median(reads),
+            merge: median(merges),
+            ratio: median(ratios),
+        }
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rate of bytes")]
@@ -121,13 +133,13 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
     while let Some(word) = words.next() {
         match word.as_str() {
             "--values" => {
-                arguments.values = words.next().ok_or("--values needs a number")?.parse()?
+                arguments.values = words.next().ok_or("--values needs a number")?.parse()?;
             }
             "--type" => {
                 let name = words.next().ok_or("--type needs f32, bf16 or f16")?;
                 let of = [Type::F32, Type::Bf16, Type::F16]
                     .into_iter()
-                    .find(|of| of.name() == name);
+                    .find(|of| name_of(*of) == name);
                 arguments.of = of.ok_or("--type is f32, bf16 or f16")?;
             }
             clients => arguments.clients.push(clients.parse()?),
@@ -137,4 +149,12 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
         arguments.clients = vec![10];
     }
     Ok(arguments)
+}
+
+fn name_of(of: Type) -> &'static str {
+    match of {
+        Type::F32 => "f32",
+        Type::Bf16 => "bf16",
+        Type::F16 => "f16",
+    }
 }

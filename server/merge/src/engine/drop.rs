@@ -78,7 +78,7 @@ impl<T: Magnitude> Dropper<T> {
             drop.sparsifier
                 .apply((row, out), place, fill, bounds, &mut self.ranker);
         }
-        if drop.factor != 1.0 {
+        if drop.sparsifier.keeps_mass() {
             sparsify::scale(out, drop.factor);
         }
         Ok(())

@@ -58,16 +58,15 @@ impl Arrangement {
                 } else {
                     weights.to_vec()
                 };
-                match recipe.method {
-                    Method::Mean | Method::TaskArithmetic { normalize: true } => {
-                        let divisor = row_weights.iter().sum();
-                        Self::sum(mixed(mixing, &row_weights), divisor, weights.len(), inputs)
-                    }
-                    Method::TaskArithmetic { normalize: false } => {
-                        Self::sum(mixed(mixing, &row_weights), 1.0, weights.len(), inputs)
-                    }
-                    method => Self::of_rows(method, mixing, &row_weights, inputs),
-                }
+                let Some(divides) = divides(recipe.method) else {
+                    return Self::of_rows(recipe.method, mixing, &row_weights, inputs);
+                };
+                let divisor = if divides {
+                    row_weights.iter().sum()
+                } else {
+                    1.0
+                };
+                Self::sum(mixed(mixing, &row_weights), divisor, weights.len(), inputs)
             }
         }
     }
@@ -125,6 +124,15 @@ impl Arrangement {
     }
 }
 
+/// Whether a weighted sum divides by the weights; none where the rule is no weighted sum.
+fn divides(method: Method) -> Option<bool> {
+    if let Method::TaskArithmetic { normalize } = method {
+        Some(normalize)
+    } else {
+        matches!(method, Method::Mean).then_some(true)
+    }
+}
+
 fn origin(row: ArrayView1<'_, f64>) -> Origin {
     let entries: Vec<(usize, f64)> = row
         .iter()
@@ -133,7 +141,7 @@ fn origin(row: ArrayView1<'_, f64>) -> Origin {
         .filter(|(_, weight)| *weight != 0.0)
         .collect();
     match entries[..] {
-        [(client, weight)] if weight == 1.0 => Origin::Row(client),
+        [(client, 1.0)] => Origin::Row(client),
         _ => Origin::Combination(entries),
     }
 }

@@ -91,11 +91,7 @@ impl<T: Magnitude> Lane<T> {
         self.each(run, tensor, |rows, variances| {
             for (energy, row) in energies.iter_mut().zip(rows.iter()) {
                 let kept = &mut kept[..row.len()];
-                for ((kept, value), variance) in kept.iter_mut().zip(row).zip(variances) {
-                    let is_kept =
-                        threshold.is_some_and(|threshold| variance.to_bits() >= threshold);
-                    *kept = if is_kept { *value } else { T::default() };
-                }
+                keep(row, variances, threshold, kept);
                 *energy += sum_of_squares(kept);
             }
         })?;
@@ -153,5 +149,13 @@ impl<T: Magnitude> Lane<T> {
             }
         }
         Ok(())
+    }
+}
+
+/// The values of a row whose variance is kept, and 0 for the others.
+fn keep<T: Magnitude>(row: &[T], variances: &[f32], threshold: Option<u32>, kept: &mut [T]) {
+    for ((kept, value), variance) in kept.iter_mut().zip(row).zip(variances) {
+        let is_kept = threshold.is_some_and(|threshold| variance.to_bits() >= threshold);
+        *kept = if is_kept { *value } else { T::default() };
     }
 }

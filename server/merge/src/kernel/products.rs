@@ -246,10 +246,7 @@ impl WithSimd for MultiplyTile<'_> {
             for (left, right) in steps {
                 let right: [S::f32s; TILE] = std::array::from_fn(|row| right[row * passes + pass]);
                 for (row, sums) in sums.iter_mut().enumerate() {
-                    let left = left[row * passes + pass];
-                    for (sum, right) in sums.iter_mut().zip(right) {
-                        *sum = simd.add_f32s(*sum, simd.mul_f32s(left, right));
-                    }
+                    multiply_add(simd, left[row * passes + pass], right, sums);
                 }
             }
             for (out, sums) in out.iter_mut().flatten().zip(sums.iter().flatten()) {
@@ -259,6 +256,19 @@ impl WithSimd for MultiplyTile<'_> {
             }
         }
         out
+    }
+}
+
+/// Adds the product of one register with each of a tile; the product is rounded before it is added.
+#[inline(always)]
+fn multiply_add<S: Simd>(
+    simd: S,
+    left: S::f32s,
+    right: [S::f32s; TILE],
+    sums: &mut [S::f32s; TILE],
+) {
+    for (sum, right) in sums.iter_mut().zip(right) {
+        *sum = simd.add_f32s(*sum, simd.mul_f32s(left, right));
     }
 }
 

@@ -73,8 +73,9 @@ fn rows_of(plan: &MergePlan) -> usize {
             rows = rows.div_ceil(size);
         }
     }
-    match plan.recipe.method {
-        Method::Bulyan { tolerate, .. } => rows.saturating_sub(2 * tolerate),
-        _ => rows,
+    if let Method::Bulyan { tolerate, .. } = plan.recipe.method {
+        rows.saturating_sub(2 * tolerate)
+    } else {
+        rows
     }
 }

@@ -41,7 +41,8 @@ fn applied(sparsifier: Sparsifier, values: &[f32], at: Place, row: usize, rows: 
     let mut ranker = Ranker::new(row);
     let mut at = at;
     for part in values.chunks_mut(row * rows) {
-        sparsifier.apply((&part.to_vec(), part), at, 0.0, bounds, &mut ranker);
+        let values = part.to_vec();
+        sparsifier.apply((&values, part), at, 0.0, bounds, &mut ranker);
         at.offset += part.len() as u64;
     }
     values

@@ -276,14 +276,8 @@ pub(super) fn staged(clients: usize) -> Vec<Recipe> {
         tolerate: minority / 2,
     });
     let ties = Recipe::of(Method::Ties(TIES));
-    let trim = SparsifyRule::Trim { density: 0.3 };
     let before = |before: Vec<Before>, recipe: &Recipe| Recipe {
         before,
-        ..recipe.clone()
-    };
-    let dropping = |rule, scope, rescale, recipe: &Recipe| Recipe {
-        sparsify: sparsify(rule, scope, rescale),
-        seed: 7,
         ..recipe.clone()
     };
     let clip = |norm| Before::Clip { norm };
@@ -310,6 +304,27 @@ pub(super) fn staged(clients: usize) -> Vec<Recipe> {
                 &Recipe::of(Method::Median { tolerate: 0 }),
             )
         },
+    ]
+    .into_iter()
+    .chain(thinned(clients))
+    .collect()
+}
+
+/// Recipes that drop values.
+fn thinned(clients: usize) -> Vec<Recipe> {
+    use crate::{Before, ClipNorm};
+    let robust = Recipe::of(Method::TrimmedMean {
+        tolerate: clients.saturating_sub(1) / 4,
+    });
+    let ties = Recipe::of(Method::Ties(TIES));
+    let trim = SparsifyRule::Trim { density: 0.3 };
+    let clip = |norm| Before::Clip { norm };
+    let dropping = |rule, scope, rescale, recipe: &Recipe| Recipe {
+        sparsify: sparsify(rule, scope, rescale),
+        seed: 7,
+        ..recipe.clone()
+    };
+    vec![
         dropping(trim, Scope::Tensor, Rescale::Nothing, &ties),
         dropping(trim, Scope::Model, Rescale::Mass, &ties),
         dropping(trim, Scope::Tensor, Rescale::Nothing, &robust),
