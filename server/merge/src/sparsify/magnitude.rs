@@ -53,6 +53,9 @@ impl Magnitude for f64 {
     }
 }
 
+/// How many values are worked on together: a constant, which is what the compiler needs to use wide registers.
+const TILE: usize = 64;
+
 /// Ranks of magnitudes that are kept, 1 being that of the largest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Kept {
@@ -78,17 +81,36 @@ impl Bounds {
         high: u32::MAX,
     };
 
+    /// The value, or `fill` where its magnitude is out of bounds.
+    #[inline(always)]
+    fn keep<T: Magnitude>(self, value: T, fill: T) -> T {
+        let magnitude = value.magnitude();
+        let is_kept = (self.low <= magnitude) & (magnitude <= self.high);
+        // No branches: `|` rather than `||`.
+        if is_kept | value.is_absent() {
+            value
+        } else {
+            fill
+        }
+    }
+
     /// Copies values, and puts `fill` where a magnitude is out of bounds.
     pub(crate) fn filter<T: Magnitude>(self, values: &[T], out: &mut [T], fill: T) {
         vectorized(
             #[inline(always)]
             || {
-                for (out, &value) in out.iter_mut().zip(values) {
-                    let magnitude = value.magnitude();
-                    let is_kept = (self.low <= magnitude) & (magnitude <= self.high);
-                    // No branches: `|` rather than `||`.
-                    let is_kept = is_kept | value.is_absent();
-                    *out = if is_kept { value } else { fill };
+                let (tiles, rest) = out.as_chunks_mut::<TILE>();
+                let (values, rest_values) = values.as_chunks::<TILE>();
+                for (tile, values) in tiles.iter_mut().zip(values) {
+                    // Made apart from the output, lest the compiler fear that they overlap.
+                    let mut kept = [fill; TILE];
+                    for at in 0..TILE {
+                        kept[at] = self.keep(values[at], fill);
+                    }
+                    *tile = kept;
+                }
+                for (out, &value) in rest.iter_mut().zip(rest_values) {
+                    *out = self.keep(value, fill);
                 }
             },
         );
