@@ -124,6 +124,11 @@ pub(super) fn overlay_merge(
         arguments.trusted.as_deref().map(Value::from),
         trusts.then(|| client_name(1).into()),
     );
+    if arguments.method.is_some() || arguments.plan.is_none() {
+        for (key, value) in stages::scale(&method, arguments.clients) {
+            settle(key, None, Some(value));
+        }
+    }
     settle("weight", arguments.weight.as_deref().map(Value::from), None);
     settle(
         "optimizer",
