@@ -125,7 +125,7 @@ pub(super) fn overlay_merge(
         trusts.then(|| client_name(1).into()),
     );
     if arguments.method.is_some() || arguments.plan.is_none() {
-        for (key, value) in stages::scale(&method, arguments.clients) {
+        if let Some((key, value)) = stages::scale(&method, arguments.clients) {
             settle(key, None, Some(value));
         }
     }
