@@ -190,7 +190,7 @@ fn run(
             progress: &|_| {},
         },
     )
-    .map_err(MergeFailure::Engine)?;
+    .map_err(|source| MergeFailure::engine(source, opened.ordered))?;
     Ok(MergeReport {
         // The engine knows what no f32 can hold; the types on disk may hold less.
         non_finite: report.non_finite.max(sink.infinite()),

@@ -216,6 +216,8 @@ mod tests {
                 "moNNA, tolerate 2, trusted client-2",
             ),
             ("--method mean --before nnm", "nnm, mean, tolerate 2"),
+            ("--method consensus", "consensus, lambda 0.125"),
+            ("--method dare-linear", "dare-linear, normalize true"),
         ] {
             assert_eq!(resolve(line).unwrap().merge, merge);
         }

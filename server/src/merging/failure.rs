@@ -7,6 +7,8 @@ use fedmerge_common::checkpoint::{ReadCheckpointError, WriteCheckpointError};
 use fedmerge_common::ids::ClientId;
 use fedmerge_merge::{MergeError, PlanError};
 
+use super::updates::Ordered;
+
 /// A merge that did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum MergeFailure {
@@ -55,6 +57,15 @@ pub enum MergeFailure {
     /// The engine failed.
     #[error("the merge failed")]
     Engine(#[source] MergeError),
+    /// The engine failed on one client's update.
+    #[error("the update of {client} cannot be merged")]
+    Contribution {
+        /// Whose.
+        client: ClientId,
+        /// Why.
+        #[source]
+        source: MergeError,
+    },
     /// A tensor that is not merged cannot be carried over.
     #[error("tensor `{tensor}` cannot be carried over")]
     Carry {
@@ -85,6 +96,28 @@ pub enum MergeFailure {
 }
 
 impl MergeFailure {
+    /// What the engine says, with the name of the client whom it knows by its place.
+    pub(super) fn engine(source: MergeError, ordered: &[Ordered]) -> Self {
+        let place = match &source {
+            MergeError::Weight { client, .. }
+            | MergeError::NonFinite { client, .. }
+            | MergeError::ReadUpdate { client, .. } => Some(*client),
+            MergeError::Contributions { .. }
+            | MergeError::Weights { .. }
+            | MergeError::NoTrusted { .. }
+            | MergeError::Read { .. }
+            | MergeError::Write { .. }
+            | MergeError::Cancelled => None,
+        };
+        match place.and_then(|place| ordered.get(place)) {
+            Some(ordered) => Self::Contribution {
+                client: ordered.client.clone(),
+                source,
+            },
+            None => Self::Engine(source),
+        }
+    }
+
     /// A file that an earlier merge left is of no use.
     pub(super) fn past(
         path: &Path,

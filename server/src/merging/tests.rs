@@ -246,8 +246,8 @@ fn an_update_without_a_tensor_of_the_base_is_told_with_its_client() {
 
 #[test]
 fn a_result_that_is_not_finite_is_no_candidate() {
-    let bed = Bed::with_base(&w(&[f32::MAX, 0.0]));
-    let updates = [bed.update(1, "ward-1", 1, &w(&[f32::MAX, 0.0]))];
+    let bed = Bed::with_base(&w(&[f32::INFINITY, 0.0]));
+    let updates = [bed.update(1, "ward-1", 1, &w(&[1.0, 0.0]))];
     let error = merge(&bed.job(&updates, mean()), &GO_ON).unwrap_err();
     assert!(
         matches!(error, MergeFailure::NonFinite { count: 1 }),
@@ -266,6 +266,24 @@ fn a_result_that_the_type_of_the_base_cannot_hold_is_no_candidate() {
         matches!(error, MergeFailure::NonFinite { count: 1 }),
         "{error}"
     );
+    assert!(!bed.candidate().exists());
+}
+
+#[test]
+fn a_value_that_is_no_number_is_told_with_its_client() {
+    let bed = Bed::new();
+    let updates = [
+        bed.update(1, "ward-1", 1, &w(&[1.0, 1.0])),
+        bed.update(1, "ward-2", 1, &w(&[1.0, f32::NAN])),
+    ];
+    let error = merge(&bed.job(&updates, mean()), &GO_ON).unwrap_err();
+    assert_eq!(error.to_string(), "the update of ward-2 cannot be merged");
+    assert!(
+        explain(&error).contains("NaN at 1 of tensor w"),
+        "{}",
+        explain(&error)
+    );
+    assert!(!bed.candidate().exists());
 }
 
 #[test]

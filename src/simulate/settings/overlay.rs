@@ -124,6 +124,11 @@ pub(super) fn overlay_merge(
         arguments.trusted.as_deref().map(Value::from),
         trusts.then(|| client_name(1).into()),
     );
+    // A method that a plan chose has that plan's numbers, also those that it leaves out.
+    let is_ours = arguments.method.is_some() || arguments.plan.is_none();
+    if let Some((key, value)) = stages::scale(&method, arguments.clients).filter(|_| is_ours) {
+        settle(key, None, Some(value));
+    }
     settle("weight", arguments.weight.as_deref().map(Value::from), None);
     settle(
         "optimizer",

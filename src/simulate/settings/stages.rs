@@ -31,6 +31,23 @@ fn named(method: &str) -> Table {
     [("method".to_owned(), method.into())].into_iter().collect()
 }
 
+/// Numbers with which a method takes steps of the size of one client's, where nobody said otherwise: sums grow with the number of
+/// clients, signs are all of length 1, and the updates of the built-in trainer are about 4 long.
+pub(super) fn scale(method: &str, clients: usize) -> Option<(&'static str, Value)> {
+    match method {
+        "task-arithmetic" | "dare-linear" | "della-linear" | "breadcrumbs" => {
+            Some(("normalize", Value::Boolean(true)))
+        }
+        "consensus" => {
+            let clients = u32::try_from(clients).unwrap_or(u32::MAX);
+            Some(("lambda", Value::Float(1.0 / f64::from(clients))))
+        }
+        "sign-majority" => Some(("lambda", Value::Float(0.01))),
+        "centered-clipping" => Some(("radius", Value::Float(1.0))),
+        _ => None,
+    }
+}
+
 /// The stages of a plan's `before`.
 pub(super) fn before(merge: &Table) -> impl Iterator<Item = &Table> {
     let stages = merge.get("before").and_then(Value::as_array);
@@ -48,7 +65,15 @@ pub(super) fn in_words(method: &str, merge: &Table) -> String {
         words += &format!("{name}{}, ", number.unwrap_or_default());
     }
     words += method;
-    for key in ["tolerate", "density", "elect", "trusted", "lambda"] {
+    for key in [
+        "tolerate",
+        "density",
+        "elect",
+        "normalize",
+        "radius",
+        "trusted",
+        "lambda",
+    ] {
         if let Some(value) = merge.get(key) {
             words += &format!(", {key} {}", bare(value));
         }
