@@ -251,9 +251,12 @@ impl<T: Magnitude> Lane<T> {
             let mut sum = 0.0;
             for piece in block.pieces(run.plan.block_len()) {
                 let row = self.read(run, job.client, piece)?;
-                run.check_row(job.client, piece, row)?;
                 for unit in row.chunks(REDUCTION_UNIT) {
                     sum += sum_of_squares(unit);
+                }
+                // What is no number in a row is none in the sum of its squares.
+                if !sum.is_finite() {
+                    run.check_row(job.client, piece, row)?;
                 }
                 also(row);
             }
