@@ -237,7 +237,8 @@ impl<T: Magnitude> Lane<T> {
                 seen
             }
         };
-        if job.checks && (job.is_full || seen == Finite::Unknown) {
+        // What was dropped, or has no weight, cannot show in the result.
+        if job.checks && (job.is_full || job.drops() || seen == Finite::Unknown) {
             job.check_values(unit, values)?;
         }
         Ok(())

@@ -318,6 +318,10 @@ fn thinned(clients: usize) -> Vec<Recipe> {
     });
     let ties = Recipe::of(Method::Ties(TIES));
     let trim = SparsifyRule::Trim { density: 0.3 };
+    let della = SparsifyRule::Della {
+        density: 0.5,
+        epsilon: 0.2,
+    };
     let clip = |norm| Before::Clip { norm };
     let dropping = |rule, scope, rescale, recipe: &Recipe| Recipe {
         sparsify: sparsify(rule, scope, rescale),
@@ -341,23 +345,13 @@ fn thinned(clients: usize) -> Vec<Recipe> {
             &Recipe::of(Method::Mean),
         ),
         dropping(
-            SparsifyRule::Della {
-                density: 0.5,
-                epsilon: 0.2,
-            },
+            SparsifyRule::Dare { density: 0.1 },
             Scope::Tensor,
             Rescale::Probability,
-            &ties,
+            &Recipe::of(Method::TaskArithmetic { normalize: false }),
         ),
-        dropping(
-            SparsifyRule::Della {
-                density: 0.5,
-                epsilon: 0.2,
-            },
-            Scope::Tensor,
-            Rescale::Mass,
-            &robust,
-        ),
+        dropping(della, Scope::Tensor, Rescale::Probability, &ties),
+        dropping(della, Scope::Tensor, Rescale::Mass, &robust),
         dropping(
             SparsifyRule::Breadcrumbs {
                 density: 0.5,
