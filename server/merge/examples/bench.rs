@@ -1,5 +1,5 @@
 //! Prints a table of how fast merges read, beside a plain read of the same bytes that adds them up:
-//! `cargo run --release -p fedmerge-merge --example bench -- [CLIENTS]… [--values N] [--type f32|bf16|f16]`
+//! `cargo run --release -p fedmerge-merge --example bench -- [CLIENTS]… [--values N] [--type f32|bf16|f16] [--rule NAME]…`
 //!
 //! GB/s are those of one pass over base and task vectors, whatever the number of passes: the ratio says how near a whole merge comes to
 //! reading its inputs once. Yardstick and merge take turns, and the median of each is told, because machines are noisy.
@@ -22,6 +22,8 @@ struct Arguments {
     clients: Vec<usize>,
     values: usize,
     of: Type,
+    /// Which rules are timed; none: all.
+    rules: Vec<String>,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -29,6 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         clients,
         values,
         of,
+        rules,
     } = arguments()?;
     let mut out = std::io::stdout().lock();
     writeln!(
@@ -45,9 +48,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     for clients in clients {
         let mut round = Round::new(clients, values, of);
         let bytes = (clients + 1) * values * of.bytes();
-        for (name, recipe) in recipes(clients) {
+        let is_wanted = |name: &str| rules.is_empty() || rules.iter().any(|rule| rule == name);
+        let wanted = recipes(clients).into_iter().filter(|(name, _)| is_wanted(name));
+        for (number, (name, recipe)) in wanted.enumerate() {
             let timing = Timing::of(&mut round, &recipe, Detail::Brief);
-            if name == "mean" {
+            if number == 0 {
                 line(&mut out, "read and sum", clients, timing.read, bytes, 1.0)?;
             }
             line(&mut out, name, clients, timing.merge, bytes, timing.ratio)?;
@@ -128,12 +133,17 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
         clients: Vec::new(),
         values: 10_000_000,
         of: Type::F32,
+        rules: Vec::new(),
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
             "--values" => {
                 arguments.values = words.next().ok_or("--values needs a number")?.parse()?;
+            }
+            "--rule" => {
+                let rule = words.next().ok_or("--rule needs a name of the table")?;
+                arguments.rules.push(rule);
             }
             "--type" => {
                 let name = words.next().ok_or("--type needs f32, bf16 or f16")?;

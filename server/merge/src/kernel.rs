@@ -12,6 +12,7 @@ mod rows;
 mod scan;
 mod select;
 mod sort;
+mod target;
 
 pub(crate) use dot::dot;
 pub use element::ABSENT;
@@ -20,6 +21,7 @@ pub(crate) use products::triangle;
 pub(crate) use rows::Rows;
 pub(crate) use scan::{first_non_finite, sum_of_squares};
 pub(crate) use sort::{Ranks, Sorter, Trim};
+pub(crate) use target::{Added, Model, Target};
 
 /// How many coordinates are sorted together.
 pub(crate) const WIDTH: usize = 64;

@@ -24,7 +24,7 @@ use self::consensus::Consensus;
 use self::magmax::Magmax;
 use self::ram::Ram;
 use self::sign_majority::SignMajority;
-use crate::kernel::{Element, Ranks, Rows, Sorter, first_non_finite};
+use crate::kernel::{Element, Ranks, Rows, Sorter, Target};
 use crate::recipe::{Method, Ties};
 
 /// A coordinate-wise rule with its weights worked out.
@@ -134,11 +134,13 @@ impl Rule {
         &self,
         rows: Rows<'_, T>,
         workspace: &mut Workspace<T>,
-        out: &mut [f64],
+        target: &mut Target<'_>,
     ) -> Finite {
-        debug_assert_eq!(rows.len(), out.len(), "one result for each coordinate");
+        debug_assert_eq!(rows.len(), target.len(), "one result for each coordinate");
         if rows.count() == 0 {
-            out.fill(0.0);
+            for at in 0..target.len() {
+                target.put(at, &[0.0]);
+            }
             return Finite::All;
         }
         let all_are = match *self {
@@ -146,15 +148,15 @@ impl Rule {
                 ref weights,
                 divisor,
             } => {
-                tiles::run(&mean::WeightedSum { weights, divisor }, rows, out);
+                tiles::run(&mean::WeightedSum { weights, divisor }, rows, target);
                 // What is no number in a row that weighs something is none in the sum.
-                weights.iter().all(|weight| *weight != 0.0) && first_non_finite(out).is_none()
+                weights.iter().all(|weight| *weight != 0.0) && target.are_numbers()
             }
             Self::Median { tolerate } => {
-                median::combine(rows, tolerate, workspace.sorter(self, rows), out)
+                median::combine(rows, tolerate, workspace.sorter(self, rows), target)
             }
             Self::TrimmedMean { tolerate } => {
-                trimmed_mean::combine(rows, tolerate, workspace.sorter(self, rows), out)
+                trimmed_mean::combine(rows, tolerate, workspace.sorter(self, rows), target)
             }
             Self::NearestMedian { .. }
             | Self::Phocas { .. }
@@ -164,7 +166,7 @@ impl Rule {
             | Self::Magmax
             | Self::Consensus { .. }
             | Self::Sce { .. } => {
-                self.combine_blindly(rows, workspace, out);
+                self.combine_blindly(rows, workspace, target);
                 false
             }
         };
@@ -180,29 +182,29 @@ impl Rule {
         &self,
         rows: Rows<'_, T>,
         workspace: &mut Workspace<T>,
-        out: &mut [f64],
+        target: &mut Target<'_>,
     ) {
         match *self {
             Self::NearestMedian { tolerate, sides } => {
-                nearest_median::combine(rows, tolerate, sides, workspace.sorter(self, rows), out);
+                nearest_median::combine(rows, tolerate, sides, workspace.sorter(self, rows), target);
             }
             Self::Phocas { tolerate } => {
-                phocas::combine(rows, tolerate, workspace.sorter(self, rows), out);
+                phocas::combine(rows, tolerate, workspace.sorter(self, rows), target);
             }
-            Self::SignMajority => tiles::run(&SignMajority, rows, out),
+            Self::SignMajority => tiles::run(&SignMajority, rows, target),
             Self::Ties { ref weights, ties } => {
-                tiles::run(&ties::Ties { weights, ties }, rows, out);
+                tiles::run(&ties::Ties { weights, ties }, rows, target);
             }
-            Self::Ram { epsilon } => tiles::run(&Ram { epsilon }, rows, out),
-            Self::Magmax => tiles::run(&Magmax, rows, out),
+            Self::Ram { epsilon } => tiles::run(&Ram { epsilon }, rows, target),
+            Self::Magmax => tiles::run(&Magmax, rows, target),
             Self::Consensus { threshold, support } => {
-                tiles::run(&Consensus { threshold, support }, rows, out);
+                tiles::run(&Consensus { threshold, support }, rows, target);
             }
             Self::Sce {
                 ref weights,
                 threshold,
             } => {
-                tiles::run(&sce::Sce { weights, threshold }, rows, out);
+                tiles::run(&sce::Sce { weights, threshold }, rows, target);
             }
             Self::WeightedSum { .. } | Self::Median { .. } | Self::TrimmedMean { .. } => {}
         }

@@ -19,8 +19,7 @@ use super::vary::Varied;
 use super::{MergeError, Run};
 use crate::block::Values;
 use crate::coefficients::Decision;
-use crate::kernel::dispatch::vectorized;
-use crate::kernel::{Element, Rows, dot, sum_of_squares};
+use crate::kernel::{Added, Element, Model, Rows, Target, dot, sum_of_squares};
 use crate::method::{Finite, Workspace};
 use crate::plan::{Block, Pass, REDUCTION_UNIT};
 use crate::sparsify::Magnitude;
@@ -110,18 +109,37 @@ impl Step {
 
 /// The buffers of one thread.
 struct Lane<T: Magnitude> {
-    raw: Vec<f32>,
+    room: Option<Room>,
     rows: Vec<T>,
     kept: Vec<T>,
     made: Vec<T>,
-    out: Vec<f64>,
-    merged: Vec<f64>,
     workspace: Workspace<T>,
     halves: Workspace<bf16>,
     dropper: Dropper<T>,
     moments: Option<Moments>,
     eyes: Option<Eyes<T>>,
     stride: usize,
+}
+
+/// Where a lane reads and writes.
+struct Room {
+    raw: Vec<f32>,
+    /// A unit of the model.
+    model: Vec<f64>,
+    /// A unit of the merged task vector.
+    merged: Vec<f64>,
+    added: Added,
+}
+
+impl Room {
+    fn new(run: Run<'_>, stride: usize) -> Self {
+        Self {
+            raw: vec![0.0; (run.rows() + 1) * stride],
+            model: vec![0.0; REDUCTION_UNIT],
+            merged: vec![0.0; REDUCTION_UNIT],
+            added: Added::default(),
+        }
+    }
 }
 
 impl<T: Magnitude> Lane<T> {
@@ -132,12 +150,10 @@ impl<T: Magnitude> Lane<T> {
         let made = if job.mixes { rows } else { 0 };
         let kept = if job.drops() { run.plan.clients() } else { 0 };
         Self {
-            raw: vec![0.0; (run.rows() + 1) * stride],
+            room: Some(Room::new(run, stride)),
             rows: vec![T::default(); run.rows() * REDUCTION_UNIT],
             kept: vec![T::default(); kept * REDUCTION_UNIT],
             made: vec![T::default(); made * REDUCTION_UNIT],
-            out: vec![0.0; REDUCTION_UNIT],
-            merged: vec![0.0; REDUCTION_UNIT],
             workspace: arrangement.rule.workspace(rows),
             halves: arrangement.rule.workspace(rows),
             dropper: Dropper::new(run.plan),
@@ -158,10 +174,14 @@ impl<T: Magnitude> Lane<T> {
                 .as_ref()
                 .map(|eyes| eyes.begin(job.run, block.tensor)),
         };
-        let mut raw = std::mem::take(&mut self.raw);
+        let mut room = self.room.take().unwrap_or_else(|| Room::new(job.run, self.stride));
+        room.added = Added::default();
         let mut pieces = block.pieces(self.stride);
-        let merged = pieces.try_for_each(|piece| self.merge_piece(job, piece, &mut raw, &mut part));
-        self.raw = raw;
+        let merged =
+            pieces.try_for_each(|piece| self.merge_piece(job, piece, &mut room, &mut part));
+        part.squares = room.added.squares();
+        part.non_finite = room.added.non_finite();
+        self.room = Some(room);
         merged.map(|()| part)
     }
 
@@ -170,25 +190,52 @@ impl<T: Magnitude> Lane<T> {
         &mut self,
         job: &Job<'_>,
         block: Block,
-        raw: &mut [f32],
+        room: &mut Room,
         part: &mut Part,
     ) -> Result<(), MergeError> {
         let run = job.run;
         let arrangement = job.arrangement(block.tensor);
+        let Room {
+            raw,
+            model,
+            merged,
+            added,
+        } = room;
         let (base, raw) = raw.split_at_mut(self.stride);
         let base = run.read(run.inputs.base, "the base", block, base)?;
         let is_wanted = |row: usize| job.is_full || arrangement.wanted[row];
         let values = read_wanted(run, block, raw, self.stride, is_wanted)?;
+        let lambda = run.plan.recipe().lambda;
+        let factor = if self.moments.is_some() { 1.0 } else { lambda };
+        let mut rows = Vec::with_capacity(values.len());
         for unit in block.pieces(REDUCTION_UNIT) {
             let start = unit.offset - block.offset;
             let range = start..start + unit.len;
-            let rows: Vec<Values<'_>> = values
-                .iter()
-                .map(|values| values.part(range.clone()))
-                .collect();
-            self.merge_unit(job, unit, &rows, part)?;
-            base.part(range).convert(&mut self.out[..unit.len]);
-            self.step(job, unit, part)?;
+            rows.clear();
+            rows.extend(values.iter().map(|values| values.part(range.clone())));
+            let (model, merged) = (&mut model[..unit.len], &mut merged[..unit.len]);
+            let base = base.part(range);
+            let before = f32::as_rows(&base);
+            if before.is_none() {
+                base.convert(model);
+            }
+            let mut target = Target::Model(Model {
+                before,
+                after: model,
+                factor,
+                added,
+            });
+            if job.adds_at_once {
+                self.merge_unit(job, unit, &rows, &mut target, part)?;
+            } else {
+                self.merge_unit(job, unit, &rows, &mut Target::Row(merged), part)?;
+                if let Some(moments) = &mut self.moments {
+                    scale(merged, lambda);
+                    moments.step(run, unit, merged)?;
+                }
+                target.put_all(merged);
+            }
+            run.write(run.outputs.model, "the merged model", unit, model)?;
         }
         Ok(())
     }
@@ -199,16 +246,16 @@ impl<T: Magnitude> Lane<T> {
         job: &Job<'_>,
         unit: Block,
         values: &[Values<'_>],
+        target: &mut Target<'_>,
         part: &mut Part,
     ) -> Result<(), MergeError> {
         let run = job.run;
         let arrangement = job.arrangement(unit.tensor);
-        let merged = &mut self.merged[..unit.len];
         let seen = match native_halves(arrangement, values).filter(|_| job.is_native()) {
             Some(rows) => {
                 arrangement
                     .rule
-                    .combine(Rows::new(&rows, unit.len), &mut self.halves, merged)
+                    .combine(Rows::new(&rows, unit.len), &mut self.halves, target)
             }
             None => {
                 let clients = load::line_up(
@@ -230,8 +277,8 @@ impl<T: Magnitude> Lane<T> {
                     unit.len,
                 );
                 let rule = job.rule(arrangement, unit.tensor);
-                let seen = rule.combine(Rows::new(&rows, unit.len), &mut self.workspace, merged);
-                if job.is_full {
+                let seen = rule.combine(Rows::new(&rows, unit.len), &mut self.workspace, target);
+                if let Some(merged) = target.row().filter(|_| job.is_full) {
                     measure_against(&clients, merged, part);
                 }
                 seen
@@ -243,21 +290,6 @@ impl<T: Magnitude> Lane<T> {
         }
         Ok(())
     }
-
-    /// From the merged task vector of one unit to the new model.
-    fn step(&mut self, job: &Job<'_>, unit: Block, part: &mut Part) -> Result<(), MergeError> {
-        let (out, merged) = (&mut self.out[..unit.len], &mut self.merged[..unit.len]);
-        let lambda = job.run.plan.recipe().lambda;
-        if let Some(moments) = &mut self.moments {
-            scale(merged, lambda);
-            moments.step(job.run, unit, merged)?;
-            take_step(out, merged, 1.0, part);
-        } else {
-            take_step(out, merged, lambda, part);
-        }
-        job.run
-            .write(job.run.outputs.model, "the merged model", unit, out)
-    }
 }
 
 fn scale(values: &mut [f64], factor: f64) {
@@ -265,29 +297,6 @@ fn scale(values: &mut [f64], factor: f64) {
         *value *= factor;
     }
 }
-
-/// Adds `factor` times the step to the base, and counts what the model is told about it.
-fn take_step(base: &mut [f64], step: &mut [f64], factor: f64, part: &mut Part) {
-    let non_finite = vectorized(
-        #[inline(always)]
-        || {
-            let mut beyond = 0_u64;
-            for (value, step) in base.iter_mut().zip(step.iter_mut()) {
-                *step *= factor;
-                *value += *step;
-                // NaN is within nothing.
-                let is_within = value.abs() < BEYOND;
-                beyond = beyond.wrapping_add(u64::from(!is_within));
-            }
-            beyond
-        },
-    );
-    part.non_finite += non_finite;
-    part.squares += sum_of_squares(step);
-}
-
-/// The least magnitude that `f32` rounds to infinity: its largest number and half a step.
-const BEYOND: f64 = 3.402_823_567_797_336_6e38;
 
 /// Adds the products of all rows with the merged task vector, and its square.
 fn measure_against<T: Element>(rows: &[&[T]], merged: &[f64], part: &mut Part) {

@@ -152,7 +152,7 @@ impl fmt::Debug for OptimizerSinks<'_> {
 pub struct Control<'a> {
     /// Set to stop: looked at before each run of values.
     pub cancelled: &'a AtomicBool,
-    /// Called now and then, from the thread that called [`crate::merge`].
+    /// Called now and then, by one thread at a time, whichever it is; the merge waits for it.
     pub progress: &'a (dyn Fn(Progress) + Sync),
 }
 

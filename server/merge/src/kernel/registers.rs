@@ -8,7 +8,7 @@ use std::array;
 
 use super::dispatch::vectorized;
 use super::network::{Need, Writes, batcher, writes};
-use super::{Element, Rows, WIDTH};
+use super::{Element, Rows, Target, WIDTH};
 
 /// The most rows.
 const MOST: usize = 16;
@@ -111,22 +111,27 @@ struct Scratch<K, const N: usize> {
 
 /// The mean of each coordinate's middle; whether all values are numbers.
 #[inline(always)]
-fn means<T: Element, const N: usize, const F: usize>(rows: Rows<'_, T>, out: &mut [f64]) -> bool {
+fn means<T: Element, const N: usize, const F: usize>(
+    rows: Rows<'_, T>,
+    target: &mut Target<'_>,
+) -> bool {
     let mut scratch = Scratch {
         least: [T::Key::default(); WIDTH],
         most: [T::Key::default(); WIDTH],
         middle: [[T::Key::default(); WIDTH]; N],
     };
-    // Whole tiles are written in place: a copy of unknown length would cost a fifth of the time.
-    let (tiles, rest) = out.as_chunks_mut::<WIDTH>();
-    for (tile, out) in tiles.iter_mut().enumerate() {
-        means_of_tile::<T, N, F>(whole(rows, tile * WIDTH), &mut scratch, out);
+    let mut means = [0.0; WIDTH];
+    let rest = rows.len() % WIDTH;
+    let whole_len = rows.len() - rest;
+    for start in (0..whole_len).step_by(WIDTH) {
+        means_of_tile::<T, N, F>(whole(rows, start), &mut scratch, &mut means);
+        // A copy of unknown length would cost a fifth of the time.
+        target.put(start, &means);
     }
-    if !rest.is_empty() {
-        let filled = filled::<T, N>(rows, tiles.len() * WIDTH);
-        let mut out = [0.0; WIDTH];
-        means_of_tile::<T, N, F>(filled.each_ref(), &mut scratch, &mut out);
-        rest.copy_from_slice(&out[..rest.len()]);
+    if rest > 0 {
+        let filled = filled::<T, N>(rows, whole_len);
+        means_of_tile::<T, N, F>(filled.each_ref(), &mut scratch, &mut means);
+        target.put_some(whole_len, &means, rest);
     }
     let [smallest, largest] = T::NUMBER_KEYS;
     let least = scratch.least.iter().all(|key| *key >= smallest);
@@ -204,7 +209,7 @@ fn smallest<K: Ord + Copy, const N: usize>(mut keys: [K; N]) -> K {
 pub(super) fn trimmed_means<T: Element>(
     rows: Rows<'_, T>,
     drop: usize,
-    out: &mut [f64],
+    target: &mut Target<'_>,
 ) -> Option<bool> {
     if const { size_of::<T>() > 4 } {
         return None;
@@ -214,7 +219,7 @@ pub(super) fn trimmed_means<T: Element>(
             match (rows.count(), drop) {
                 $($(($clients, $drop) => Some(vectorized(
                     #[inline(always)]
-                    || means::<T, $clients, $drop>(rows, out),
+                    || means::<T, $clients, $drop>(rows, target),
                 )),)*)*
                 _ => None,
             }

@@ -7,7 +7,7 @@
 
 use super::dispatch::vectorized;
 use super::network::{self, Need, Step, Writes};
-use super::{Element, Rows, WIDTH, registers, select};
+use super::{Element, Rows, Target, WIDTH, registers, select};
 
 /// The most clients whose middle is found by a network.
 const NETWORK_CLIENTS: usize = 256;
@@ -88,38 +88,44 @@ impl<T: Element> Sorter<T> {
     }
 
     /// The mean of each coordinate without its lowest and highest values; whether all values are known to be numbers.
-    pub(crate) fn trimmed_means(&mut self, rows: Rows<'_, T>, trim: Trim, out: &mut [f64]) -> bool {
+    pub(crate) fn trimmed_means(
+        &mut self,
+        rows: Rows<'_, T>,
+        trim: Trim,
+        target: &mut Target<'_>,
+    ) -> bool {
         if rows.count() > NETWORK_CLIENTS {
-            for (tile, out) in out.chunks_mut(WIDTH).enumerate() {
-                self.load(rows, tile * WIDTH);
+            for start in (0..rows.len()).step_by(WIDTH) {
+                self.load(rows, start);
                 let mut means = [0.0; WIDTH];
                 select::trimmed_means::<T>(&self.keys, trim, &mut means);
-                out.copy_from_slice(&means[..out.len()]);
+                target.put_some(start, &means, WIDTH.min(rows.len() - start));
             }
             return false;
         }
         let drop = trim.dropped(rows.count());
-        let are_numbers = match registers::trimmed_means(rows, drop, out) {
+        let are_numbers = match registers::trimmed_means(rows, drop, target) {
             Some(are_numbers) => are_numbers,
-            None => self.middle_means(rows, drop, out),
+            None => self.middle_means(rows, drop, target),
         };
-        if !are_numbers {
-            self.of_supporters(rows, out, |supporters| supported_mean(supporters, trim));
+        if let Some(row) = target.row().filter(|_| !are_numbers) {
+            self.of_supporters(rows, row, |supporters| supported_mean(supporters, trim));
         }
         are_numbers
     }
 
     /// The mean of the middle; whether all values are numbers.
-    fn middle_means(&mut self, rows: Rows<'_, T>, drop: usize, out: &mut [f64]) -> bool {
+    fn middle_means(&mut self, rows: Rows<'_, T>, drop: usize, target: &mut Target<'_>) -> bool {
         let mut are_numbers = true;
-        for (tile, out) in out.chunks_mut(WIDTH).enumerate() {
-            are_numbers &= self.load(rows, tile * WIDTH);
+        for start in (0..rows.len()).step_by(WIDTH) {
+            are_numbers &= self.load(rows, start);
             let Self { keys, middle, .. } = &mut *self;
             vectorized(
                 #[inline(always)]
                 || {
                     run(middle, keys);
-                    average::<T>(&keys[drop..rows.count() - drop], out);
+                    let means = average::<T>(&keys[drop..rows.count() - drop]);
+                    target.put_some(start, &means, WIDTH.min(rows.len() - start));
                 },
             );
         }
@@ -231,14 +237,15 @@ fn run<K: Ord + Copy>(steps: &[Step], keys: &mut [[K; WIDTH]]) {
 /// The mean of each coordinate over these rows, added up in their order.
 #[inline(always)]
 #[expect(clippy::cast_precision_loss, reason = "counts of clients are small")]
-fn average<T: Element>(rows: &[[T::Key; WIDTH]], out: &mut [f64]) {
+fn average<T: Element>(rows: &[[T::Key; WIDTH]]) -> [f64; WIDTH] {
     let mut sums = [0.0_f64; WIDTH];
     for row in rows {
         for (sum, &key) in sums.iter_mut().zip(row) {
             *sum += T::of_key(key).widen();
         }
     }
-    for (out, sum) in out.iter_mut().zip(sums) {
-        *out = sum / rows.len() as f64;
+    for sum in &mut sums {
+        *sum /= rows.len() as f64;
     }
+    sums
 }

@@ -4,7 +4,7 @@
 //! a claim, not evidence. Clients who did not send a coordinate are left out; where at most `tolerate` sent it, it is 0.
 
 use super::trimmed_mean;
-use crate::kernel::{Element, Rows, Sorter, Trim};
+use crate::kernel::{Element, Rows, Sorter, Target, Trim};
 
 pub(super) fn trim(tolerate: usize, rows: usize) -> Trim {
     Trim {
@@ -17,7 +17,7 @@ pub(super) fn combine<T: Element>(
     rows: Rows<'_, T>,
     tolerate: usize,
     sorter: &mut Sorter<T>,
-    out: &mut [f64],
+    target: &mut Target<'_>,
 ) -> bool {
-    sorter.trimmed_means(rows, trim(tolerate, rows.count()), out)
+    sorter.trimmed_means(rows, trim(tolerate, rows.count()), target)
 }

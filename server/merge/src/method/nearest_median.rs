@@ -7,22 +7,22 @@
 
 use super::trimmed_mean;
 use crate::kernel::dispatch::vectorized;
-use crate::kernel::{Element, Rows, Sorter, WIDTH};
+use crate::kernel::{Element, Rows, Sorter, Target, WIDTH};
 
 pub(super) fn combine<T: Element>(
     rows: Rows<'_, T>,
     tolerate: usize,
     sides: usize,
     sorter: &mut Sorter<T>,
-    out: &mut [f64],
+    target: &mut Target<'_>,
 ) {
     let middle = (rows.count() - 1) / 2;
     let dropped = sides * dropped(tolerate, rows.count());
-    let is_any_absent = combine_tiles(rows, sorter, out, |keys, out| {
+    let is_any_absent = combine_tiles(rows, sorter, target, |keys, out| {
         nearest_means::<T>(keys, middle, dropped, out);
     });
-    if is_any_absent {
-        sorter.of_supporters(rows, out, |sent| {
+    if let Some(row) = target.row().filter(|_| is_any_absent) {
+        sorter.of_supporters(rows, row, |sent| {
             if sent.len() <= tolerate {
                 return 0.0;
             }
@@ -39,16 +39,16 @@ pub(super) fn combine<T: Element>(
 pub(super) fn combine_tiles<T: Element>(
     rows: Rows<'_, T>,
     sorter: &mut Sorter<T>,
-    out: &mut [f64],
+    target: &mut Target<'_>,
     work: impl Fn(&[[T::Key; WIDTH]], &mut [f64; WIDTH]),
 ) -> bool {
     let mut is_any_absent = false;
-    for (tile, out) in out.chunks_mut(WIDTH).enumerate() {
-        let (keys, is_absent) = sorter.sorted(rows, tile * WIDTH);
+    for start in (0..rows.len()).step_by(WIDTH) {
+        let (keys, is_absent) = sorter.sorted(rows, start);
         is_any_absent |= is_absent;
         let mut means = [0.0; WIDTH];
         work(keys, &mut means);
-        out.copy_from_slice(&means[..out.len()]);
+        target.put_some(start, &means, WIDTH.min(rows.len() - start));
     }
     is_any_absent
 }

@@ -4,20 +4,20 @@
 //! sent a coordinate or not, the centre is the trimmed mean of those who did.
 
 use super::nearest_median::{combine_tiles, dropped, nearest_mean, nearest_means};
-use crate::kernel::{Element, Rows, Sorter};
+use crate::kernel::{Element, Rows, Sorter, Target};
 
 pub(super) fn combine<T: Element>(
     rows: Rows<'_, T>,
     tolerate: usize,
     sorter: &mut Sorter<T>,
-    out: &mut [f64],
+    target: &mut Target<'_>,
 ) {
     let drop = dropped(tolerate, rows.count());
-    let is_any_absent = combine_tiles(rows, sorter, out, |keys, out| {
+    let is_any_absent = combine_tiles(rows, sorter, target, |keys, out| {
         nearest_means::<T>(keys, drop, drop, out);
     });
-    if is_any_absent {
-        sorter.of_supporters(rows, out, |sent| {
+    if let Some(row) = target.row().filter(|_| is_any_absent) {
+        sorter.of_supporters(rows, row, |sent| {
             if sent.len() <= tolerate {
                 return 0.0;
             }

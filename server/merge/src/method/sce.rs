@@ -8,7 +8,7 @@
 use super::Rule;
 use super::sign_majority::sign;
 use super::tiles::{self, Streamed, Tile};
-use crate::kernel::{Element, Rows};
+use crate::kernel::{Element, Rows, Target};
 
 /// The least divisor.
 const LEAST_SHARE: f64 = 1e-6;
@@ -19,7 +19,7 @@ pub(crate) fn variances<T: Element>(rows: Rows<'_, T>, out: &mut [f32]) {
     for (part, out) in out.chunks_mut(wide.len()).enumerate() {
         let start = part * wide.len();
         let wide = &mut wide[..out.len()];
-        tiles::run_from(&Variance, rows, start, wide);
+        tiles::run_from(&Variance, rows, start, &mut Target::Row(wide));
         for (out, variance) in out.iter_mut().zip(wide) {
             *out = f32::nearest(*variance);
         }

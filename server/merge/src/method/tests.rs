@@ -10,7 +10,7 @@ use proptest::test_runner::{Config, TestError, TestRunner};
 
 use super::Rule;
 use crate::kernel::dispatch::with_each;
-use crate::kernel::{Element, Rows};
+use crate::kernel::{Element, Rows, Target};
 use crate::recipe::{Divide, Elect, Even, Method, Neighbours, Ties};
 
 /// What a rule makes of these rows, which all sets of vector instructions must agree on.
@@ -20,7 +20,7 @@ fn combined<T: Element>(rule: &Rule, rows: &[Vec<T>]) -> Vec<f64> {
     let results = with_each(|| {
         let mut out = vec![f64::NAN; len];
         let mut workspace = rule.workspace(rows.len());
-        rule.combine(Rows::new(&rows, len), &mut workspace, &mut out);
+        rule.combine(Rows::new(&rows, len), &mut workspace, &mut Target::Row(&mut out));
         out
     });
     for other in &results {

@@ -1,10 +1,10 @@
 //! Runs a rule over rows, a fixed number of coordinates at a time, which is what the compiler needs to use wide registers.
 
 use crate::kernel::dispatch::vectorized;
-use crate::kernel::{Element, Rows};
+use crate::kernel::{Element, Rows, Target};
 
-/// How many coordinates are worked on together: few enough that all clients' values of them stay near.
-const TILE: usize = 64;
+/// How many coordinates are worked on together: few enough that their sums stay in registers.
+const TILE: usize = 32;
 
 /// A rule that goes through the clients' values in their order.
 pub(super) trait Streamed {
@@ -49,40 +49,45 @@ impl<'a, T> Tile<'a, T> {
 }
 
 /// Runs a rule over all coordinates.
-pub(super) fn run<T: Element>(rule: &impl Streamed, rows: Rows<'_, T>, out: &mut [f64]) {
-    run_from(rule, rows, 0, out);
+pub(super) fn run<T: Element>(rule: &impl Streamed, rows: Rows<'_, T>, target: &mut Target<'_>) {
+    run_from(rule, rows, 0, target);
 }
 
-/// Runs a rule over the coordinates from `start` on: whole tiles, and the rest one by one.
+/// Runs a rule over the coordinates from `start` on, for which the target is: whole tiles, and the rest one by one.
 pub(super) fn run_from<T: Element>(
     rule: &impl Streamed,
     rows: Rows<'_, T>,
     start: usize,
-    out: &mut [f64],
+    target: &mut Target<'_>,
 ) {
+    let len = target.len();
+    let whole = len - len % TILE;
     vectorized(
         #[inline(always)]
         || {
-            let (tiles, rest) = out.as_chunks_mut::<TILE>();
-            let done = start + tiles.len() * TILE;
-            for (tile, out) in tiles.iter_mut().enumerate() {
-                rule.merge(
-                    Tile {
-                        rows,
-                        start: start + tile * TILE,
-                    },
-                    out,
-                );
+            for at in (0..whole).step_by(TILE) {
+                merge::<T, TILE>(rule, rows, start, at, target);
             }
-            for (at, out) in rest.as_chunks_mut::<1>().0.iter_mut().enumerate() {
-                rule.merge(
-                    Tile {
-                        rows,
-                        start: done + at,
-                    },
-                    out,
-                );
+            for at in whole..len {
+                merge::<T, 1>(rule, rows, start, at, target);
             }
         },
     );
+}
+
+#[inline(always)]
+fn merge<T: Element, const LANES: usize>(
+    rule: &impl Streamed,
+    rows: Rows<'_, T>,
+    start: usize,
+    at: usize,
+    target: &mut Target<'_>,
+) {
+    let mut merged = [0.0; LANES];
+    let tile = Tile {
+        rows,
+        start: start + at,
+    };
+    rule.merge(tile, &mut merged);
+    target.put(at, &merged);
 }

@@ -4,7 +4,7 @@
 //! huge extreme would take the others' digits with it. Ignores weights. Clients who did not send a coordinate are left out: of
 //! `s` who did, `min(f, ⌊(s − 1) / 2⌋)` values are dropped at either end, and where `s` is at most `f`, the result is 0.
 
-use crate::kernel::{Element, Rows, Sorter, Trim};
+use crate::kernel::{Element, Rows, Sorter, Target, Trim};
 
 pub(super) fn trim(tolerate: usize) -> Trim {
     let most = u32::try_from(tolerate).unwrap_or(u32::MAX);
@@ -18,7 +18,7 @@ pub(super) fn combine<T: Element>(
     rows: Rows<'_, T>,
     tolerate: usize,
     sorter: &mut Sorter<T>,
-    out: &mut [f64],
+    target: &mut Target<'_>,
 ) -> bool {
-    sorter.trimmed_means(rows, trim(tolerate), out)
+    sorter.trimmed_means(rows, trim(tolerate), target)
 }

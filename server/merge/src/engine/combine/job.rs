@@ -33,6 +33,8 @@ pub(super) struct Job<'a> {
     pub(super) checks: bool,
     /// Whether rows are made by arithmetic.
     pub(super) mixes: bool,
+    /// Whether merged values go straight to the model: nothing else wants them, and none is missing.
+    pub(super) adds_at_once: bool,
 }
 
 impl<'a> Job<'a> {
@@ -53,19 +55,25 @@ impl<'a> Job<'a> {
         let mixes = arrangements.iter().any(Arrangement::mixes);
         let is_full = run.plan.detail() == Detail::Full;
         let sources = run.inputs.updates.iter().map(|update| update.source);
+        let sparse: Vec<bool> = sources
+            .map(crate::BlockSource::is_sparse)
+            .chain([false])
+            .collect();
+        let sparsifiers = sparsifiers(run);
+        let absent = if recipe.method.ranks_values() && !mixes {
+            Absent::Marked
+        } else {
+            Absent::Zero
+        };
+        let lacks = sparse.contains(&true) || sparsifiers.iter().any(Option::is_some);
+        let may_miss = absent == Absent::Marked && lacks;
         Self {
             run,
             stages,
-            sparsifiers: sparsifiers(run),
-            sparse: sources
-                .map(crate::BlockSource::is_sparse)
-                .chain([false])
-                .collect(),
-            absent: if recipe.method.ranks_values() && !mixes {
-                Absent::Marked
-            } else {
-                Absent::Zero
-            },
+            adds_at_once: !may_miss && !is_full && recipe.optimizer.is_none(),
+            sparsifiers,
+            sparse,
+            absent,
             is_full,
             looks: is_full && stages.looks,
             checks: stages.looks && stages.measured.is_none() && stages.varied.is_none(),

@@ -3,7 +3,7 @@
 use super::fixture::{Merge, Tensors, methods, noise, staged, widened, zeros};
 use crate::coefficients::{self, Context, Decision};
 use crate::gram::Gram;
-use crate::kernel::Rows;
+use crate::kernel::{Rows, Target};
 use crate::method::Rule;
 use crate::{Before, Method, Recipe, Rescale, Scope, SparsifyRule};
 
@@ -93,7 +93,7 @@ fn combined(method: Method, rows: &[Vec<f64>], weights: &[f64]) -> Vec<f64> {
         Rule::of(method, weights, slices.len())
     };
     let mut out = vec![0.0; rows.len()];
-    rule.combine(rows, &mut rule.workspace(rows.count()), &mut out);
+    rule.combine(rows, &mut rule.workspace(rows.count()), &mut Target::Row(&mut out));
     out
 }
 
