@@ -49,7 +49,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut round = Round::new(clients, values, of);
         let bytes = (clients + 1) * values * of.bytes();
         let is_wanted = |name: &str| rules.is_empty() || rules.iter().any(|rule| rule == name);
-        let wanted = recipes(clients).into_iter().filter(|(name, _)| is_wanted(name));
+        let wanted = recipes(clients)
+            .into_iter()
+            .filter(|(name, _)| is_wanted(name));
         for (number, (name, recipe)) in wanted.enumerate() {
             let timing = Timing::of(&mut round, &recipe, Detail::Brief);
             if number == 0 {

@@ -186,7 +186,13 @@ impl Rule {
     ) {
         match *self {
             Self::NearestMedian { tolerate, sides } => {
-                nearest_median::combine(rows, tolerate, sides, workspace.sorter(self, rows), target);
+                nearest_median::combine(
+                    rows,
+                    tolerate,
+                    sides,
+                    workspace.sorter(self, rows),
+                    target,
+                );
             }
             Self::Phocas { tolerate } => {
                 phocas::combine(rows, tolerate, workspace.sorter(self, rows), target);

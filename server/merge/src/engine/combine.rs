@@ -174,7 +174,10 @@ impl<T: Magnitude> Lane<T> {
                 .as_ref()
                 .map(|eyes| eyes.begin(job.run, block.tensor)),
         };
-        let mut room = self.room.take().unwrap_or_else(|| Room::new(job.run, self.stride));
+        let mut room = self
+            .room
+            .take()
+            .unwrap_or_else(|| Room::new(job.run, self.stride));
         room.added = Added::default();
         let mut pieces = block.pieces(self.stride);
         let merged =

@@ -9,7 +9,7 @@ use super::load::{Extra, Room};
 use super::schedule::Schedule;
 use super::{MergeError, Run};
 use crate::gram::Gram;
-use crate::kernel::products::{self, place};
+use crate::kernel::products::{Products, place};
 use crate::kernel::{Element, Rows, triangle};
 use crate::plan::{Block, MergePlan, Pass};
 
@@ -37,14 +37,14 @@ pub(super) struct SeenRun {
 /// One thread's eyes.
 #[derive(Debug)]
 pub(super) struct Eyes<T> {
-    scratch: Vec<T>,
+    products: Products<T>,
     pub(super) census: Option<Census>,
 }
 
 impl<T: Element> Eyes<T> {
     pub(super) fn new(run: Run<'_>) -> Self {
         Self {
-            scratch: vec![T::default(); products::scratch_len(run.rows())],
+            products: Products::new(run.rows()),
             census: Census::new(run),
         }
     }
@@ -52,8 +52,7 @@ impl<T: Element> Eyes<T> {
     /// What they take, in bytes.
     pub(super) fn bytes(plan: &MergePlan) -> usize {
         let rows = plan.clients() + 1;
-        products::scratch_len(rows) * size_of::<T>()
-            + Census::bytes(plan.clients(), plan.block_len())
+        Products::<T>::bytes(rows) + Census::bytes(plan.clients(), plan.block_len())
     }
 
     /// What a run leaves, in bytes.
@@ -78,12 +77,8 @@ impl<T: Element> Eyes<T> {
         rows: Rows<'_, T>,
         seen: &mut SeenRun,
     ) -> Result<(), MergeError> {
-        products::add_products(
-            rows,
-            run.plan.clients(),
-            &mut self.scratch,
-            &mut seen.products,
-        );
+        self.products
+            .add(rows, run.plan.clients(), &mut seen.products);
         match (&mut self.census, &mut seen.counted) {
             (Some(census), Some(counted)) => census.count(run, block, rows, counted),
             (_, None) | (None, _) => Ok(()),

@@ -4,7 +4,7 @@
 
 use super::{MergeError, Run};
 use crate::block::Values;
-use crate::kernel::{Element, Rows};
+use crate::kernel::{Element, Rows, first_non_finite};
 use crate::plan::Block;
 
 /// What becomes of coordinates that were not sent.
@@ -146,14 +146,16 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Refuses one client's row with a value that is no number.
+    /// Refuses one client's row with a value that is no number. What marks an absent coordinate is one where all are sent.
     pub(super) fn check_row<T: Element>(
         self,
         client: usize,
         block: Block,
         row: &[T],
     ) -> Result<(), MergeError> {
-        match crate::kernel::first_non_finite(row) {
+        let is_sparse = self.inputs.updates[client].source.is_sparse();
+        let absent = || row.iter().position(|value| value.is_absent());
+        match first_non_finite(row).or_else(|| absent().filter(|_| !is_sparse)) {
             None => Ok(()),
             Some(at) => Err(MergeError::NonFinite {
                 client,

@@ -186,7 +186,7 @@ impl<T: Magnitude> Lane<T> {
             search.begin(values as u64, kept);
             self.sample(run, job, values, &mut search)?;
             while search.next_pass() {
-                let sums = self.sum_squares(run, job, |row| search.count(row))?;
+                let sums = self.sum_squares(run, job, |unit| search.count(unit))?;
                 squares = squares.or(Some(sums));
             }
             bounds = search.bounds();
@@ -238,7 +238,7 @@ impl<T: Magnitude> Lane<T> {
         Ok(())
     }
 
-    /// Sums the squares of each tensor of a scope, and shows its rows to `also`.
+    /// Sums the squares of each tensor of a scope, and shows its units to `also`.
     fn sum_squares(
         &mut self,
         run: Run<'_>,
@@ -253,12 +253,12 @@ impl<T: Magnitude> Lane<T> {
                 let row = self.read(run, job.client, piece)?;
                 for unit in row.chunks(REDUCTION_UNIT) {
                     sum += sum_of_squares(unit);
+                    also(unit);
                 }
                 // What is no number in a row is none in the sum of its squares.
                 if !sum.is_finite() {
                     run.check_row(job.client, piece, row)?;
                 }
-                also(row);
             }
             squares[block.tensor - job.first] += sum;
         }

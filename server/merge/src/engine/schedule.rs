@@ -132,7 +132,11 @@ impl<J: Iterator, P, F: FnMut(P)> Line<J, P, F> {
                 self.early.insert(number, part);
             }
             Err(error) => {
-                if self.failure.as_ref().is_none_or(|(first, _)| number < *first) {
+                if self
+                    .failure
+                    .as_ref()
+                    .is_none_or(|(first, _)| number < *first)
+                {
                     self.failure = Some((number, error));
                 }
                 self.is_over = true;

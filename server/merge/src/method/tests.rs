@@ -20,7 +20,11 @@ fn combined<T: Element>(rule: &Rule, rows: &[Vec<T>]) -> Vec<f64> {
     let results = with_each(|| {
         let mut out = vec![f64::NAN; len];
         let mut workspace = rule.workspace(rows.len());
-        rule.combine(Rows::new(&rows, len), &mut workspace, &mut Target::Row(&mut out));
+        rule.combine(
+            Rows::new(&rows, len),
+            &mut workspace,
+            &mut Target::Row(&mut out),
+        );
         out
     });
     for other in &results {

@@ -93,7 +93,11 @@ fn combined(method: Method, rows: &[Vec<f64>], weights: &[f64]) -> Vec<f64> {
         Rule::of(method, weights, slices.len())
     };
     let mut out = vec![0.0; rows.len()];
-    rule.combine(rows, &mut rule.workspace(rows.count()), &mut Target::Row(&mut out));
+    rule.combine(
+        rows,
+        &mut rule.workspace(rows.count()),
+        &mut Target::Row(&mut out),
+    );
     out
 }
 

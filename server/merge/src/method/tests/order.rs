@@ -80,7 +80,11 @@ fn a_workspace_is_made_for_its_rule_and_serves_another_count_of_rows() {
         let rows = vec![vec![2.5; 9]; count];
         let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
         let mut out = [0.0; 9];
-        rule.combine(crate::kernel::Rows::new(&rows, 9), &mut workspace, &mut Target::Row(&mut out));
+        rule.combine(
+            crate::kernel::Rows::new(&rows, 9),
+            &mut workspace,
+            &mut Target::Row(&mut out),
+        );
         assert_eq!(out.to_vec(), [2.5; 9]);
     }
     assert_eq!(Rule::Magmax.workspace_bytes::<f32>(10), Some(0));
