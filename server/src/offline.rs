@@ -24,7 +24,8 @@ use fedmerge_common::digest::Digest;
 use fedmerge_common::dtype::Dtype;
 use fedmerge_common::schema::Schema;
 use fedmerge_merge::{
-    Contribution, Control, Detail, History, MergePlan, MergeReport, Outputs, Resources,
+    Contribution, Control, Detail, History, MergePlan, MergeReport, Outputs, PlanError,
+    REDUCTION_UNIT, Resources,
 };
 
 pub use error::MergeCheckpointsError;
@@ -133,12 +134,7 @@ impl PreparedMerge {
     /// Most bytes that values take at any moment.
     #[must_use]
     pub fn peak_bytes(&self) -> u64 {
-        self.plan.peak_bytes() + self.kept_bytes(&self.plan)
-    }
-
-    /// What the sources keep beside the engine, bytes.
-    fn kept_bytes(&self, plan: &MergePlan) -> u64 {
-        kept_bytes(&self.recipe, &self.order, plan)
+        self.plan.peak_bytes() + kept_bytes(&self.recipe, &self.order, self.plan.block_len())
     }
 
     /// Whether `path` is one of the files that are read, or would lie in the output.
@@ -339,18 +335,56 @@ fn plan(
             source: Box::new(source),
         })
     };
-    let plan = within(order.memory_bytes)?;
-    let kept = kept_bytes(recipe, order, &plan);
+    let least = kept_bytes(recipe, order, REDUCTION_UNIT);
+    let refused = |error| with_kept(error, least, order.memory_bytes);
+    let plan = within(order.memory_bytes).map_err(refused)?;
+    let kept = kept_bytes(recipe, order, plan.block_len());
     if plan.peak_bytes().saturating_add(kept) <= order.memory_bytes {
         return Ok(plan);
     }
     within(order.memory_bytes.saturating_sub(kept))
+        .or_else(|error| match shortest(&error) {
+            // What is kept beside shorter blocks is less.
+            Some(needed) if needed.saturating_add(least) <= order.memory_bytes => within(needed),
+            Some(_) | None => Err(error),
+        })
+        .map_err(refused)
 }
 
-fn kept_bytes(recipe: &MergeRecipe, order: &Order, plan: &MergePlan) -> u64 {
+/// What the shortest blocks would need, where not even they fit.
+fn shortest(error: &MergeCheckpointsError) -> Option<u64> {
+    let MergeCheckpointsError::Plan { source } = error else {
+        return None;
+    };
+    if let PlanError::MemoryTooSmall { needed_bytes, .. } = **source {
+        Some(needed_bytes)
+    } else {
+        None
+    }
+}
+
+/// The same refusal in terms of the whole budget: who gives what it says is needed must not be refused again.
+fn with_kept(error: MergeCheckpointsError, kept: u64, budget: u64) -> MergeCheckpointsError {
+    let MergeCheckpointsError::Plan { mut source } = error else {
+        return error;
+    };
+    if let PlanError::MemoryTooSmall {
+        needed_bytes,
+        memory_bytes,
+        ..
+    } = &mut *source
+    {
+        *needed_bytes = needed_bytes.saturating_add(kept);
+        *memory_bytes = budget;
+    }
+    MergeCheckpointsError::Plan { source }
+}
+
+/// What the sources keep beside the engine, in bytes.
+fn kept_bytes(recipe: &MergeRecipe, order: &Order, block_len: usize) -> u64 {
     let mut models = recipe.models.iter();
     if models.any(|model| model.kind == ModelKind::FineTuned) {
-        BaseBlocks::bytes(order.threads, plan.block_len())
+        BaseBlocks::bytes(order.threads, block_len)
     } else {
         0
     }

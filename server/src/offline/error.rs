@@ -118,7 +118,7 @@ impl From<MergeCheckpointsError> for Failure {
                 "leave that model out, or freeze the tensor: freeze = [\"NAME\"] in [merge]",
             ),
             MergeCheckpointsError::BeyondRange(_) => failure(ExitCode::BadData)
-                .with_hint("write a wider type: out_dtype = \"bf16\" or \"f32\" at the top of the recipe"),
+                .with_hint("lower lambda or the weights, or write a wider type: out_dtype = \"bf16\" or \"f32\" at the top of the recipe"),
             MergeCheckpointsError::Engine { source, .. } => match beneath::<WriteCheckpointError>(&**source) {
                 Some(write) if write.is_storage_full() => full(failure(ExitCode::Temporary)),
                 Some(_) => failure(ExitCode::Unavailable),

@@ -279,6 +279,14 @@ fn the_bound_counts_what_the_sources_keep_and_shrinks_to_the_budget() {
         .with(|order| order.memory_bytes = 1000)
         .prepare("out")
         .unwrap_err();
+    let needed = shortest(&error).unwrap();
+    let with = |bytes| {
+        merged
+            .with(|order| order.memory_bytes = bytes)
+            .prepare("out")
+    };
+    assert!(with(needed).unwrap().peak_bytes() <= needed);
+    assert!(with(needed - 1).is_err());
     let failure = Failure::from(error);
     assert_eq!(failure.exit, ExitCode::Usage);
     assert!(failure.hint.unwrap().contains("--memory"));

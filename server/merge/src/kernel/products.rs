@@ -182,13 +182,13 @@ impl<T: Element> Products<T> {
 
     /// Adds what a unit left.
     fn fold(&self, rows: usize, sums: &mut [f64]) {
-        let mut pairs = self.wide.iter();
-        for left in (0..rows).step_by(TILE) {
-            for (right, products) in (0..=left).step_by(TILE).zip(&mut pairs) {
-                for (row, products) in (left..rows).zip(products) {
-                    for (column, lanes) in (right..=row).zip(products) {
-                        sums[place(row, column)] += sum(lanes);
-                    }
+        let firsts = (0..rows).step_by(TILE);
+        let pairs =
+            firsts.flat_map(|left| (0..=left).step_by(TILE).map(move |right| (left, right)));
+        for ((left, right), products) in pairs.zip(&self.wide) {
+            for (row, products) in (left..rows).zip(products) {
+                for (column, lanes) in (right..=row).zip(products) {
+                    sums[place(row, column)] += sum(lanes);
                 }
             }
         }

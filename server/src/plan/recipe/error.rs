@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::path::PathBuf;
 
 use fedmerge_common::failure::{ExitCode, Failure};
+use fedmerge_merge::RecipeError;
 
 use crate::plan::{Place, ReadDocumentError, ReadPlanError};
 
@@ -51,6 +52,10 @@ impl From<ReadRecipeError> for Failure {
             })) => failure.with_hint(
                 "mend that line, then see that all is right: fedmerge merge RECIPE --out PATH --dry-run",
             ),
+            ReadRecipeError::Plan(ReadPlanError::Merge {
+                source: RecipeError::Tolerate { .. } | RecipeError::TooFew { .. },
+                ..
+            }) => failure.with_hint("give more models, or lower `tolerate` in [merge]"),
             ReadRecipeError::Plan(error) => error.into(),
             ReadRecipeError::Yaml { .. } => failure.with_hint(
                 "mergekit's YAML comes in a later version; `fedmerge merge --help` shows a recipe to write instead",

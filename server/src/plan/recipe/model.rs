@@ -77,7 +77,11 @@ pub(super) fn entries(
     let total: f64 = entries.iter().map(|entry| entry.weight).sum();
     if recipe.method.weight_use() == WeightUse::Shares && !total.is_normal() {
         let what = format!("the weights add up to {total}, which cannot be divided by");
-        let hint = "give at least one model a weight above 0";
+        let hint = if total > 1.0 {
+            "divide all weights by the same number: they are shares"
+        } else {
+            "give at least one model a weight above 0"
+        };
         return Err(refused(document.whole(), what, hint));
     }
     Ok(entries)
@@ -166,15 +170,15 @@ impl Model<'_> {
                 format!("model `{name}` has a weight, and {method} counts every model once"),
                 "remove `weight`, or choose a method that weighs: mean, task-arithmetic, ties",
             ),
-            WeightUse::Shares if !(value.is_finite() && value >= 0.0) => refuse(
+            WeightUse::Shares | WeightUse::Factors if !value.is_finite() => refuse(
+                format!("model `{name}` has the weight {value}, which is no finite number"),
+                "give a finite number",
+            ),
+            WeightUse::Shares if value < 0.0 => refuse(
                 format!(
                     "model `{name}` has the weight {value}, and {method} shares: no share is under 0"
                 ),
                 "give a number that is at least 0; task-arithmetic with normalize = false subtracts",
-            ),
-            WeightUse::Factors if !value.is_finite() => refuse(
-                format!("model `{name}` has the weight {value}, which is no finite number"),
-                "give a finite number",
             ),
             WeightUse::Shares | WeightUse::Factors => Ok(value),
         }

@@ -185,10 +185,50 @@ fn negative_weights_subtract_where_weights_are_factors() {
 }
 
 #[test]
-fn shares_that_are_all_nothing_are_refused() {
-    let text = "base = \"b\"\nmerge.method = \"mean\"\n[[model]]\npath = \"a\"\nweight = 0.0";
-    let refused = refusal(read(text));
-    assert!(refused.contains("the weights add up to 0"), "{refused}");
+fn weights_that_are_no_shares_are_refused() {
+    for (weights, told) in [
+        (
+            [0.0, 0.0],
+            "the weights add up to 0, which cannot be divided by\nhint: give at least one model",
+        ),
+        (
+            [1e308, 1e308],
+            "the weights add up to inf, which cannot be divided by\nhint: divide all weights",
+        ),
+        (
+            [1.0, f64::NAN],
+            "has the weight NaN, which is no finite number",
+        ),
+        (
+            [1.0, f64::INFINITY],
+            "has the weight inf, which is no finite number",
+        ),
+        (
+            [1.0, -1.0],
+            "has the weight -1, and mean shares: no share is under 0",
+        ),
+    ] {
+        let models = ["a", "b"].iter().zip(weights);
+        let models: String = models
+            .map(|(path, weight)| {
+                format!("[[model]]\npath = \"{path}\"\nweight = {weight:?}\n").replace("NaN", "nan")
+            })
+            .collect();
+        let refused = refusal(read(&format!(
+            "base = \"b\"\nmerge.method = \"mean\"\n{models}"
+        )));
+        assert!(refused.contains(told), "{refused}");
+    }
+}
+
+#[test]
+fn too_few_models_to_tolerate_so_many_are_told_in_models() {
+    let refused = refusal(two("method = \"trimmed-mean\"\ntolerate = 1", ""));
+    assert!(
+        refused.contains("needs at least 2 × 1 + 1 = 3 clients")
+            && refused.contains("hint: give more models, or lower `tolerate` in [merge]"),
+        "{refused}"
+    );
 }
 
 #[test]
