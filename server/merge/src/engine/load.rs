@@ -154,8 +154,7 @@ impl<'a> Run<'a> {
         row: &[T],
     ) -> Result<(), MergeError> {
         let is_sparse = self.inputs.updates[client].source.is_sparse();
-        let absent = || row.iter().position(|value| value.is_absent());
-        match first_non_finite(row).or_else(|| absent().filter(|_| !is_sparse)) {
+        match first_non_finite(row, is_sparse) {
             None => Ok(()),
             Some(at) => Err(MergeError::NonFinite {
                 client,

@@ -34,33 +34,42 @@ fn squares<T: Element>(values: &[T]) -> f64 {
 /// How many values are looked at before anything is decided.
 const STRIDE: usize = 256;
 
-/// Where the first value is that is neither a number nor absent.
-pub(crate) fn first_non_finite<T: Element>(values: &[T]) -> Option<usize> {
+/// Where the first value is that is no number; an absent one is none where all are sent.
+pub(crate) fn first_non_finite<T: Element>(values: &[T], is_sparse: bool) -> Option<usize> {
+    if is_sparse {
+        first_odd::<T, true>(values)
+    } else {
+        first_odd::<T, false>(values)
+    }
+}
+
+fn first_odd<T: Element, const SPARSE: bool>(values: &[T]) -> Option<usize> {
     let stride = vectorized(
         #[inline(always)]
         || {
             values.chunks(STRIDE).position(|chunk| {
                 chunk
                     .iter()
-                    .fold(false, |found, &value| found | is_odd(value))
+                    .fold(false, |found, &value| found | is_odd::<T, SPARSE>(value))
             })
         },
     )?;
     let start = stride * STRIDE;
     values[start..]
         .iter()
-        .position(|&value| is_odd(value))
+        .position(|&value| is_odd::<T, SPARSE>(value))
         .map(|offset| start + offset)
 }
 
 #[inline(always)]
-fn is_odd<T: Element>(value: T) -> bool {
+fn is_odd<T: Element, const SPARSE: bool>(value: T) -> bool {
     let key = value.key();
     let (least, most) = (
         T::nearest(f64::NEG_INFINITY).key(),
         T::nearest(f64::INFINITY).key(),
     );
-    (key <= least) | ((key >= most) & (key != T::ABSENT_KEY))
+    let is_absent = SPARSE & (key == T::ABSENT_KEY);
+    (key <= least) | ((key >= most) & !is_absent)
 }
 
 #[cfg(test)]
@@ -94,14 +103,15 @@ mod tests {
             let mut values = vec![ABSENT; 1000];
             values[500] = f32::MAX;
             values[501] = f32::MIN;
-            assert_eq!(first_non_finite(&values), None);
+            assert_eq!(first_non_finite(&values, true), None);
+            assert_eq!(first_non_finite(&values, false), Some(0));
             values[at] = value;
             values[999] = f32::NAN;
-            assert_eq!(first_non_finite(&values), Some(at));
+            assert_eq!(first_non_finite(&values, true), Some(at));
             (values[500], values[501]) = (1.0, -1.0);
             let upper_half = |value: &f32| bf16::from_bits((value.to_bits() >> 16) as u16);
             let narrow: Vec<bf16> = values.iter().map(upper_half).collect();
-            assert_eq!(first_non_finite(&narrow), Some(at));
+            assert_eq!(first_non_finite(&narrow, true), Some(at));
         }
     }
 }

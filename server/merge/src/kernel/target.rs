@@ -52,21 +52,25 @@ impl Target<'_> {
         }
     }
 
-    /// The same for the first values of a tile.
-    #[inline(always)]
+    /// The same for the first values of a tile, from where nothing is vectorized.
     pub(crate) fn put_some<const WIDTH: usize>(
         &mut self,
         start: usize,
         values: &[f64; WIDTH],
         count: usize,
     ) {
-        if count == WIDTH {
-            self.put(start, values);
-        } else {
-            for (at, value) in values[..count].as_chunks::<1>().0.iter().enumerate() {
-                self.put(start + at, value);
-            }
-        }
+        vectorized(
+            #[inline(always)]
+            || {
+                if count == WIDTH {
+                    self.put(start, values);
+                } else {
+                    for (at, value) in values[..count].as_chunks::<1>().0.iter().enumerate() {
+                        self.put(start + at, value);
+                    }
+                }
+            },
+        );
     }
 
     /// Takes all values.
@@ -96,7 +100,7 @@ impl Target<'_> {
     /// Whether all that came, or all that the model became of it, are numbers.
     pub(crate) fn are_numbers(&self) -> bool {
         match self {
-            Self::Row(row) => first_non_finite(row).is_none(),
+            Self::Row(row) => first_non_finite(row, false).is_none(),
             Self::Model(model) => model.added.non_finite == 0,
         }
     }

@@ -19,6 +19,8 @@ pub(super) struct WeightedSum<'a> {
 }
 
 impl Streamed for WeightedSum<'_> {
+    const IS_ONE_PASS: bool = true;
+
     #[inline(always)]
     fn merge<T: Element, const LANES: usize>(&self, tile: Tile<'_, T>, out: &mut [f64; LANES]) {
         let mut sums = [0.0_f64; LANES];

@@ -3,11 +3,23 @@
 use crate::kernel::dispatch::vectorized;
 use crate::kernel::{Element, Rows, Target};
 
-/// How many coordinates are worked on together: few enough that their sums stay in registers.
-const TILE: usize = 32;
+/// How many coordinates are worked on together, by a rule that goes through the rows more than once: few enough that all clients' values of
+/// them stay near.
+const TILE: usize = 64;
+
+/// The same for one that goes through them once, of [`FEW`] clients: few enough that their sums stay in registers.
+const NARROW: usize = 32;
+
+/// The same for more clients: of each row so many that the processor sees a stream.
+const WIDE: usize = 128;
+
+const FEW: usize = 16;
 
 /// A rule that goes through the clients' values in their order.
 pub(super) trait Streamed {
+    /// Whether it looks at each value once.
+    const IS_ONE_PASS: bool = false;
+
     /// Merges a tile; `#[inline(always)]`, with loops over all `LANES`.
     fn merge<T: Element, const LANES: usize>(&self, tile: Tile<'_, T>, out: &mut [f64; LANES]);
 }
@@ -60,19 +72,36 @@ pub(super) fn run_from<T: Element>(
     start: usize,
     target: &mut Target<'_>,
 ) {
-    let len = target.len();
-    let whole = len - len % TILE;
+    let (is_one_pass, is_few) = (is_one_pass(rule), rows.count() <= FEW);
     vectorized(
         #[inline(always)]
-        || {
-            for at in (0..whole).step_by(TILE) {
-                merge::<T, TILE>(rule, rows, start, at, target);
-            }
-            for at in whole..len {
-                merge::<T, 1>(rule, rows, start, at, target);
-            }
+        || match (is_one_pass, is_few) {
+            (false, _) => merge_all::<T, TILE>(rule, rows, start, target),
+            (true, true) => merge_all::<T, NARROW>(rule, rows, start, target),
+            (true, false) => merge_all::<T, WIDE>(rule, rows, start, target),
         },
     );
+}
+
+fn is_one_pass<R: Streamed>(_: &R) -> bool {
+    R::IS_ONE_PASS
+}
+
+#[inline(always)]
+fn merge_all<T: Element, const WIDTH: usize>(
+    rule: &impl Streamed,
+    rows: Rows<'_, T>,
+    start: usize,
+    target: &mut Target<'_>,
+) {
+    let len = target.len();
+    let whole = len - len % WIDTH;
+    for at in (0..whole).step_by(WIDTH) {
+        merge::<T, WIDTH>(rule, rows, start, at, target);
+    }
+    for at in whole..len {
+        merge::<T, 1>(rule, rows, start, at, target);
+    }
 }
 
 #[inline(always)]
