@@ -51,8 +51,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         let is_wanted = |name: &str| rules.is_empty() || rules.iter().any(|rule| rule == name);
         let wanted = recipes(clients)
             .into_iter()
-            .filter(|(name, _)| is_wanted(name));
-        for (number, (name, recipe)) in wanted.enumerate() {
+            .filter(|(name, _)| is_wanted(name))
+            .collect::<Vec<_>>();
+        if wanted.is_empty() {
+            return Err(format!("no such rule for {clients} clients: {}", rules.join(", ")).into());
+        }
+        for (number, (name, recipe)) in wanted.into_iter().enumerate() {
             let timing = Timing::of(&mut round, &recipe, Detail::Brief);
             if number == 0 {
                 line(&mut out, "read and sum", clients, timing.read, bytes, 1.0)?;

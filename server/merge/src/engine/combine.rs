@@ -61,7 +61,8 @@ struct Part {
 pub(super) fn combine<T: Magnitude>(run: Run<'_>, stages: &Stages<'_>) -> Result<Step, MergeError> {
     let plan = run.plan;
     let job = Job::new(run, stages);
-    let mut lanes: Vec<Lane<T>> = (0..plan.lanes()).map(|_| Lane::new(&job)).collect();
+    let new_lane = |_| (Lane::new(&job), Room::new(run));
+    let mut lanes: Vec<(Lane<T>, Room)> = (0..plan.lanes()).map(new_lane).collect();
     let mut step = Step {
         products: vec![0.0; run.rows()],
         seen: job.looks.then(|| Seen::new(run)),
@@ -80,13 +81,13 @@ pub(super) fn combine<T: Magnitude>(run: Run<'_>, stages: &Stages<'_>) -> Result
     schedule.in_order(
         plan.runs(0..plan.tensors().len()),
         &mut lanes,
-        |lane, block| lane.merge(&job, block),
+        |(lane, room), block| lane.merge(&job, block, room),
         |part| step.add(part),
     )?;
     if let Some(seen) = &mut step.seen {
         let censuses = lanes
             .into_iter()
-            .filter_map(|lane| lane.eyes)
+            .filter_map(|(lane, _)| lane.eyes)
             .filter_map(|eyes| eyes.census);
         seen.sizes = super::census::Census::sizes(censuses);
     }
@@ -107,9 +108,8 @@ impl Step {
     }
 }
 
-/// The buffers of one thread.
+/// What one thread works with.
 struct Lane<T: Magnitude> {
-    room: Option<Room>,
     rows: Vec<T>,
     kept: Vec<T>,
     made: Vec<T>,
@@ -121,7 +121,7 @@ struct Lane<T: Magnitude> {
     stride: usize,
 }
 
-/// Where a lane reads and writes.
+/// Where a lane reads to and writes from.
 struct Room {
     raw: Vec<f32>,
     /// A unit of the model.
@@ -132,9 +132,9 @@ struct Room {
 }
 
 impl Room {
-    fn new(run: Run<'_>, stride: usize) -> Self {
+    fn new(run: Run<'_>) -> Self {
         Self {
-            raw: vec![0.0; (run.rows() + 1) * stride],
+            raw: vec![0.0; (run.rows() + 1) * run.plan.block_len()],
             model: vec![0.0; REDUCTION_UNIT],
             merged: vec![0.0; REDUCTION_UNIT],
             added: Added::default(),
@@ -150,7 +150,6 @@ impl<T: Magnitude> Lane<T> {
         let made = if job.mixes { rows } else { 0 };
         let kept = if job.drops() { run.plan.clients() } else { 0 };
         Self {
-            room: Some(Room::new(run, stride)),
             rows: vec![T::default(); run.rows() * REDUCTION_UNIT],
             kept: vec![T::default(); kept * REDUCTION_UNIT],
             made: vec![T::default(); made * REDUCTION_UNIT],
@@ -163,7 +162,7 @@ impl<T: Magnitude> Lane<T> {
         }
     }
 
-    fn merge(&mut self, job: &Job<'_>, block: Block) -> Result<Part, MergeError> {
+    fn merge(&mut self, job: &Job<'_>, block: Block, room: &mut Room) -> Result<Part, MergeError> {
         let mut part = Part {
             squares: 0.0,
             non_finite: 0,
@@ -174,18 +173,13 @@ impl<T: Magnitude> Lane<T> {
                 .as_ref()
                 .map(|eyes| eyes.begin(job.run, block.tensor)),
         };
-        let mut room = self
-            .room
-            .take()
-            .unwrap_or_else(|| Room::new(job.run, self.stride));
         room.added = Added::default();
-        let mut pieces = block.pieces(self.stride);
-        let merged =
-            pieces.try_for_each(|piece| self.merge_piece(job, piece, &mut room, &mut part));
+        for piece in block.pieces(self.stride) {
+            self.merge_piece(job, piece, room, &mut part)?;
+        }
         part.squares = room.added.squares();
         part.non_finite = room.added.non_finite();
-        self.room = Some(room);
-        merged.map(|()| part)
+        Ok(part)
     }
 
     /// Reads a block of all that is wanted, and merges it unit by unit.

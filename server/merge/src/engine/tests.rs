@@ -7,6 +7,7 @@ mod failures;
 mod fixture;
 mod golden;
 mod invariance;
+mod lanes;
 mod laws;
 mod lineage;
 mod sparse;

@@ -52,7 +52,7 @@ impl Target<'_> {
         }
     }
 
-    /// The same for the first values of a tile, from where nothing is vectorized.
+    /// The same for the first values of a tile; may be called from code that is not vectorized.
     pub(crate) fn put_some<const WIDTH: usize>(
         &mut self,
         start: usize,

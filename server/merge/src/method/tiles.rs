@@ -66,25 +66,24 @@ pub(super) fn run<T: Element>(rule: &impl Streamed, rows: Rows<'_, T>, target: &
 }
 
 /// Runs a rule over the coordinates from `start` on, for which the target is: whole tiles, and the rest one by one.
-pub(super) fn run_from<T: Element>(
-    rule: &impl Streamed,
+pub(super) fn run_from<T: Element, R: Streamed>(
+    rule: &R,
     rows: Rows<'_, T>,
     start: usize,
     target: &mut Target<'_>,
 ) {
-    let (is_one_pass, is_few) = (is_one_pass(rule), rows.count() <= FEW);
     vectorized(
         #[inline(always)]
-        || match (is_one_pass, is_few) {
-            (false, _) => merge_all::<T, TILE>(rule, rows, start, target),
-            (true, true) => merge_all::<T, NARROW>(rule, rows, start, target),
-            (true, false) => merge_all::<T, WIDE>(rule, rows, start, target),
+        || {
+            if !R::IS_ONE_PASS {
+                merge_all::<T, TILE>(rule, rows, start, target);
+            } else if rows.count() <= FEW {
+                merge_all::<T, NARROW>(rule, rows, start, target);
+            } else {
+                merge_all::<T, WIDE>(rule, rows, start, target);
+            }
         },
     );
-}
-
-fn is_one_pass<R: Streamed>(_: &R) -> bool {
-    R::IS_ONE_PASS
 }
 
 #[inline(always)]
