@@ -63,7 +63,15 @@ const HOUSE: &[Imports] = &[
     Imports {
         manifest: "server/merge/Cargo.toml",
         ours: &[],
-        others: Some(&["bytemuck", "half", "ndarray", "pulp", "rayon", "thiserror"]),
+        others: Some(&[
+            "bytemuck",
+            "half",
+            "ndarray",
+            "pulp",
+            "rayon",
+            "safe_arch",
+            "thiserror",
+        ]),
     },
     Imports {
         manifest: "server/Cargo.toml",

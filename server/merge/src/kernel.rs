@@ -2,6 +2,7 @@
 //!
 //! Every function here gives the same bits for the same input on every machine: orders of summation are written out.
 
+pub(crate) mod ahead;
 pub(crate) mod dispatch;
 mod dot;
 mod element;
@@ -18,7 +19,7 @@ pub(crate) use dot::dot;
 pub use element::ABSENT;
 pub(crate) use element::Element;
 pub(crate) use products::triangle;
-pub(crate) use rows::Rows;
+pub(crate) use rows::{Rows, Source};
 pub(crate) use scan::{first_non_finite, sum_of_squares};
 pub(crate) use sort::{Ranks, Sorter, Trim};
 pub(crate) use target::{Added, Model, Target};

@@ -213,10 +213,7 @@ impl MergePlan {
     /// The ways through the inputs, in order.
     pub fn passes(&self) -> Vec<Pass> {
         let needs = self.needs();
-        let measures = needs == Needs::Norms
-            || self.ranks().is_some()
-            || self.scales_by_mass()
-            || self.weighs_by_energy();
+        let measures = self.needs_lengths() || self.ranks().is_some() || self.scales_by_mass();
         [
             measures.then_some(Pass::Measure),
             self.varies().is_some().then_some(Pass::Vary),
@@ -253,6 +250,11 @@ impl MergePlan {
         self.recipe
             .sparsify
             .is_some_and(|sparsify| sparsify.rescale == Rescale::Mass)
+    }
+
+    /// Whether the lengths of task vectors decide something, and no matrix has them.
+    pub(crate) fn needs_lengths(&self) -> bool {
+        self.needs() == Needs::Norms || self.weighs_by_energy()
     }
 
     /// Whether clients are weighed by their energy in each tensor, all coordinates counted.

@@ -84,12 +84,13 @@ impl Sparsifier {
         ranker: &mut Ranker,
     ) {
         let rescale = self.sparsify.rescale;
+        // Copied first: the compiler fears that two slices overlap, and a loop over one is fast.
+        out.copy_from_slice(values);
         match self.sparsify.rule {
             SparsifyRule::Trim { .. } | SparsifyRule::Breadcrumbs { .. } => {
-                bounds.filter(values, out, fill);
+                bounds.filter(out, fill);
             }
             SparsifyRule::Dare { density } => {
-                out.copy_from_slice(values);
                 let dare = dare::Dare {
                     density,
                     rescale,
@@ -98,7 +99,6 @@ impl Sparsifier {
                 dare.apply(out, at, fill);
             }
             SparsifyRule::Della { density, epsilon } => {
-                out.copy_from_slice(values);
                 let della = della::Della {
                     density,
                     epsilon,

@@ -19,7 +19,7 @@ use super::vary::Varied;
 use super::{MergeError, Run};
 use crate::block::Values;
 use crate::coefficients::Decision;
-use crate::kernel::{Added, Element, Model, Rows, Target, dot, sum_of_squares};
+use crate::kernel::{Added, Element, Model, Rows, Source, Target, dot, sum_of_squares};
 use crate::method::{Finite, Workspace};
 use crate::plan::{Block, Pass, REDUCTION_UNIT};
 use crate::sparsify::Magnitude;
@@ -150,9 +150,9 @@ impl<T: Magnitude> Lane<T> {
         let made = if job.mixes { rows } else { 0 };
         let kept = if job.drops() { run.plan.clients() } else { 0 };
         Self {
-            rows: vec![T::default(); run.rows() * REDUCTION_UNIT],
-            kept: vec![T::default(); kept * REDUCTION_UNIT],
-            made: vec![T::default(); made * REDUCTION_UNIT],
+            rows: vec![T::default(); run.rows() * job.step],
+            kept: vec![T::default(); kept * job.step],
+            made: vec![T::default(); made * job.step],
             workspace: arrangement.rule.workspace(rows),
             halves: arrangement.rule.workspace(rows),
             dropper: Dropper::new(run.plan),
@@ -204,32 +204,47 @@ impl<T: Magnitude> Lane<T> {
         let values = read_wanted(run, block, raw, self.stride, is_wanted)?;
         let lambda = run.plan.recipe().lambda;
         let factor = if self.moments.is_some() { 1.0 } else { lambda };
+        // Made rows are short, and those that they are made of are what memory is asked for.
+        let is_made = job.step < REDUCTION_UNIT;
+        let lent: Vec<&[T]> = values.iter().filter_map(T::as_rows).collect();
         let mut rows = Vec::with_capacity(values.len());
         for unit in block.pieces(REDUCTION_UNIT) {
             let start = unit.offset - block.offset;
-            let range = start..start + unit.len;
-            rows.clear();
-            rows.extend(values.iter().map(|values| values.part(range.clone())));
             let (model, merged) = (&mut model[..unit.len], &mut merged[..unit.len]);
-            let base = base.part(range);
+            let base = base.part(start..start + unit.len);
             let before = f32::as_rows(&base);
             if before.is_none() {
                 base.convert(model);
             }
-            let mut target = Target::Model(Model {
-                before,
-                after: model,
-                factor,
-                added,
-            });
-            if job.adds_at_once {
-                self.merge_unit(job, unit, &rows, &mut target, part)?;
-            } else {
-                self.merge_unit(job, unit, &rows, &mut Target::Row(merged), part)?;
+            for step in unit.pieces(job.step) {
+                let start = step.offset - block.offset;
+                rows.clear();
+                rows.extend(values.iter().map(|row| row.part(start..start + step.len)));
+                let source = is_made.then_some(Source { rows: &lent, start });
+                let range = step.offset - unit.offset..step.offset - unit.offset + step.len;
+                let mut target = if job.adds_at_once {
+                    Target::Model(Model {
+                        before: before.map(|before| &before[range.clone()]),
+                        after: &mut model[range],
+                        factor,
+                        added,
+                    })
+                } else {
+                    Target::Row(&mut merged[range])
+                };
+                self.merge_step(job, (step, &rows), source, &mut target, part)?;
+            }
+            if !job.adds_at_once {
                 if let Some(moments) = &mut self.moments {
                     scale(merged, lambda);
                     moments.step(run, unit, merged)?;
                 }
+                let mut target = Target::Model(Model {
+                    before,
+                    after: model,
+                    factor,
+                    added,
+                });
                 target.put_all(merged);
             }
             run.write(run.outputs.model, "the merged model", unit, model)?;
@@ -237,44 +252,40 @@ impl<T: Magnitude> Lane<T> {
         Ok(())
     }
 
-    /// From the rows of one unit to its merged task vector.
-    fn merge_unit(
+    /// From the clients' rows to the merged one.
+    fn merge_step(
         &mut self,
         job: &Job<'_>,
-        unit: Block,
-        values: &[Values<'_>],
+        (step, values): (Block, &[Values<'_>]),
+        source: Option<Source<'_, T>>,
         target: &mut Target<'_>,
         part: &mut Part,
     ) -> Result<(), MergeError> {
         let run = job.run;
-        let arrangement = job.arrangement(unit.tensor);
+        let arrangement = job.arrangement(step.tensor);
         let seen = match native_halves(arrangement, values).filter(|_| job.is_native()) {
             Some(rows) => {
                 arrangement
                     .rule
-                    .combine(Rows::new(&rows, unit.len), &mut self.halves, target)
+                    .combine(Rows::new(&rows, step.len), &mut self.halves, target)
             }
             None => {
-                let clients = load::line_up(
-                    values,
-                    &job.sparse,
-                    job.absent,
-                    &mut self.rows,
-                    REDUCTION_UNIT,
-                );
+                let clients =
+                    load::line_up(values, &job.sparse, job.absent, &mut self.rows, job.step);
                 if let (Some(eyes), Some(seen)) = (&mut self.eyes, &mut part.seen) {
-                    eyes.look(run, unit, Rows::new(&clients, unit.len), seen)?;
+                    eyes.look(run, step, Rows::new(&clients, step.len), seen)?;
                 }
-                let kept = job.drop_values(&mut self.dropper, unit, &clients, &mut self.kept)?;
+                let kept = job.drop_values(&mut self.dropper, step, &clients, &mut self.kept)?;
                 let rows = arrange(
                     &arrangement.origins,
                     &kept,
                     &mut self.made,
-                    REDUCTION_UNIT,
-                    unit.len,
+                    job.step,
+                    step.len,
                 );
-                let rule = job.rule(arrangement, unit.tensor);
-                let seen = rule.combine(Rows::new(&rows, unit.len), &mut self.workspace, target);
+                let rule = job.rule(arrangement, step.tensor);
+                let rows = Rows::new(&rows, step.len).made_of(source);
+                let seen = rule.combine(rows, &mut self.workspace, target);
                 if let Some(merged) = target.row().filter(|_| job.is_full) {
                     measure_against(&clients, merged, part);
                 }
@@ -283,7 +294,7 @@ impl<T: Magnitude> Lane<T> {
         };
         // What was dropped, or has no weight, cannot show in the result.
         if job.checks && (job.is_full || job.drops() || seen == Finite::Unknown) {
-            job.check_values(unit, values)?;
+            job.check_values(step, values)?;
         }
         Ok(())
     }

@@ -33,7 +33,7 @@ impl Known<'_> {
         let whole = self.seen.map(Seen::whole);
         let norm = |client: usize| match (&whole, self.measured) {
             (Some(gram), _) => Some(gram.squared_norm(client).sqrt()),
-            (None, Some(measured)) => Some(measured.norm(client)),
+            (None, Some(measured)) => measured.norm(client),
             (None, None) => None,
         };
         (0..run.plan.clients())

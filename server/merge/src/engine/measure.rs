@@ -14,11 +14,14 @@ use crate::plan::{Block, MergePlan, Pass, REDUCTION_UNIT};
 use crate::recipe::Scope;
 use crate::sparsify::{Bounds, Magnitude, Search, Sparsifier, mass, mass_factor, sample_spans};
 
+/// How many values are looked at in every way before the next are: they stay in the nearest cache, and those come into it meanwhile.
+const PART: usize = REDUCTION_UNIT / 4;
+
 /// What was measured of every client.
 #[derive(Debug)]
 pub(super) struct Measured {
-    /// `‖τ‖²` by client and tensor.
-    squares: Vec<Vec<f64>>,
+    /// `‖τ‖²` by client and tensor, where somebody asks for it.
+    squares: Option<Vec<Vec<f64>>>,
     /// By client and scope of the sparsifying stage.
     bounds: Vec<Vec<Bounds>>,
     /// By client and tensor: by what kept values are multiplied.
@@ -61,7 +64,9 @@ pub(super) fn measure<T: Magnitude>(run: Run<'_>) -> Result<Measured, MergeError
     let scopes = plan.scopes(scope);
     let sparsifiers = sparsifiers(run);
     let mut measured = Measured {
-        squares: vec![vec![0.0; plan.tensors().len()]; plan.clients()],
+        squares: plan
+            .needs_lengths()
+            .then(|| vec![vec![0.0; plan.tensors().len()]; plan.clients()]),
         bounds: vec![vec![Bounds::ALL; scopes.len()]; plan.clients()],
         factors: vec![vec![1.0; plan.tensors().len()]; plan.clients()],
         scope,
@@ -107,19 +112,18 @@ impl Measured {
         Dropper::<f32>::bytes(plan)?.checked_add(rows + search)
     }
 
-    /// The length of a client's task vector.
-    pub(super) fn norm(&self, client: usize) -> f64 {
-        self.squares[client].iter().sum::<f64>().sqrt()
+    /// The length of a client's task vector, where somebody asked for it.
+    pub(super) fn norm(&self, client: usize) -> Option<f64> {
+        let squares = &self.squares.as_ref()?[client];
+        Some(squares.iter().sum::<f64>().sqrt())
     }
 
     /// Inner products of lengths alone, for each scope of the recipe.
     pub(super) fn grams(&self, run: Run<'_>) -> Vec<Gram> {
         let scopes = run.plan.scopes(run.plan.recipe().scope);
         let gram = |scope: Range<usize>| {
-            let norms = self
-                .squares
-                .iter()
-                .map(|squares| squares[scope.clone()].iter().sum::<f64>().sqrt());
+            let squares = self.squares.iter().flatten();
+            let norms = squares.map(|squares| squares[scope.clone()].iter().sum::<f64>().sqrt());
             Gram::of_norms(&norms.collect::<Vec<f64>>())
         };
         scopes.into_iter().map(gram).collect()
@@ -127,7 +131,8 @@ impl Measured {
 
     /// `‖τ‖²` of each client in one tensor.
     pub(super) fn energies(&self, tensor: usize) -> Vec<f64> {
-        self.squares.iter().map(|squares| squares[tensor]).collect()
+        let squares = self.squares.iter().flatten();
+        squares.map(|squares| squares[tensor]).collect()
     }
 
     /// Between which magnitudes a client's values of a tensor are kept.
@@ -146,7 +151,9 @@ impl Measured {
 
     fn add(&mut self, part: &Part) {
         let Job { client, first, end } = part.job;
-        self.squares[client][first..end].copy_from_slice(&part.squares);
+        if let Some(squares) = &mut self.squares {
+            squares[client][first..end].copy_from_slice(&part.squares);
+        }
         self.factors[client][first..end].copy_from_slice(&part.factors);
         let scope = match self.scope {
             Scope::Model => 0,
@@ -179,23 +186,28 @@ impl<T: Magnitude> Lane<T> {
         let tensors = run.plan.tensors()[job.first..job.end].iter();
         let values: usize = tensors.map(|tensor| tensor.elements).sum();
         let kept = sparsifier.and_then(|sparsifier| sparsifier.kept(values as u64));
-        let mut squares = None;
+        let mut squares = vec![0.0; job.end - job.first];
         let mut bounds = Bounds::ALL;
+        let mut is_seen = false;
         if let Some(kept) = kept.filter(|_| values > 0) {
             let mut search = self.search.take().unwrap_or_else(Search::new);
             search.begin(values as u64, kept);
             self.sample(run, job, values, &mut search)?;
             while search.next_pass() {
-                let sums = self.sum_squares(run, job, |unit| search.count(unit))?;
-                squares = squares.or(Some(sums));
+                self.look(
+                    run,
+                    job,
+                    |unit, next| search.count(unit, next),
+                    &mut squares,
+                )?;
+                is_seen = true;
             }
             bounds = search.bounds();
             self.search = Some(search);
         }
-        let squares = match squares {
-            Some(squares) => squares,
-            None => self.sum_squares(run, job, |_| {})?,
-        };
+        if !is_seen {
+            self.look(run, job, |_, _| {}, &mut squares)?;
+        }
         let factors = match sparsifier.filter(Sparsifier::keeps_mass) {
             Some(sparsifier) => self.mass_factors(run, job, sparsifier, bounds)?,
             None => vec![1.0; job.end - job.first],
@@ -238,31 +250,31 @@ impl<T: Magnitude> Lane<T> {
         Ok(())
     }
 
-    /// Sums the squares of each tensor of a scope, and shows its units to `also`.
-    fn sum_squares(
+    /// Shows a scope to `see`, part by part, each with what follows it; refuses what is no number; and finds the sums of squares of its
+    /// tensors where somebody asks for them.
+    fn look(
         &mut self,
         run: Run<'_>,
         job: Job,
-        mut also: impl FnMut(&[T]),
-    ) -> Result<Vec<f64>, MergeError> {
-        let mut squares = vec![0.0; job.end - job.first];
+        mut see: impl FnMut(&[T], &[T]),
+        squares: &mut [f64],
+    ) -> Result<(), MergeError> {
+        squares.fill(0.0);
         for block in run.plan.runs(job.first..job.end) {
             run.check_cancelled()?;
             let mut sum = 0.0;
             for piece in block.pieces(run.plan.block_len()) {
                 let row = self.read(run, job.client, piece)?;
-                for unit in row.chunks(REDUCTION_UNIT) {
-                    sum += sum_of_squares(unit);
-                    also(unit);
-                }
-                // What is no number in a row is none in the sum of its squares.
-                if !sum.is_finite() {
-                    run.check_row(job.client, piece, row)?;
+                for part in piece.pieces(PART) {
+                    let (values, next) = row[part.offset - piece.offset..].split_at(part.len);
+                    see(values, next);
+                    run.check_row(job.client, part, values)?;
+                    sum += square_if(run.plan.needs_lengths(), values);
                 }
             }
             squares[block.tensor - job.first] += sum;
         }
-        Ok(squares)
+        Ok(())
     }
 
     /// Sums magnitudes before and after dropping, tensor by tensor.
@@ -309,6 +321,15 @@ impl<T: Magnitude> Lane<T> {
         block: Block,
     ) -> Result<&'b [T], MergeError> {
         read_row(run, client, block, &mut self.raw, &mut self.row)
+    }
+}
+
+/// The sum of squares, where it is wanted.
+fn square_if<T: Magnitude>(is_wanted: bool, values: &[T]) -> f64 {
+    if is_wanted {
+        sum_of_squares(values)
+    } else {
+        0.0
     }
 }
 

@@ -119,7 +119,7 @@ impl<T: Magnitude> Lane<T> {
             search.sample(variances);
         }
         while search.next_pass() {
-            self.each(run, tensor, |_, variances| search.count(variances))?;
+            self.each(run, tensor, |_, variances| search.count(variances, &[]))?;
         }
         let threshold = search.bounds().low;
         self.search = Some(search);

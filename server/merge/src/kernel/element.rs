@@ -10,7 +10,7 @@ use std::ops::{Add, Mul, Sub};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use super::products::{self, MultiplyTile, Tile, TileProducts};
+use super::products::tile::{self, Block, Tile, TileProducts};
 use super::select::Key;
 use crate::block::Values;
 
@@ -59,9 +59,13 @@ pub(crate) trait Element:
     /// A lent row of the type itself, where there is one.
     fn as_rows<'a>(values: &Values<'a>) -> Option<&'a [Self]>;
 
-    /// Adds products of two tiles of rows; see `kernel/products.rs`.
-    fn multiply_tile(left: &Tile<Self>, right: &Tile<Self>, sums: &mut TileProducts<Self>) {
-        products::multiply_tile(left, right, sums);
+    /// Adds the products of some rows with those of a tile, or with one another; see `kernel/products/tile.rs`.
+    fn multiply_tile(
+        left: &[Block<Self>],
+        right: Option<&Tile<Self>>,
+        sums: &mut TileProducts<Self>,
+    ) {
+        tile::multiply_tile(left, right, sums);
     }
 
     /// Takes over single precision.
@@ -112,8 +116,12 @@ impl Element for f32 {
     const ABSENT_KEY: i32 = i32::MAX;
     const NUMBER_KEYS: [i32; 2] = [-0x7f80_0000, 0x7f7f_ffff];
 
-    fn multiply_tile(left: &Tile<Self>, right: &Tile<Self>, sums: &mut TileProducts<Self>) {
-        pulp::Arch::new().dispatch(MultiplyTile { left, right, sums });
+    fn multiply_tile(
+        left: &[Block<Self>],
+        right: Option<&Tile<Self>>,
+        sums: &mut TileProducts<Self>,
+    ) {
+        tile::multiply_f32_tile(left, right, sums);
     }
 
     fn as_rows<'a>(values: &Values<'a>) -> Option<&'a [Self]> {

@@ -6,10 +6,12 @@
 //! than most: a client that shouts must not take the digits of the others' distances. The sums of a tile of rows that are multiplied
 //! together lie in registers, and centred rows come and go a block at a time, so that they stay near.
 
+pub(super) mod tile;
+
 use std::ops::Range;
 
-use pulp::{Simd, WithSimd};
-
+use self::tile::{BLOCK, Block, LANES, TILE, TileProducts};
+use super::ahead::Ahead;
 use super::dispatch::vectorized;
 use super::{Element, Rows};
 
@@ -19,26 +21,11 @@ const UNIT: usize = 4096;
 /// How many values are summed in the rows' own type.
 const STRETCH: usize = 1024;
 
-/// How many values of all rows are centred before they are multiplied.
-const BLOCK: usize = 256;
-
 /// How many values are centred in registers.
 const PART: usize = 64;
 
-/// How many running sums a product has.
-const LANES: usize = 16;
-
 /// How many times the median of the clients' largest magnitudes a row may reach and still count in the centre.
 const LOUD: f64 = 8.0;
-
-/// How many rows are multiplied with how many others at a time.
-const TILE: usize = 4;
-
-/// A block of some rows, centred.
-pub(crate) type Tile<T> = [[T; BLOCK]; TILE];
-
-/// Products of every row of one tile with every row of another, lane by lane.
-pub(crate) type TileProducts<T> = [[[T; LANES]; TILE]; TILE];
 
 /// How many entries a triangle of so many rows has, the diagonal included.
 pub(crate) const fn triangle(rows: usize) -> usize {
@@ -56,10 +43,10 @@ pub(crate) struct Products<T> {
     /// The largest magnitude of each row in a unit.
     sizes: Vec<f64>,
     sorted: Vec<f64>,
-    /// The rows that count in the centre of a unit.
-    counted: Vec<usize>,
-    /// A block of each row less the centre, then the centre, then zeros up to a whole tile.
-    centred: Vec<[T; BLOCK]>,
+    /// Of a unit.
+    centre: Vec<T>,
+    /// Of each row less the centre, then of the centre.
+    centred: Vec<Block<T>>,
     /// Pairs of tiles, each with those up to itself: sums within a stretch.
     narrow: Vec<TileProducts<T>>,
     /// The same, within a unit.
@@ -73,8 +60,8 @@ impl<T: Element> Products<T> {
         Self {
             sizes: Vec::with_capacity(rows),
             sorted: Vec::with_capacity(rows),
-            counted: Vec::with_capacity(rows),
-            centred: vec![[T::default(); BLOCK]; tiles * TILE],
+            centre: vec![T::default(); UNIT],
+            centred: vec![[T::default(); BLOCK]; rows + 1],
             narrow: vec![Default::default(); triangle(tiles)],
             wide: vec![Default::default(); triangle(tiles)],
         }
@@ -83,9 +70,12 @@ impl<T: Element> Products<T> {
     /// What they take, in bytes.
     pub(crate) const fn bytes(rows: usize) -> usize {
         let tiles = tiles(rows);
-        let row = 2 * size_of::<f64>() + size_of::<usize>();
+        let row = 2 * size_of::<f64>();
         let pair = size_of::<TileProducts<T>>() + size_of::<TileProducts<f64>>();
-        rows * row + tiles * TILE * size_of::<[T; BLOCK]>() + triangle(tiles) * pair
+        rows * row
+            + UNIT * size_of::<T>()
+            + (rows + 1) * size_of::<Block<T>>()
+            + triangle(tiles) * pair
     }
 
     /// Adds to `sums`, a triangle of `rows + 1`, the products of the rows less their centre, and of the centre (the last row).
@@ -94,18 +84,23 @@ impl<T: Element> Products<T> {
     /// distances.
     pub(crate) fn add(&mut self, rows: Rows<'_, T>, clients: usize, sums: &mut [f64]) {
         for unit in ranges(0..rows.len(), UNIT) {
-            // A whole unit at a time, row by row: memory is read in long runs.
-            self.measure(rows, unit.clone());
+            self.sweep(rows, clients, unit.clone());
             if !T::can_multiply(self.sizes.iter().copied().fold(0.0, f64::max)) {
                 add_widely(rows, clients, unit, sums);
                 continue;
             }
-            self.count_in(clients);
+            self.find_centre(rows, clients, unit.clone());
             self.wide.fill(Default::default());
-            for stretch in ranges(unit, STRETCH) {
+            let next = unit.end..(unit.end + UNIT).min(rows.len());
+            let mut ahead = Ahead::new(rows, next);
+            let share = ahead
+                .lines()
+                .div_ceil(self.narrow.len() * unit.len().div_ceil(BLOCK));
+            for stretch in ranges(unit.clone(), STRETCH) {
                 self.narrow.fill(Default::default());
                 for block in ranges(stretch, BLOCK) {
-                    self.multiply(rows, block);
+                    self.centre_rows(rows, block.clone(), block.start - unit.start);
+                    self.multiply(|| ahead.fetch(share));
                 }
                 self.widen();
             }
@@ -113,56 +108,93 @@ impl<T: Element> Products<T> {
         }
     }
 
-    /// Multiplies all rows of a block.
-    fn multiply(&mut self, rows: Rows<'_, T>, block: Range<usize>) {
-        let Self {
-            counted,
-            centred,
-            narrow,
-            ..
-        } = self;
-        vectorized(
-            #[inline(always)]
-            || centre(rows, counted, block.clone(), centred),
-        );
-        let (tiles, _) = centred.as_chunks::<TILE>();
-        let mut pairs = narrow.iter_mut();
-        for (at, left) in tiles.iter().enumerate() {
-            for (right, sums) in tiles[..=at].iter().zip(&mut pairs) {
-                T::multiply_tile(left, right, sums);
-            }
-        }
-    }
-
-    /// Finds the largest magnitude of each row.
-    fn measure(&mut self, rows: Rows<'_, T>, unit: Range<usize>) {
-        let sizes = &mut self.sizes;
+    /// Reads a unit row by row, so that memory is read in long runs: finds the largest magnitude of each, and adds up what is likely to
+    /// become the centre.
+    fn sweep(&mut self, rows: Rows<'_, T>, clients: usize, unit: Range<usize>) {
+        let Self { sizes, centre, .. } = self;
         vectorized(
             #[inline(always)]
             || {
                 sizes.clear();
-                for row in rows.iter() {
-                    sizes.push(T::of_key(largest(&row[unit.clone()])).widen());
+                centre.fill(T::default());
+                for (number, row) in rows.iter().enumerate() {
+                    let row = &row[unit.clone()];
+                    let size = if number < clients {
+                        largest_and_sum(row, centre)
+                    } else {
+                        largest(row)
+                    };
+                    sizes.push(T::of_key(size).widen());
                 }
             },
         );
     }
 
-    /// Finds which rows count in the centre: those that are not far larger than most.
-    fn count_in(&mut self, clients: usize) {
+    /// Makes the sum of the clients' rows their mean, after those are taken out that are far larger than most.
+    fn find_centre(&mut self, rows: Rows<'_, T>, clients: usize, unit: Range<usize>) {
         let Self {
             sizes,
             sorted,
-            counted,
+            centre,
             ..
         } = self;
         sorted.clear();
         sorted.extend(&sizes[..clients]);
-        let middle = clients / 2;
-        sorted.select_nth_unstable_by(middle, f64::total_cmp);
-        let limit = LOUD * sorted[middle];
-        counted.clear();
-        counted.extend((0..clients).filter(|&row| sizes[row] <= limit));
+        sorted.select_nth_unstable_by(clients / 2, f64::total_cmp);
+        let limit = LOUD * sorted[clients / 2];
+        let quiet = rows.iter().zip(&*sizes).take(clients);
+        let quiet = quiet.filter(|(_, size)| **size <= limit);
+        let counted = quiet.clone().count();
+        let share = T::nearest(1.0 / count(counted));
+        vectorized(
+            #[inline(always)]
+            || {
+                if counted < clients {
+                    centre.fill(T::default());
+                    for (row, _) in quiet.clone() {
+                        largest_and_sum(&row[unit.clone()], centre);
+                    }
+                }
+                for value in &mut *centre {
+                    *value = *value * share;
+                }
+            },
+        );
+    }
+
+    /// Puts a block of each row less the centre, and the centre after them, into `centred`.
+    fn centre_rows(&mut self, rows: Rows<'_, T>, block: Range<usize>, offset: usize) {
+        let Self {
+            centre, centred, ..
+        } = self;
+        let (of_rows, rest) = centred.split_at_mut(rows.count());
+        vectorized(
+            #[inline(always)]
+            || {
+                let centre: &[T; BLOCK] = centre[offset..].first_chunk().expect("whole blocks");
+                for (centred, row) in of_rows.iter_mut().zip(rows.iter()) {
+                    let row = &row[block.clone()];
+                    match row.first_chunk() {
+                        Some(row) => subtract(row, centre, centred),
+                        None => subtract(&padded(row), centre, centred),
+                    }
+                }
+                rest[0] = *centre;
+            },
+        );
+    }
+
+    /// Multiplies all rows of a block; does something else after each pair of tiles.
+    fn multiply(&mut self, mut also: impl FnMut()) {
+        let (whole, _) = self.centred.as_chunks();
+        let mut pairs = self.narrow.iter_mut();
+        for (at, left) in self.centred.chunks(TILE).enumerate() {
+            let right = whole[..at].iter().map(Some).chain([None]);
+            for (right, sums) in right.zip(&mut pairs) {
+                T::multiply_tile(left, right, sums);
+                also();
+            }
+        }
     }
 
     /// Adds the sums of a stretch to those of its unit.
@@ -224,144 +256,66 @@ fn add_widely<T: Element>(rows: Rows<'_, T>, clients: usize, unit: Range<usize>,
 /// The largest magnitude, as a key.
 #[inline(always)]
 fn largest<T: Element>(values: &[T]) -> T::Key {
-    const SIDE_BY_SIDE: usize = 64;
-    let mut lanes = [T::Key::default(); SIDE_BY_SIDE];
-    let (chunks, rest) = values.as_chunks::<SIDE_BY_SIDE>();
-    for chunk in chunks {
-        for lane in 0..SIDE_BY_SIDE {
-            lanes[lane] = lanes[lane].max(chunk[lane].size_key());
-        }
+    let mut sizes = [T::Key::default(); PART];
+    let (parts, rest) = values.as_chunks();
+    for part in parts {
+        raise(&mut sizes, part);
     }
-    let rest = rest.iter().map(|value| value.size_key());
-    lanes
-        .into_iter()
-        .chain(rest)
-        .fold(T::Key::default(), Ord::max)
+    raise(&mut sizes, &padded(rest));
+    sizes.into_iter().fold(T::Key::default(), Ord::max)
 }
 
-/// Puts a block of each row less the centre, and the centre after them, into `centred`: zeros behind the end of the rows.
+/// The largest magnitude, as a key; adds the values to sums.
 #[inline(always)]
-fn centre<T: Element>(
-    rows: Rows<'_, T>,
-    counted: &[usize],
-    range: Range<usize>,
-    centred: &mut [[T; BLOCK]],
-) {
-    let share = T::nearest(1.0 / count(counted.len()));
-    let (of_rows, rest) = centred.split_at_mut(rows.count());
-    rest.fill([T::default(); BLOCK]);
-    for part in 0..BLOCK / PART {
-        let start = range.start + part * PART;
-        // Rows often lie in memory so that those of one coordinate push each other out of the cache: each is read once.
-        for (copy, row) in of_rows.iter_mut().zip(rows.iter()) {
-            *part_of(copy, part) = values(row, start..range.end);
+fn largest_and_sum<T: Element>(values: &[T], sums: &mut [T]) -> T::Key {
+    let mut sizes = [T::Key::default(); PART];
+    let (parts, rest) = values.as_chunks();
+    for (part, sums) in parts.iter().zip(sums.as_chunks_mut().0) {
+        raise(&mut sizes, part);
+        let mut added: [T; PART] = *sums;
+        for at in 0..PART {
+            added[at] = added[at] + part[at];
         }
-        let mut centre = [T::default(); PART];
-        for &row in counted {
-            let values = &*part_of(&mut of_rows[row], part);
-            for at in 0..PART {
-                centre[at] = centre[at] + values[at] * share;
-            }
-        }
-        for row in &mut *of_rows {
-            let values = part_of(row, part);
-            for at in 0..PART {
-                values[at] = values[at] - centre[at];
-            }
-        }
-        *part_of(&mut rest[0], part) = centre;
+        *sums = added;
     }
+    raise(&mut sizes, &padded(rest));
+    for (sum, value) in sums[values.len() - rest.len()..].iter_mut().zip(rest) {
+        *sum = *sum + *value;
+    }
+    sizes.into_iter().fold(T::Key::default(), Ord::max)
 }
 
-/// Some of a block.
+/// Makes each size that of the value, where that is larger.
 #[inline(always)]
-fn part_of<T>(block: &mut [T; BLOCK], part: usize) -> &mut [T; PART] {
-    &mut block.as_chunks_mut().0[part]
-}
-
-/// The next values of a row, zeros behind its end.
-#[inline(always)]
-fn values<T: Element>(row: &[T], range: Range<usize>) -> [T; PART] {
-    let rest = row.get(range).unwrap_or_default();
-    if let Some(values) = rest.first_chunk() {
-        return *values;
+fn raise<T: Element>(sizes: &mut [T::Key; PART], values: &[T; PART]) {
+    for at in 0..PART {
+        sizes[at] = sizes[at].max(values[at].size_key());
     }
-    let mut values = [T::default(); PART];
-    values[..rest.len()].copy_from_slice(rest);
-    values
 }
 
-/// Adds products of two tiles of rows, lane by lane: the plain way, for any type.
-pub(super) fn multiply_tile<T: Element>(
-    left: &Tile<T>,
-    right: &Tile<T>,
-    sums: &mut TileProducts<T>,
-) {
-    for (left, sums) in left.iter().zip(sums) {
-        for (right, sums) in right.iter().zip(sums) {
-            let steps = left.as_chunks::<LANES>().0.iter();
-            for (left, right) in steps.zip(right.as_chunks::<LANES>().0) {
-                for lane in 0..LANES {
-                    sums[lane] = sums[lane] + left[lane] * right[lane];
-                }
-            }
+/// Puts the differences into `out`; a part at a time, made apart from it, lest the compiler fear that they overlap.
+#[inline(always)]
+fn subtract<T: Element>(values: &[T; BLOCK], centre: &[T; BLOCK], out: &mut [T; BLOCK]) {
+    let parts = values
+        .as_chunks()
+        .0
+        .iter()
+        .zip(centre.as_chunks::<PART>().0);
+    for ((values, centre), out) in parts.zip(out.as_chunks_mut().0) {
+        let mut less: [T; PART] = *values;
+        for at in 0..PART {
+            less[at] = less[at] - centre[at];
         }
+        *out = less;
     }
 }
 
-/// The same in registers: 16 sums of as many lanes as a register has, in as many passes as make up [`LANES`].
-pub(super) struct MultiplyTile<'a> {
-    pub(super) left: &'a Tile<f32>,
-    pub(super) right: &'a Tile<f32>,
-    pub(super) sums: &'a mut TileProducts<f32>,
-}
-
-impl WithSimd for MultiplyTile<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let (left, right) = (registers::<S>(self.left), registers::<S>(self.right));
-        let passes = LANES / S::F32_LANES;
-        let steps = BLOCK / S::F32_LANES;
-        for pass in 0..passes {
-            let mut sums = [[simd.splat_f32s(0.0); TILE]; TILE];
-            for (sum, all) in sums.iter_mut().flatten().zip(self.sums.as_flattened()) {
-                *sum = S::as_simd_f32s(all).0[pass];
-            }
-            for step in (pass..steps).step_by(passes) {
-                let right: [S::f32s; TILE] = std::array::from_fn(|row| right[row][step]);
-                for (left, sums) in left.iter().zip(&mut sums) {
-                    multiply_add(simd, left[step], right, sums);
-                }
-            }
-            for (sum, all) in sums.iter().flatten().zip(self.sums.as_flattened_mut()) {
-                S::as_mut_simd_f32s(all).0[pass] = *sum;
-            }
-        }
-    }
-}
-
-/// The rows of a tile, register by register.
+/// The values, zeros behind their end.
 #[inline(always)]
-fn registers<S: Simd>(tile: &Tile<f32>) -> [&[S::f32s]; TILE] {
-    std::array::from_fn(
-        #[inline(always)]
-        |row| &S::as_simd_f32s(&tile[row]).0[..BLOCK / S::F32_LANES],
-    )
-}
-
-/// Adds the product of one register with each of a tile; the product is rounded before it is added.
-#[inline(always)]
-fn multiply_add<S: Simd>(
-    simd: S,
-    left: S::f32s,
-    right: [S::f32s; TILE],
-    sums: &mut [S::f32s; TILE],
-) {
-    for (sum, right) in sums.iter_mut().zip(right) {
-        *sum = simd.add_f32s(*sum, simd.mul_f32s(left, right));
-    }
+fn padded<T: Element, const LEN: usize>(values: &[T]) -> [T; LEN] {
+    let mut padded = [T::default(); LEN];
+    padded[..values.len()].copy_from_slice(values);
+    padded
 }
 
 /// The sum of the lanes, as a tree.
@@ -397,6 +351,7 @@ mod tests {
             (2, 0, 15),
             (3, 1, 1025),
             (10, 1, 4096),
+            (11, 1, 9000),
             (64, 0, 100),
         ] {
             let rows: Vec<Vec<f32>> = (0..clients + others)

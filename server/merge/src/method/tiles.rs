@@ -111,6 +111,7 @@ fn merge<T: Element, const LANES: usize>(
     at: usize,
     target: &mut Target<'_>,
 ) {
+    rows.fetch_after(start + at, LANES);
     let mut merged = [0.0; LANES];
     let tile = Tile {
         rows,

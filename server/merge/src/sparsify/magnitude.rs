@@ -53,9 +53,6 @@ impl Magnitude for f64 {
     }
 }
 
-/// How many values are worked on together: a constant, which is what the compiler needs to use wide registers.
-const TILE: usize = 64;
-
 /// Ranks of magnitudes that are kept, 1 being that of the largest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Kept {
@@ -94,23 +91,15 @@ impl Bounds {
         }
     }
 
-    /// Copies values, and puts `fill` where a magnitude is out of bounds.
-    pub(crate) fn filter<T: Magnitude>(self, values: &[T], out: &mut [T], fill: T) {
+    /// Puts `fill` where a magnitude is out of bounds.
+    pub(crate) fn filter<T: Magnitude>(self, values: &mut [T], fill: T) {
         vectorized(
             #[inline(always)]
             || {
-                let (tiles, rest) = out.as_chunks_mut::<TILE>();
-                let (values, rest_values) = values.as_chunks::<TILE>();
-                for (tile, values) in tiles.iter_mut().zip(values) {
-                    // Made apart from the output, lest the compiler fear that they overlap.
-                    let mut kept = [fill; TILE];
-                    for at in 0..TILE {
-                        kept[at] = self.keep(values[at], fill);
-                    }
-                    *tile = kept;
-                }
-                for (out, &value) in rest.iter_mut().zip(rest_values) {
-                    *out = self.keep(value, fill);
+                // Copies: the compiler fears that a write to a value changes what the closure refers to.
+                let (bounds, fill) = (self, fill);
+                for value in &mut *values {
+                    *value = bounds.keep(*value, fill);
                 }
             },
         );

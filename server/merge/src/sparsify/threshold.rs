@@ -143,13 +143,17 @@ impl<T: Magnitude> Search<T> {
         true
     }
 
-    /// Counts some of the values; each must come once in a pass, in any order.
-    pub(crate) fn count(&mut self, values: &[T]) {
+    /// Counts some of the values; each must come once in a pass, in any order. `next` is what will be read after them: it is fetched
+    /// while these are counted.
+    pub(crate) fn count(&mut self, values: &[T], next: &[T]) {
         let open = tallies(&mut self.targets).count().max(1);
-        for unit in values.chunks(UNIT) {
+        for start in (0..values.len()).step_by(UNIT) {
+            let unit = &values[start..values.len().min(start + UNIT)];
             let shares = self.room.chunks_exact_mut(WORDS / open);
+            let mut next = next.get(start..).unwrap_or_default();
             for (tally, room) in tallies(&mut self.targets).zip(shares) {
-                tally.count(unit, room);
+                tally.count(unit, next, room);
+                next = &[];
             }
         }
     }
@@ -219,7 +223,7 @@ impl<T: Magnitude> Search<T> {
             self.sample(&values[span]);
         }
         while self.next_pass() {
-            self.count(values);
+            self.count(values, &[]);
         }
         self.bounds()
     }

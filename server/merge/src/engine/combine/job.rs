@@ -15,6 +15,12 @@ use crate::method::Rule;
 use crate::plan::{Block, Detail, REDUCTION_UNIT};
 use crate::sparsify::{Bounds, Magnitude, Sparsifier};
 
+/// So many coordinates of [`FEW`] clients stay in the nearest cache, while they are dropped and what is left is merged.
+const NEAR: usize = 256;
+
+/// Of more clients, longer runs are read at a time: memory decides.
+const FEW: usize = 24;
+
 /// What every lane works with.
 pub(super) struct Job<'a> {
     pub(super) run: Run<'a>,
@@ -35,6 +41,8 @@ pub(super) struct Job<'a> {
     pub(super) mixes: bool,
     /// Whether merged values go straight to the model: nothing else wants them, and none is missing.
     pub(super) adds_at_once: bool,
+    /// How many coordinates are taken from the clients' rows to the merged one before the next.
+    pub(super) step: usize,
 }
 
 impl<'a> Job<'a> {
@@ -66,11 +74,19 @@ impl<'a> Job<'a> {
             Absent::Zero
         };
         let lacks = sparse.contains(&true) || sparsifiers.iter().any(Option::is_some);
+        let drops = sparsifiers.iter().flatten();
+        let drops_values = drops.clone().next().is_some();
+        let drops_in_rows = drops.clone().any(Sparsifier::ranks_rows);
         let may_miss = absent == Absent::Marked && lacks;
         Self {
             run,
             stages,
             adds_at_once: !may_miss && !is_full && recipe.optimizer.is_none(),
+            step: if drops_values && !drops_in_rows && !is_full && sparse.len() <= FEW {
+                NEAR
+            } else {
+                REDUCTION_UNIT
+            },
             sparsifiers,
             sparse,
             absent,
@@ -142,11 +158,7 @@ impl<'a> Job<'a> {
         room: &'b mut [T],
     ) -> Result<Vec<&'b [T]>, MergeError> {
         let mut kept = clients.to_vec();
-        for ((client, room), row) in room
-            .chunks_exact_mut(REDUCTION_UNIT)
-            .enumerate()
-            .zip(&mut kept)
-        {
+        for ((client, room), row) in room.chunks_exact_mut(self.step).enumerate().zip(&mut kept) {
             let Some(sparsifier) = self.sparsifiers[client].filter(|_| !row.is_empty()) else {
                 continue;
             };

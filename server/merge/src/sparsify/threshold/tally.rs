@@ -4,6 +4,7 @@
 //! few inside are looked at one by one. Those are kept as keys where they fit, otherwise counted in bins of equal width.
 
 use super::interval::Interval;
+use crate::kernel::ahead::fetch_some;
 use crate::kernel::dispatch::vectorized;
 use crate::sparsify::magnitude::Magnitude;
 
@@ -66,13 +67,13 @@ impl Tally {
         };
     }
 
-    /// Counts some values.
-    pub(super) fn count<T: Magnitude>(&mut self, values: &[T], room: &mut [u64]) {
+    /// Counts some values, and has the next ones fetched meanwhile.
+    pub(super) fn count<T: Magnitude>(&mut self, values: &[T], next: &[T], room: &mut [u64]) {
         let interval = self.interval;
         let [above, inside] = match &mut self.store {
             Store::One => vectorized(
                 #[inline(always)]
-                || scan::<T, false>(values, interval, |_, _| ()),
+                || scan::<T, false>(values, next, interval, |_, _| ()),
             ),
             Store::Keys { held } => {
                 let keys: &mut [u32] = bytemuck::cast_slice_mut(room);
@@ -84,7 +85,7 @@ impl Tally {
                 };
                 vectorized(
                     #[inline(always)]
-                    || scan::<T, true>(values, interval, &mut put),
+                    || scan::<T, true>(values, next, interval, &mut put),
                 )
             }
             Store::Bins { shift } => {
@@ -96,7 +97,7 @@ impl Tally {
                 };
                 vectorized(
                     #[inline(always)]
-                    || scan::<T, true>(values, interval, &mut put),
+                    || scan::<T, true>(values, next, interval, &mut put),
                 )
             }
         };
@@ -174,12 +175,14 @@ impl Tally {
 #[inline(always)]
 fn scan<T: Magnitude, const LOOK: bool>(
     values: &[T],
+    next: &[T],
     interval: Interval,
     mut put: impl FnMut(&[T], usize),
 ) -> [u64; 2] {
     let mut totals = [0_u64; 2];
     let (chunks, rest) = values.as_chunks::<CHUNK>();
-    for chunk in chunks {
+    for (number, chunk) in chunks.iter().enumerate() {
+        fetch_some(next, number * CHUNK, CHUNK);
         let [above, inside] = compare(chunk, interval);
         for (total, lanes) in totals.iter_mut().zip([above, inside]) {
             // At most 512: nothing to check, which would be no vector instruction.

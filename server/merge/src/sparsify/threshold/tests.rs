@@ -51,7 +51,7 @@ fn found<T: Magnitude>(
     while search.next_pass() {
         passes += 1;
         for block in values.chunks(block) {
-            search.count(block);
+            search.count(block, &[]);
         }
     }
     (search.bounds(), passes)
@@ -226,7 +226,7 @@ fn a_fair_sample_makes_one_pass_suffice() {
                 search.sample(&values[index(run.start)..index(run.end)]);
             }
             assert!(search.next_pass());
-            search.count(&values);
+            search.count(&values, &[]);
             assert!(!search.next_pass(), "{len} / {share}");
         }
     }
