@@ -205,20 +205,26 @@ impl PreparedMerge {
     }
 
     fn begin_file(&self) -> Result<ShardedWriter, MergeCheckpointsError> {
-        let metadata = self.inputs.base.metadata();
-        ShardedWriter::in_file(&self.target.path, &self.schema(), metadata)
+        ShardedWriter::in_file(&self.target.path, &self.schema(), &self.metadata())
             .map_err(MergeCheckpointsError::Write)
     }
 
     fn begin_directory(&self, stage: &Stage) -> Result<ShardedWriter, MergeCheckpointsError> {
-        let mut metadata: BTreeMap<_, _> = self.inputs.base.metadata().clone();
+        let (schema, bytes) = (self.schema(), self.order.max_shard_bytes);
+        ShardedWriter::in_directory(&stage.directory, &schema, &self.metadata(), bytes)
+            .map_err(MergeCheckpointsError::Write)
+    }
+
+    /// What the output's files say of themselves: what the base does, and that they come from a merge.
+    fn metadata(&self) -> BTreeMap<String, String> {
+        let mut metadata = self.inputs.base.metadata().clone();
         let (key, value) = HEADER_FORMAT;
         metadata
             .entry(key.to_owned())
             .or_insert_with(|| value.to_owned());
-        let (schema, bytes) = (self.schema(), self.order.max_shard_bytes);
-        ShardedWriter::in_directory(&stage.directory, &schema, &metadata, bytes)
-            .map_err(MergeCheckpointsError::Write)
+        let (key, value) = target::MERGED_BY;
+        metadata.insert(key.to_owned(), value.to_owned());
+        metadata
     }
 
     fn merge(

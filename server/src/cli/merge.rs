@@ -63,8 +63,8 @@ pub struct MergeArguments {
     #[arg(long)]
     pub dry_run: bool,
     /// Threads; 0: as many as the machine has
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub threads: usize,
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1024))]
+    pub threads: u16,
     /// Most memory for the values that are worked on
     #[arg(long, value_name = "SIZE", default_value = "512MiB")]
     pub memory: ByteSize,
@@ -79,7 +79,7 @@ pub struct MergeArguments {
 pub(super) async fn run(arguments: MergeArguments, output: Output) -> Result<(), Failure> {
     let started = Instant::now();
     let recipe = MergeRecipe::read(&arguments.recipe)?;
-    let compute = Compute::start(arguments.threads)?;
+    let compute = Compute::start(arguments.threads.into())?;
     let order = Order {
         out: arguments.out.clone(),
         existing: if arguments.force {

@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use fedmerge_common::checkpoint::Checkpoint;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::manifest;
@@ -69,6 +70,19 @@ pub enum TargetError {
         /// Why.
         source: io::Error,
     },
+}
+
+/// What the header of a merged file says, so that it is known again.
+pub(super) const MERGED_BY: (&str, &str) = ("merged_by", "fedmerge");
+
+/// Why a file is not the output of a merge.
+fn stranger_at(path: &Path) -> Option<&'static str> {
+    let (key, value) = MERGED_BY;
+    match Checkpoint::open(path) {
+        Ok(file) if file.metadata().get(key).is_some_and(|by| by == value) => None,
+        Ok(_) => Some("its header does not say that it was merged"),
+        Err(_) => Some("it is no safetensors file"),
+    }
 }
 
 /// Form of the output.
@@ -182,7 +196,10 @@ impl Target {
             });
         }
         match self.form {
-            Form::File if metadata.is_file() => Ok(()),
+            Form::File if metadata.is_file() => match stranger_at(&self.path) {
+                Some(why) => foreign(why.to_owned()),
+                None => Ok(()),
+            },
             Form::File => foreign("it is no regular file".to_owned()),
             Form::Directory if metadata.is_dir() => match manifest::stranger_in(&self.path) {
                 Some(why) => foreign(why),

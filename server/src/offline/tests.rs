@@ -225,6 +225,14 @@ fn only_outputs_of_merges_are_replaced_and_only_when_asked() {
         "`/x.safetensors` is there already"
     );
     forced.run("x.safetensors").unwrap();
+    fs::write(place.path("notes.safetensors"), "mine").unwrap();
+    assert!(told(&forced, "notes.safetensors").ends_with("it is no safetensors file"));
+    fs::copy(
+        place.path("a/model.safetensors"),
+        place.path("b.safetensors"),
+    )
+    .unwrap();
+    assert!(told(&forced, "b.safetensors").ends_with("does not say that it was merged"));
     assert_eq!(fs::read(place.path("mine/x")).unwrap(), b"");
 }
 
