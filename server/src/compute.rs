@@ -16,6 +16,9 @@ use tokio::sync::{Semaphore, oneshot};
 /// Jobs in hand at once, the waiting ones included; whoever brings another waits.
 const QUEUE: usize = 16;
 
+/// The most threads that may be asked for.
+pub(crate) const MOST_THREADS: u16 = 1024;
+
 /// A pool that could not be started.
 #[derive(Debug, thiserror::Error)]
 #[error("the {threads} threads for merging cannot be started")]

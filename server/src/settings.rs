@@ -12,6 +12,7 @@ use fedmerge_common::failure::{ExitCode, Failure};
 use fedmerge_common::units::{ByteSize, Millis};
 use serde::Deserialize;
 
+use crate::compute::MOST_THREADS;
 use crate::directory::ServerDirectory;
 use crate::plan::document::{Document, KnownTable};
 use crate::plan::fields::fields_of;
@@ -222,7 +223,7 @@ impl Settings {
             check(
                 "merge.threads",
                 threads,
-                threads <= 1024,
+                threads <= MOST_THREADS.into(),
                 "at most 1024, or 0 for all cores",
             ),
         ]);

@@ -104,7 +104,7 @@ fn merging_is_explained_with_a_recipe() {
               Check everything and print the plan, but do not merge
 
           --threads <N>
-              Threads; 0: as many as the machine has
+              Threads, at most 1024; 0: as many as the machine has
 
               [default: 0]
 

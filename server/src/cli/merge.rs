@@ -16,7 +16,7 @@ use fedmerge_merge::{Control, Detail, Pass, Progress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::run::interrupted;
-use crate::compute::{Compute, ComputeError};
+use crate::compute::{Compute, ComputeError, MOST_THREADS};
 use crate::files;
 use crate::offline::report::{Report, Times};
 use crate::offline::summary::Summary;
@@ -62,8 +62,8 @@ pub struct MergeArguments {
     /// Check everything and print the plan, but do not merge
     #[arg(long)]
     pub dry_run: bool,
-    /// Threads; 0: as many as the machine has
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1024))]
+    /// Threads, at most 1024; 0: as many as the machine has
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=i64::from(MOST_THREADS)))]
     pub threads: u16,
     /// Most memory for the values that are worked on
     #[arg(long, value_name = "SIZE", default_value = "512MiB")]

@@ -75,16 +75,6 @@ pub enum TargetError {
 /// What the header of a merged file says, so that it is known again.
 pub(super) const MERGED_BY: (&str, &str) = ("merged_by", "fedmerge");
 
-/// Why a file is not the output of a merge.
-fn stranger_at(path: &Path) -> Option<&'static str> {
-    let (key, value) = MERGED_BY;
-    match Checkpoint::open(path) {
-        Ok(file) if file.metadata().get(key).is_some_and(|by| by == value) => None,
-        Ok(_) => Some("its header does not say that it was merged"),
-        Err(_) => Some("it is no safetensors file"),
-    }
-}
-
 /// Form of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
@@ -270,5 +260,15 @@ impl Drop for Stage {
     fn drop(&mut self) {
         // After a rename nothing is there; what cannot be removed now keeps a name that says what it is.
         let _left_behind = files::remove_directory(&self.directory);
+    }
+}
+
+/// Why a file is not the output of a merge.
+fn stranger_at(path: &Path) -> Option<&'static str> {
+    let (key, value) = MERGED_BY;
+    match Checkpoint::open(path) {
+        Ok(file) if file.metadata().get(key).is_some_and(|by| by == value) => None,
+        Ok(_) => Some("its header does not say that it was merged"),
+        Err(_) => Some("it cannot be read as safetensors"),
     }
 }

@@ -226,7 +226,7 @@ fn only_outputs_of_merges_are_replaced_and_only_when_asked() {
     );
     forced.run("x.safetensors").unwrap();
     fs::write(place.path("notes.safetensors"), "mine").unwrap();
-    assert!(told(&forced, "notes.safetensors").ends_with("it is no safetensors file"));
+    assert!(told(&forced, "notes.safetensors").ends_with("it cannot be read as safetensors"));
     fs::copy(
         place.path("a/model.safetensors"),
         place.path("b.safetensors"),

@@ -260,6 +260,11 @@ impl<T: Magnitude> Lane<T> {
         squares: &mut [f64],
     ) -> Result<(), MergeError> {
         squares.fill(0.0);
+        let square: fn(&[T]) -> f64 = if run.plan.needs_lengths() {
+            sum_of_squares
+        } else {
+            |_| 0.0
+        };
         for block in run.plan.runs(job.first..job.end) {
             run.check_cancelled()?;
             let mut sum = 0.0;
@@ -269,7 +274,7 @@ impl<T: Magnitude> Lane<T> {
                     let (values, next) = row[part.offset - piece.offset..].split_at(part.len);
                     see(values, next);
                     run.check_row(job.client, part, values)?;
-                    sum += square_if(run.plan.needs_lengths(), values);
+                    sum += square(values);
                 }
             }
             squares[block.tensor - job.first] += sum;
@@ -321,15 +326,6 @@ impl<T: Magnitude> Lane<T> {
         block: Block,
     ) -> Result<&'b [T], MergeError> {
         read_row(run, client, block, &mut self.raw, &mut self.row)
-    }
-}
-
-/// The sum of squares, where it is wanted.
-fn square_if<T: Magnitude>(is_wanted: bool, values: &[T]) -> f64 {
-    if is_wanted {
-        sum_of_squares(values)
-    } else {
-        0.0
     }
 }
 

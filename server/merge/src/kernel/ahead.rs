@@ -12,7 +12,7 @@ const LINE: usize = 64;
 /// Has the line fetched in which the row's value is; nothing happens behind the row's end, nor on other processors than x86-64. A hint: it
 /// changes the time alone.
 #[inline(always)]
-pub(crate) fn fetch<T>(row: &[T], at: usize) {
+fn fetch<T>(row: &[T], at: usize) {
     #[cfg(target_arch = "x86_64")]
     if let Some(value) = row.get(at) {
         safe_arch::prefetch_t1(value);

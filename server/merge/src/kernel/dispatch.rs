@@ -24,9 +24,10 @@ impl<R, F: FnMut() -> R> pulp::NullaryFnOnce for Inlined<F> {
     }
 }
 
+/// The vector instructions that are used.
 #[cfg(not(test))]
 #[inline]
-fn chosen() -> pulp::Arch {
+pub(super) fn chosen() -> pulp::Arch {
     pulp::Arch::new()
 }
 
@@ -36,7 +37,7 @@ thread_local! {
 }
 
 #[cfg(test)]
-fn chosen() -> pulp::Arch {
+pub(super) fn chosen() -> pulp::Arch {
     FORCED.get().unwrap_or_default()
 }
 

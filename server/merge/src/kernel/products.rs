@@ -43,9 +43,9 @@ pub(crate) struct Products<T> {
     /// The largest magnitude of each row in a unit.
     sizes: Vec<f64>,
     sorted: Vec<f64>,
-    /// Of a unit.
+    /// The centre of a unit.
     centre: Vec<T>,
-    /// Of each row less the centre, then of the centre.
+    /// A block of each row less the centre, then of the centre.
     centred: Vec<Block<T>>,
     /// Pairs of tiles, each with those up to itself: sums within a stretch.
     narrow: Vec<TileProducts<T>>,
@@ -151,6 +151,7 @@ impl<T: Element> Products<T> {
             || {
                 if counted < clients {
                     centre.fill(T::default());
+                    // Their magnitudes are known by now: this happens where somebody shouts, and need not be fast.
                     for (row, _) in quiet.clone() {
                         largest_and_sum(&row[unit.clone()], centre);
                     }
@@ -171,7 +172,7 @@ impl<T: Element> Products<T> {
         vectorized(
             #[inline(always)]
             || {
-                let centre: &[T; BLOCK] = centre[offset..].first_chunk().expect("whole blocks");
+                let centre: &Block<T> = centre[offset..].first_chunk().expect("whole blocks");
                 for (centred, row) in of_rows.iter_mut().zip(rows.iter()) {
                     let row = &row[block.clone()];
                     match row.first_chunk() {
@@ -295,7 +296,7 @@ fn raise<T: Element>(sizes: &mut [T::Key; PART], values: &[T; PART]) {
 
 /// Puts the differences into `out`; a part at a time, made apart from it, lest the compiler fear that they overlap.
 #[inline(always)]
-fn subtract<T: Element>(values: &[T; BLOCK], centre: &[T; BLOCK], out: &mut [T; BLOCK]) {
+fn subtract<T: Element>(values: &Block<T>, centre: &Block<T>, out: &mut Block<T>) {
     let parts = values
         .as_chunks()
         .0
@@ -333,6 +334,7 @@ fn count(clients: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::dispatch::with_each;
 
     fn values(seed: u32, len: usize) -> Vec<f32> {
         let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
@@ -374,6 +376,22 @@ mod tests {
                         "{i} {j}: {found} {distance}"
                     );
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn vector_instructions_do_not_change_a_bit() {
+        for rows in 1..=9 {
+            let rows: Vec<Vec<f32>> = (0..rows).map(|row| values(row, 5001)).collect();
+            let slices: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
+            let results = with_each(|| {
+                let mut sums = vec![0.0; triangle(rows.len() + 1)];
+                Products::new(rows.len()).add(Rows::new(&slices, 5001), rows.len(), &mut sums);
+                sums.iter().map(|sum| sum.to_bits()).collect::<Vec<u64>>()
+            });
+            for result in &results[1..] {
+                assert_eq!(result, &results[0], "{} rows", rows.len());
             }
         }
     }

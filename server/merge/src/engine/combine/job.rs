@@ -73,20 +73,16 @@ impl<'a> Job<'a> {
         } else {
             Absent::Zero
         };
-        let lacks = sparse.contains(&true) || sparsifiers.iter().any(Option::is_some);
-        let drops = sparsifiers.iter().flatten();
-        let drops_values = drops.clone().next().is_some();
-        let drops_in_rows = drops.clone().any(Sparsifier::ranks_rows);
+        let drops = sparsifiers.iter().any(Option::is_some);
+        let ranks_rows = sparsifiers.iter().flatten().any(Sparsifier::ranks_rows);
+        let stays_near = drops && !ranks_rows && !is_full && run.plan.clients() <= FEW;
+        let lacks = sparse.contains(&true) || drops;
         let may_miss = absent == Absent::Marked && lacks;
         Self {
             run,
             stages,
             adds_at_once: !may_miss && !is_full && recipe.optimizer.is_none(),
-            step: if drops_values && !drops_in_rows && !is_full && sparse.len() <= FEW {
-                NEAR
-            } else {
-                REDUCTION_UNIT
-            },
+            step: if stays_near { NEAR } else { REDUCTION_UNIT },
             sparsifiers,
             sparse,
             absent,

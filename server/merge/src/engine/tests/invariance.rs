@@ -28,6 +28,30 @@ fn tightest(ample: &MergePlan, threads: usize) -> Resources {
 }
 
 #[test]
+fn looking_closer_does_not_change_a_bit() {
+    let base = noise(&LENGTHS, 0);
+    let updates: Vec<Tensors> = (1..8).map(|seed| noise(&LENGTHS, seed)).collect();
+    let count = updates.len();
+    let recipes = methods(count)
+        .into_iter()
+        .map(Recipe::of)
+        .chain(staged(count));
+    for recipe in recipes {
+        let brief = Merge::new(recipe, &base, &updates);
+        let full = Merge {
+            detail: Detail::Full,
+            ..brief.clone()
+        };
+        let (model, _) = brief.run().unwrap();
+        assert!(
+            bits(&full.run().unwrap().0) == bits(&model),
+            "{:?}",
+            brief.recipe
+        );
+    }
+}
+
+#[test]
 fn threads_blocks_and_memory_do_not_change_a_bit() {
     let base = noise(&LENGTHS, 0);
     let updates: Vec<Tensors> = (1..8).map(|seed| noise(&LENGTHS, seed)).collect();

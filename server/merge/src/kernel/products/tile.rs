@@ -3,6 +3,7 @@
 use pulp::{Simd, WithSimd};
 
 use crate::kernel::Element;
+use crate::kernel::dispatch::chosen;
 
 /// How many values of all rows are centred before they are multiplied.
 pub(super) const BLOCK: usize = 256;
@@ -112,7 +113,7 @@ fn multiply_rows<const ROWS: usize>(
     right: Option<&Tile<f32>>,
     sums: &mut TileProducts<f32>,
 ) {
-    let arch = pulp::Arch::new();
+    let arch = chosen();
     match right {
         Some(right) => arch.dispatch(MultiplyTile { left, right, sums }),
         None => arch.dispatch(MultiplyOwnTile { tile: left, sums }),
