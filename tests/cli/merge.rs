@@ -271,7 +271,7 @@ fn numbers_that_cannot_work_are_refused_with_their_arithmetic() {
     }
     assert_snapshot!(Place::new("method = \"mean\"").refused(&["--out", "out", "--memory", "1KiB"]), @r#"
     error: the merge cannot be planned
-    caused by: the merge needs at least 284946 bytes of memory for 2 clients on 1 threads, and may use 1024
+    caused by: the merge needs at least 284978 bytes of memory for 2 clients on 1 threads, and may use 1024
     hint: give more --memory, or fewer --threads
     exit code 64
     "#);

@@ -26,6 +26,7 @@ use self::ram::Ram;
 use self::sign_majority::SignMajority;
 use crate::kernel::{Element, Ranks, Rows, Sorter, Target};
 use crate::recipe::{Method, Ties};
+use crate::sparsify::{Bounds, Magnitude};
 
 /// A coordinate-wise rule with its weights worked out.
 #[derive(Debug, Clone)]
@@ -53,6 +54,8 @@ pub(crate) enum Rule {
     Ties {
         weights: Vec<f64>,
         ties: Ties,
+        /// Between which magnitudes the values of each row are kept; nothing where all are.
+        bounds: Vec<Bounds>,
     },
     Ram {
         epsilon: f64,
@@ -103,6 +106,7 @@ impl Rule {
             Method::Ties(ties) => Self::Ties {
                 weights: weights(),
                 ties,
+                bounds: Vec::new(),
             },
             Method::Sce { .. } => Self::sce(&weights(), Some(0)),
             Method::Ram { epsilon } => Self::Ram { epsilon },
@@ -129,8 +133,16 @@ impl Rule {
         sce::rule(energies, threshold)
     }
 
+    /// The same, of values within these bounds alone, which each row has its own of; only TIES heeds them.
+    pub(crate) fn within(mut self, kept: Vec<Bounds>) -> Self {
+        if let Self::Ties { bounds, .. } = &mut self {
+            *bounds = kept;
+        }
+        self
+    }
+
     /// Merges one block, and tells what it could not help seeing of its values.
-    pub(crate) fn combine<T: Element>(
+    pub(crate) fn combine<T: Magnitude>(
         &self,
         rows: Rows<'_, T>,
         workspace: &mut Workspace<T>,
@@ -178,7 +190,7 @@ impl Rule {
     }
 
     /// Merges one block by a rule that does not come to know whether all values are numbers.
-    fn combine_blindly<T: Element>(
+    fn combine_blindly<T: Magnitude>(
         &self,
         rows: Rows<'_, T>,
         workspace: &mut Workspace<T>,
@@ -198,9 +210,11 @@ impl Rule {
                 phocas::combine(rows, tolerate, workspace.sorter(self, rows), target);
             }
             Self::SignMajority => tiles::run(&SignMajority, rows, target),
-            Self::Ties { ref weights, ties } => {
-                tiles::run(&ties::Ties { weights, ties }, rows, target);
-            }
+            Self::Ties {
+                ref weights,
+                ties,
+                ref bounds,
+            } => ties::combine(weights, ties, bounds, rows, target),
             Self::Ram { epsilon } => tiles::run(&Ram { epsilon }, rows, target),
             Self::Magmax => tiles::run(&Magmax, rows, target),
             Self::Consensus { threshold, support } => {

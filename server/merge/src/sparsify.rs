@@ -63,6 +63,15 @@ impl Sparsifier {
         }
     }
 
+    /// Whether it keeps values as they are, by nothing but the bounds of their scope.
+    pub(crate) fn is_of_bounds(&self) -> bool {
+        let ranks = matches!(
+            self.sparsify.rule,
+            SparsifyRule::Trim { .. } | SparsifyRule::Breadcrumbs { .. }
+        );
+        ranks && !self.keeps_mass()
+    }
+
     /// Whether whole rows are needed at a time, and a [`Ranker`] of their length.
     pub(crate) fn ranks_rows(&self) -> bool {
         matches!(self.sparsify.rule, SparsifyRule::Della { .. })

@@ -9,6 +9,7 @@ use super::schedule::DEPTH;
 use super::vary::Varied;
 use crate::coefficients::Needs;
 use crate::plan::{Detail, MergePlan, Pass};
+use crate::sparsify::Bounds;
 
 /// A lane's few words, and its share of what waits to be folded.
 const LANE_BYTES: usize = 4096;
@@ -39,8 +40,10 @@ pub(crate) fn eyes(plan: &MergePlan) -> usize {
 pub(crate) fn combine_lane(plan: &MergePlan) -> Option<usize> {
     let parts = DEPTH * (plan.clients() + 1) * size_of::<f64>();
     let moments = plan.recipe().optimizer.map_or(0, |_| Moments::bytes());
+    // The rule of a tensor: a weight and bounds for each client.
+    let rule = plan.clients() * (size_of::<f64>() + size_of::<Bounds>());
     Dropper::<f32>::bytes(plan)?
-        .checked_add(parts + moments)?
+        .checked_add(parts + moments + rule)?
         .checked_add(LANE_BYTES)
 }
 

@@ -11,10 +11,10 @@ pub(super) struct Consensus {
     pub(super) support: usize,
 }
 
-impl Streamed for Consensus {
+impl<T: Element> Streamed<T> for Consensus {
     #[inline(always)]
     #[expect(clippy::cast_precision_loss, reason = "counts of clients are small")]
-    fn merge<T: Element, const LANES: usize>(&self, tile: Tile<'_, T>, out: &mut [f64; LANES]) {
+    fn merge<const LANES: usize>(&self, tile: Tile<'_, T>, out: &mut [f64; LANES]) {
         let mut sums = [0.0_f64; LANES];
         for values in tile.rows::<LANES>() {
             for lane in 0..LANES {

@@ -7,9 +7,9 @@ use crate::kernel::Element;
 
 pub(super) struct Magmax;
 
-impl Streamed for Magmax {
+impl<T: Element> Streamed<T> for Magmax {
     #[inline(always)]
-    fn merge<T: Element, const LANES: usize>(&self, tile: Tile<'_, T>, out: &mut [f64; LANES]) {
+    fn merge<const LANES: usize>(&self, tile: Tile<'_, T>, out: &mut [f64; LANES]) {
         let mut largest = [0.0_f64; LANES];
         for values in tile.rows::<LANES>() {
             for lane in 0..LANES {

@@ -18,11 +18,11 @@ pub(super) struct WeightedSum<'a> {
     pub(super) divisor: f64,
 }
 
-impl Streamed for WeightedSum<'_> {
+impl<T: Element> Streamed<T> for WeightedSum<'_> {
     const IS_ONE_PASS: bool = true;
 
     #[inline(always)]
-    fn merge<T: Element, const LANES: usize>(&self, tile: Tile<'_, T>, out: &mut [f64; LANES]) {
+    fn merge<const LANES: usize>(&self, tile: Tile<'_, T>, out: &mut [f64; LANES]) {
         let mut sums = [0.0_f64; LANES];
         add(tile, self.weights, &mut sums);
         for lane in 0..LANES {

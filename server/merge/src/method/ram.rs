@@ -10,9 +10,9 @@ pub(super) struct Ram {
     pub(super) epsilon: f64,
 }
 
-impl Streamed for Ram {
+impl<T: Element> Streamed<T> for Ram {
     #[inline(always)]
-    fn merge<T: Element, const LANES: usize>(&self, tile: Tile<'_, T>, out: &mut [f64; LANES]) {
+    fn merge<const LANES: usize>(&self, tile: Tile<'_, T>, out: &mut [f64; LANES]) {
         let (mut sums, mut counts) = ([0.0_f64; LANES], [0.0_f64; LANES]);
         for values in tile.rows::<LANES>() {
             for lane in 0..LANES {

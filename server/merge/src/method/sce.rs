@@ -28,10 +28,10 @@ pub(crate) fn variances<T: Element>(rows: Rows<'_, T>, out: &mut [f32]) {
 
 struct Variance;
 
-impl Streamed for Variance {
+impl<T: Element> Streamed<T> for Variance {
     #[inline(always)]
     #[expect(clippy::cast_precision_loss, reason = "counts of clients are small")]
-    fn merge<T: Element, const LANES: usize>(&self, tile: Tile<'_, T>, out: &mut [f64; LANES]) {
+    fn merge<const LANES: usize>(&self, tile: Tile<'_, T>, out: &mut [f64; LANES]) {
         let count = tile.count() as f64;
         let (mut means, mut squares) = ([0.0_f64; LANES], [0.0_f64; LANES]);
         for values in tile.rows::<LANES>() {
@@ -69,9 +69,9 @@ pub(super) struct Sce<'a> {
     pub(super) threshold: Option<u32>,
 }
 
-impl Streamed for Sce<'_> {
+impl<T: Element> Streamed<T> for Sce<'_> {
     #[inline(always)]
-    fn merge<T: Element, const LANES: usize>(&self, tile: Tile<'_, T>, out: &mut [f64; LANES]) {
+    fn merge<const LANES: usize>(&self, tile: Tile<'_, T>, out: &mut [f64; LANES]) {
         let Some(threshold) = self.threshold else {
             *out = [0.0; LANES];
             return;

@@ -12,9 +12,10 @@ use super::Rule;
 use crate::kernel::dispatch::with_each;
 use crate::kernel::{Element, Rows, Target};
 use crate::recipe::{Divide, Elect, Even, Method, Neighbours, Ties};
+use crate::sparsify::Magnitude;
 
 /// What a rule makes of these rows, which all sets of vector instructions must agree on.
-fn combined<T: Element>(rule: &Rule, rows: &[Vec<T>]) -> Vec<f64> {
+fn combined<T: Magnitude>(rule: &Rule, rows: &[Vec<T>]) -> Vec<f64> {
     let len = rows.first().map_or(0, Vec::len);
     let rows: Vec<&[T]> = rows.iter().map(Vec::as_slice).collect();
     let results = with_each(|| {
@@ -173,7 +174,7 @@ fn weights(count: usize) -> Vec<f64> {
 }
 
 /// Holds a rule against the reference; sums in another order may differ in their last digits.
-fn check<T: Element>(method: Method, rows: &[Vec<T>]) -> Result<(), TestCaseError> {
+fn check<T: Magnitude>(method: Method, rows: &[Vec<T>]) -> Result<(), TestCaseError> {
     let weights = match method.weight_use() {
         crate::recipe::WeightUse::Factors => weights(rows.len()),
         crate::recipe::WeightUse::Shares | crate::recipe::WeightUse::Ignored => weights(rows.len())

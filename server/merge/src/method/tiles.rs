@@ -13,15 +13,15 @@ const NARROW: usize = 32;
 /// The same for more clients: of each row so many that the processor sees a stream.
 const WIDE: usize = 128;
 
-const FEW: usize = 16;
+const FEW: usize = 64;
 
 /// A rule that goes through the clients' values in their order.
-pub(super) trait Streamed {
+pub(super) trait Streamed<T: Element> {
     /// Whether it looks at each value once.
     const IS_ONE_PASS: bool = false;
 
     /// Merges a tile; `#[inline(always)]`, with loops over all `LANES`.
-    fn merge<T: Element, const LANES: usize>(&self, tile: Tile<'_, T>, out: &mut [f64; LANES]);
+    fn merge<const LANES: usize>(&self, tile: Tile<'_, T>, out: &mut [f64; LANES]);
 }
 
 /// The rows at some coordinates.
@@ -61,12 +61,12 @@ impl<'a, T> Tile<'a, T> {
 }
 
 /// Runs a rule over all coordinates.
-pub(super) fn run<T: Element>(rule: &impl Streamed, rows: Rows<'_, T>, target: &mut Target<'_>) {
+pub(super) fn run<T: Element>(rule: &impl Streamed<T>, rows: Rows<'_, T>, target: &mut Target<'_>) {
     run_from(rule, rows, 0, target);
 }
 
 /// Runs a rule over the coordinates from `start` on, for which the target is: whole tiles, and the rest one by one.
-pub(super) fn run_from<T: Element, R: Streamed>(
+pub(super) fn run_from<T: Element, R: Streamed<T>>(
     rule: &R,
     rows: Rows<'_, T>,
     start: usize,
@@ -88,7 +88,7 @@ pub(super) fn run_from<T: Element, R: Streamed>(
 
 #[inline(always)]
 fn merge_all<T: Element, const WIDTH: usize>(
-    rule: &impl Streamed,
+    rule: &impl Streamed<T>,
     rows: Rows<'_, T>,
     start: usize,
     target: &mut Target<'_>,
@@ -105,7 +105,7 @@ fn merge_all<T: Element, const WIDTH: usize>(
 
 #[inline(always)]
 fn merge<T: Element, const LANES: usize>(
-    rule: &impl Streamed,
+    rule: &impl Streamed<T>,
     rows: Rows<'_, T>,
     start: usize,
     at: usize,

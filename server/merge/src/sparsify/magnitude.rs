@@ -13,20 +13,26 @@ pub(crate) trait Magnitude: Element {
     /// One more than the largest key.
     const END: u32;
 
+    /// The key of `|x|`, of a value that is not absent.
+    fn sent_magnitude(self) -> u32;
+
     /// The key of `|x|`.
-    fn magnitude(self) -> u32;
+    #[inline(always)]
+    fn magnitude(self) -> u32 {
+        if self.is_absent() {
+            0
+        } else {
+            self.sent_magnitude()
+        }
+    }
 }
 
 impl Magnitude for f32 {
     const END: u32 = 1 << 31;
 
     #[inline(always)]
-    fn magnitude(self) -> u32 {
-        if self.is_absent() {
-            0
-        } else {
-            self.to_bits() & (Self::END - 1)
-        }
+    fn sent_magnitude(self) -> u32 {
+        self.to_bits() & (Self::END - 1)
     }
 }
 
@@ -34,12 +40,8 @@ impl Magnitude for bf16 {
     const END: u32 = 1 << 15;
 
     #[inline(always)]
-    fn magnitude(self) -> u32 {
-        if self.is_absent() {
-            0
-        } else {
-            u32::from(self.to_bits()) & (Self::END - 1)
-        }
+    fn sent_magnitude(self) -> u32 {
+        u32::from(self.to_bits()) & (Self::END - 1)
     }
 }
 
@@ -48,8 +50,8 @@ impl Magnitude for f64 {
     const END: u32 = 1 << 31;
 
     #[inline(always)]
-    fn magnitude(self) -> u32 {
-        f32::nearest(if self.is_absent() { 0.0 } else { self }).magnitude()
+    fn sent_magnitude(self) -> u32 {
+        f32::nearest(self).sent_magnitude()
     }
 }
 
@@ -78,13 +80,17 @@ impl Bounds {
         high: u32::MAX,
     };
 
+    /// Whether the magnitude of this key is kept.
+    #[inline(always)]
+    pub(crate) fn hold(self, magnitude: u32) -> bool {
+        (self.low <= magnitude) & (magnitude <= self.high)
+    }
+
     /// The value, or `fill` where its magnitude is out of bounds.
     #[inline(always)]
     fn keep<T: Magnitude>(self, value: T, fill: T) -> T {
-        let magnitude = value.magnitude();
-        let is_kept = (self.low <= magnitude) & (magnitude <= self.high);
         // No branches: `|` rather than `||`.
-        if is_kept | value.is_absent() {
+        if self.hold(value.magnitude()) | value.is_absent() {
             value
         } else {
             fill

@@ -5,6 +5,8 @@
 //! looks closer. The result is exact whatever the sample was; the sample decides the time alone.
 //! Invariant: at most three passes. A pass that looks at all of [0, 2³¹) with 2¹⁷ bins leaves 2¹⁴ keys to the next, which has a bin for each.
 //!
+//! Values that were not sent come as 0.
+//!
 //! Use: [`Search::begin`]; for each of [`sample_runs`] [`Search::sample`]; while [`Search::next_pass`], [`Search::count`] all values in any order;
 //! [`Search::bounds`].
 
@@ -117,7 +119,7 @@ impl<T: Magnitude> Search<T> {
         let keys: &mut [u32] = bytemuck::cast_slice_mut(&mut self.room);
         let free = &mut keys[self.sampled..MOST_SAMPLED];
         for (slot, &value) in free.iter_mut().zip(run) {
-            *slot = value.magnitude();
+            *slot = value.sent_magnitude();
         }
         self.sampled += run.len().min(free.len());
     }

@@ -13,6 +13,7 @@ use crate::engine::{MergeError, Run};
 use crate::kernel::Element;
 use crate::method::Rule;
 use crate::plan::{Block, Detail, REDUCTION_UNIT};
+use crate::recipe::Method;
 use crate::sparsify::{Bounds, Magnitude, Sparsifier};
 
 /// So many coordinates of [`FEW`] clients stay in the nearest cache, while they are dropped and what is left is merged.
@@ -26,7 +27,10 @@ pub(super) struct Job<'a> {
     pub(super) run: Run<'a>,
     stages: &'a Stages<'a>,
     pub(super) arrangements: Vec<Arrangement>,
+    /// What drops values before the rule sees them.
     sparsifiers: Vec<Option<Sparsifier>>,
+    /// Whether the rule drops values itself, while it reads them.
+    trims: bool,
     /// Which rows may lack coordinates.
     pub(super) sparse: Vec<bool>,
     /// What becomes of those.
@@ -67,7 +71,14 @@ impl<'a> Job<'a> {
             .map(crate::BlockSource::is_sparse)
             .chain([false])
             .collect();
-        let sparsifiers = sparsifiers(run);
+        let mut sparsifiers = sparsifiers(run);
+        let of_bounds = |sparsifier: &Sparsifier| sparsifier.is_of_bounds();
+        let trims = matches!(recipe.method, Method::Ties(_))
+            && sparsifiers.iter().flatten().all(of_bounds)
+            && sparsifiers.iter().any(Option::is_some);
+        if trims {
+            sparsifiers.fill(None);
+        }
         let absent = if recipe.method.ranks_values() && !mixes {
             Absent::Marked
         } else {
@@ -84,6 +95,7 @@ impl<'a> Job<'a> {
             adds_at_once: !may_miss && !is_full && recipe.optimizer.is_none(),
             step: if stays_near { NEAR } else { REDUCTION_UNIT },
             sparsifiers,
+            trims,
             sparse,
             absent,
             is_full,
@@ -106,11 +118,15 @@ impl<'a> Job<'a> {
 
     /// Whether rows may go to the rule in the type in which they were sent.
     pub(super) fn is_native(&self) -> bool {
-        !self.is_full && self.stages.varied.is_none() && !self.drops()
+        !self.is_full && self.stages.varied.is_none() && !self.drops() && !self.trims
     }
 
-    /// The rule for a tensor: SCE weighs clients anew in each.
+    /// The rule for a tensor: SCE weighs clients anew in each, and what TIES keeps may differ.
     pub(super) fn rule<'b>(&self, arrangement: &'b Arrangement, tensor: usize) -> Cow<'b, Rule> {
+        if let (true, Some(measured)) = (self.trims, self.stages.measured) {
+            let bounds = (0..self.run.plan.clients()).map(|client| measured.bounds(client, tensor));
+            return Cow::Owned(arrangement.rule.clone().within(bounds.collect()));
+        }
         let (energies, threshold) = match (self.stages.varied, self.stages.measured) {
             (Some(varied), _) => {
                 let found = varied.tensor(tensor);

@@ -1,9 +1,10 @@
 //! Numbers worked out on paper.
 
 use super::combined;
-use crate::kernel::{ABSENT, Rows};
+use crate::kernel::{ABSENT, Element, Rows};
 use crate::method::{Rule, sce};
 use crate::recipe::{Divide, Elect, Even, Method, Ties};
+use crate::sparsify::Bounds;
 
 fn of(method: Method, weights: &[f64], rows: &[&[f32]]) -> Vec<f64> {
     let rows: Vec<Vec<f32>> = rows.iter().map(|row| row.to_vec()).collect();
@@ -77,6 +78,37 @@ fn ties_as_in_peft_elects_by_unweighted_values_and_divides_weighted_ones_by_thei
         of(Method::Ties(peft), &[1.0, -1.0], &rows),
         [5.0, -1.0, 0.0]
     );
+}
+
+#[test]
+fn ties_within_bounds_is_ties_of_what_they_leave() {
+    let rows: Vec<Vec<f32>> = (0..7_u32)
+        .map(|row| {
+            let value = |at: u32| (f64::from((at * 37 + row * 101) % 199) - 99.0) / 16.0;
+            (0..301).map(|at| f32::nearest(value(at))).collect()
+        })
+        .collect();
+    let bounds: Vec<Bounds> = (1..=7_u8)
+        .map(|row| Bounds {
+            low: (f32::from(row) / 2.0).to_bits(),
+            high: if row == 3 { 4_f32.to_bits() } else { u32::MAX },
+        })
+        .collect();
+    let filtered: Vec<Vec<f32>> = rows
+        .iter()
+        .zip(&bounds)
+        .map(|(row, bounds)| {
+            let mut row = row.clone();
+            bounds.filter(&mut row, 0.0);
+            row
+        })
+        .collect();
+    let weights = [1.0, 0.5, 2.0, -1.0, 1.0, 3.0, 0.25];
+    for elect in [Elect::Mass, Elect::PlainMass, Elect::Count] {
+        let rule = Rule::of(Method::Ties(Ties { elect, ..PAPER }), &weights, 7);
+        let merged = combined(&rule.clone().within(bounds.clone()), &rows);
+        assert_eq!(merged, combined(&rule, &filtered), "{elect:?}");
+    }
 }
 
 #[test]

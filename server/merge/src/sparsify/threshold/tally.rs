@@ -79,7 +79,7 @@ impl Tally {
                 let keys: &mut [u32] = bytemuck::cast_slice_mut(room);
                 let mut put = |chunk: &[T], place: usize| {
                     if let Some(slot) = keys.get_mut(*held) {
-                        *slot = chunk[place].magnitude();
+                        *slot = chunk[place].sent_magnitude();
                         *held += 1;
                     }
                 };
@@ -91,7 +91,7 @@ impl Tally {
             Store::Bins { shift } => {
                 let (shift, bits) = (*shift, &mut self.bits);
                 let mut put = |chunk: &[T], place: usize| {
-                    let key = chunk[place].magnitude();
+                    let key = chunk[place].sent_magnitude();
                     *bits |= key;
                     room[(interval.place(key) >> shift) as usize] += 1;
                 };
@@ -203,7 +203,7 @@ fn scan<T: Magnitude, const LOOK: bool>(
         }
     }
     for (place, &value) in rest.iter().enumerate() {
-        let key = value.magnitude();
+        let key = value.sent_magnitude();
         totals[0] += u64::from(interval.is_above(key));
         if interval.contains(key) {
             totals[1] += 1;
@@ -223,7 +223,7 @@ fn compare<T: Magnitude>(chunk: &[T; CHUNK], interval: Interval) -> [[u32; LANES
         // No `map`: it might be left a function of its own, compiled for the oldest processor.
         let mut keys = [0_u32; LANES];
         for (key, &value) in keys.iter_mut().zip(group) {
-            *key = value.magnitude();
+            *key = value.sent_magnitude();
         }
         for (bits, key) in above.iter_mut().zip(keys) {
             *bits |= if interval.is_above(key) { bit } else { 0 };
