@@ -18,8 +18,10 @@ use crate::phase::gathering::Gathering;
 use crate::phase::{Phase, Surroundings, Turn};
 use crate::plan::RoundPlan;
 use crate::record::{Record, RestoreError, State};
-use crate::round::{OpenRound, Standing, answer};
-use crate::summary::{ClientOutcome, RoundOutcome};
+use crate::late::Late;
+use crate::roll::answer;
+use crate::round::OpenRound;
+use crate::summary::{ClientOutcome, RoundOutcome, RoundSummary};
 
 /// The round protocol of one federation.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +43,7 @@ impl Coordinator {
                 rounds_opened: 0,
                 failures_in_a_row: 0,
                 last_round: None,
+                late: Late::default(),
             },
             attending: BTreeSet::new(),
         }
@@ -71,8 +74,9 @@ impl Coordinator {
     pub fn resume(&mut self, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
         if let Some(summary) = self.state.last_round.clone() {
-            effects.push(Effect::CloseRound { summary });
+            effects.push(self.close_effect(summary));
         }
+        self.state.late.roll.lose_all(now);
         match &mut self.state.phase {
             Phase::Gathering(_) => {}
             Phase::Collecting(collecting) => collecting.resume(now),
@@ -96,6 +100,7 @@ impl Coordinator {
             self.stop(now, &mut effects);
         } else {
             self.answer_latecomer(&event, &mut effects);
+            self.state.late.on(&event, now, &mut effects);
             self.turn(now, &mut effects, |phase, around, effects| {
                 phase.on(&event, around, effects)
             });
@@ -144,20 +149,21 @@ impl Coordinator {
         &mut self,
         now: Timestamp,
         effects: &mut Vec<Effect>,
-        act: impl FnOnce(Phase, &Surroundings<'_>, &mut Vec<Effect>) -> Turn,
+        act: impl FnOnce(Phase, &mut Surroundings<'_>, &mut Vec<Effect>) -> Turn,
     ) -> bool {
         let idle = Phase::Gathering(Gathering::default());
         let phase = mem::replace(&mut self.state.phase, idle);
         let was_open = phase.round().is_some();
         let stopping = matches!(&phase, Phase::Publishing(publishing) if publishing.stop_requested);
-        let around = Surroundings {
+        let mut around = Surroundings {
             now,
             plan: &self.plan,
             attending: &self.attending,
             base: &self.state.base,
             next_round: RoundNumber::new(self.state.rounds_opened.saturating_add(1)),
+            late: &mut self.state.late,
         };
-        match act(phase, &around, effects) {
+        match act(phase, &mut around, effects) {
             Turn::Stay(phase) => {
                 self.state.phase = phase;
                 false
@@ -201,7 +207,17 @@ impl Coordinator {
         }
         let summary = round.summary(outcome, now);
         self.state.last_round = Some(summary.clone());
-        effects.push(Effect::CloseRound { summary });
+        effects.push(self.close_effect(summary));
+    }
+
+    fn close_effect(&self, summary: RoundSummary) -> Effect {
+        let open = self.state.phase.round();
+        let tasks = open.and_then(|round| round.roll.origins.values().map(|origin| origin.round).min());
+        let needed = [self.state.late.oldest(), tasks, open.map(|round| round.number)];
+        Effect::CloseRound {
+            needed_from: needed.into_iter().flatten().min().unwrap_or(summary.round.next()),
+            summary,
+        }
     }
 
     /// After round `number`: the next one, or the end.
@@ -216,6 +232,11 @@ impl Coordinator {
     }
 
     fn end(&mut self, reason: EndReason, effects: &mut Vec<Effect>) {
+        let withdrawn = match reason {
+            EndReason::RoundsCompleted { .. } => WithdrawReason::Ended,
+            EndReason::Stopped => WithdrawReason::Stopped,
+        };
+        self.state.late.withdraw(withdrawn, effects);
         self.state.phase = Phase::Ended(reason);
         effects.push(self.end_effect(reason));
     }
@@ -245,28 +266,20 @@ impl Coordinator {
             Phase::Merging(merging) => merging.round,
             Phase::Evaluating(evaluating) => evaluating.round,
         };
-        round.withdraw(WithdrawReason::Stopped, effects, |_| true);
+        round.withdraw(WithdrawReason::Stopped, effects, |_, _| true);
         let outcome = RoundOutcome::Abandoned(AbandonReason::Interrupted);
         self.close(round, outcome, now, effects);
         self.end(EndReason::Stopped, effects);
     }
 
-    /// Answers an update that the collecting phase does not see: its round is over, never was, or collects no longer.
+    /// Answers an update that no roll will see: its task is over, or never was.
     fn answer_latecomer(&self, event: &Event, effects: &mut Vec<Effect>) {
-        let collecting = match &self.state.phase {
-            Phase::Collecting(collecting) => Some(collecting.number()),
-            Phase::Gathering(_)
-            | Phase::Merging(_)
-            | Phase::Evaluating(_)
-            | Phase::Publishing(_)
-            | Phase::Ended(_) => None,
-        };
         if let Event::UpdateValidated {
             client,
             round,
             update,
         } = event
-            && collecting != Some(*round)
+            && !self.is_on_a_roll(client, *round)
         {
             effects.push(self.late_answer(client, *round, update));
         }
@@ -275,7 +288,7 @@ impl Coordinator {
             round,
             rejection,
         } = event
-            && collecting != Some(*round)
+            && !self.is_on_a_roll(client, *round)
         {
             effects.push(Effect::RejectUpdate {
                 client: client.clone(),
@@ -285,27 +298,44 @@ impl Coordinator {
         }
     }
 
-    /// An answer that was lost is given again; anything else is too late.
+    /// Whether a roll that still takes updates has the client's task of that round.
+    fn is_on_a_roll(&self, client: &ClientId, round: RoundNumber) -> bool {
+        let collecting = match &self.state.phase {
+            Phase::Collecting(collecting) => Some(&collecting.round),
+            Phase::Gathering(_)
+            | Phase::Merging(_)
+            | Phase::Evaluating(_)
+            | Phase::Publishing(_)
+            | Phase::Ended(_) => None,
+        };
+        let standing = collecting.and_then(|open| open.standing(client, round));
+        standing.is_some() || self.state.late.standing(client, round).is_some()
+    }
+
+    /// An answer that was lost is given again; anything else is too late, or was never asked for.
     fn late_answer(&self, client: &ClientId, round: RoundNumber, update: &UpdateRef) -> Effect {
-        match self.outcome(client, round) {
-            Some(outcome) => answer(round, client, update, Some(outcome)),
-            None => Effect::RejectUpdate {
-                client: client.clone(),
-                round,
-                rejection: Rejection::round_closed(round),
-            },
+        if let Some(outcome) = self.outcome(client, round) {
+            return answer(round, client, update, Some(outcome));
+        }
+        let is_collecting = matches!(&self.state.phase, Phase::Collecting(open) if open.round.number == round);
+        let rejection = if is_collecting {
+            Rejection::not_invited(round)
+        } else {
+            Rejection::round_closed(round)
+        };
+        Effect::RejectUpdate {
+            client: client.clone(),
+            round,
+            rejection,
         }
     }
 
-    /// What became of a client's invitation to the open or the last round.
+    /// What became of a client's task, as far as it is remembered: of the open round, and the last one.
     fn outcome(&self, client: &ClientId, round: RoundNumber) -> Option<&ClientOutcome> {
-        if let Some(open) = self.state.phase.round().filter(|open| open.number == round) {
-            return match open.clients.get(client)? {
-                Standing::Settled(outcome) => Some(outcome),
-                Standing::Pending { .. } => None,
-            };
+        let open = self.state.phase.round();
+        if let Some(standing) = open.and_then(|open| open.standing(client, round)) {
+            return standing.outcome();
         }
-        let last = self.state.last_round.as_ref();
-        last.filter(|last| last.round == round)?.clients.get(client)
+        self.state.last_round.as_ref()?.outcome(client, round)
     }
 }

@@ -51,6 +51,10 @@ pub enum WithdrawReason {
     EnoughUpdates,
     /// So many clients failed that the quorum could not be reached any more.
     QuorumOutOfReach,
+    /// Its update would be based on a model older than the plan allows.
+    TooStale,
+    /// The federation is over.
+    Ended,
     /// The federation was stopped.
     Stopped,
 }
@@ -62,8 +66,29 @@ impl fmt::Display for WithdrawReason {
             Self::Absent => "connection lost and not back in time",
             Self::EnoughUpdates => "the round had enough updates without it",
             Self::QuorumOutOfReach => "the quorum could not be reached any more",
+            Self::TooStale => "its base is older than the plan allows",
+            Self::Ended => "the federation is over",
             Self::Stopped => "the federation was stopped",
         })
+    }
+}
+
+/// An accepted update, and how a merge counts it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// The update.
+    pub update: UpdateRef,
+    /// The round whose task it answers.
+    pub round: RoundNumber,
+    /// By how many versions the merge's base is newer than the one it starts from.
+    pub staleness: u64,
+}
+
+impl Counted {
+    /// By what its task vector is multiplied: `1/√(1 + s)` at staleness `s` (Nguyen et al., "Federated learning with buffered
+    /// asynchronous aggregation", AISTATS 2022).
+    pub fn discount(&self) -> f64 {
+        (1.0 + self.staleness as f64).sqrt().recip()
     }
 }
 
@@ -134,7 +159,7 @@ pub enum Effect {
         /// The model the updates start from.
         base: ModelRef,
         /// The accepted updates by client.
-        updates: BTreeMap<ClientId, UpdateRef>,
+        updates: BTreeMap<ClientId, Counted>,
     },
     /// Ask clients to compare base and candidate; each answers with `EvaluationReported`.
     RequestEvaluations {
@@ -154,6 +179,8 @@ pub enum Effect {
     CloseRound {
         /// The story.
         summary: RoundSummary,
+        /// Uploads and updates from this round on may still count: those of earlier rounds need not be kept.
+        needed_from: RoundNumber,
     },
     /// The federation is over: tell everyone.
     EndFederation {

@@ -10,9 +10,9 @@ use fedmerge_common::update::ModelRef;
 use thiserror::Error;
 
 use crate::coordinator::Coordinator;
-use crate::effect::Effect;
-use crate::event::UpdateRef;
+use crate::effect::{Counted, Effect, EndReason};
 use crate::phase::Phase;
+use crate::plan::Mode;
 use crate::summary::{ClientOutcome, RoundOutcome, RoundSummary};
 
 /// An invariant that does not hold.
@@ -49,6 +49,7 @@ pub fn check(coordinator: &Coordinator, now: Timestamp) -> Result<(), Violation>
     no_client_learns_about_another(coordinator)?;
     a_merge_has_its_quorum(coordinator)?;
     no_more_updates_count_than_wanted(coordinator)?;
+    late_tasks_are_few_and_fresh(coordinator)?;
     the_candidate_is_the_next_version(coordinator)
 }
 
@@ -93,7 +94,10 @@ pub fn progress_that_depends_on_time_has_an_alarm(
 /// When it does not.
 pub fn every_wait_has_a_reason(coordinator: &Coordinator) -> Result<(), Violation> {
     let view = coordinator.view();
-    let deserted = view.phase == "collecting" && view.tally.pending == 0;
+    // Of a buffered round, others may take part.
+    let open = coordinator.state.phase.round();
+    let is_closed = open.is_some_and(|round| round.plan.mode == Mode::Synchronous);
+    let deserted = view.phase == "collecting" && view.tally.pending == 0 && is_closed;
     hold(
         !view.waiting_for.is_empty() && !deserted,
         "every wait has a reason",
@@ -121,7 +125,7 @@ pub fn no_client_learns_about_another(coordinator: &Coordinator) -> Result<(), V
     let mut others = coordinator
         .attending
         .iter()
-        .chain(open.into_iter().flat_map(|round| round.clients.keys()));
+        .chain(open.into_iter().flat_map(|round| round.roll.clients.keys()));
     let named = others.find(|other| words.contains(other.as_str()));
     hold(named.is_none(), "no client learns about another", || {
         format!("`{told}` names {named:?}")
@@ -158,7 +162,9 @@ pub fn no_more_updates_count_than_wanted(coordinator: &Coordinator) -> Result<()
     let Some(round) = coordinator.state.phase.round() else {
         return Ok(());
     };
-    let (accepted, target) = (round.tally().accepted, round.plan.cohort.target);
+    // What was accepted between rounds counts, however much it is.
+    let accepted = round.tally().accepted;
+    let target = round.plan.cohort.target.max(round.roll.origins.len());
     hold(
         accepted <= target,
         "no more updates count than wanted",
@@ -193,12 +199,51 @@ pub fn the_candidate_is_the_next_version(coordinator: &Coordinator) -> Result<()
     })
 }
 
+/// Late tasks wait for their round, and none has become too stale.
+///
+/// # Errors
+/// When it is not so.
+pub fn late_tasks_are_few_and_fresh(coordinator: &Coordinator) -> Result<(), Violation> {
+    let state = &coordinator.state;
+    let late = &state.late.roll;
+    let open = state.phase.round();
+    let twice = late
+        .clients
+        .keys()
+        .find(|client| open.is_some_and(|round| round.roll.is_pending(client)));
+    let collecting = matches!(state.phase, Phase::Collecting(_)) && !late.clients.is_empty();
+    hold(
+        twice.is_none() && !collecting,
+        "a task is on one roll",
+        || format!("{twice:?}, {:?}", late.clients),
+    )?;
+    let of_round = open.into_iter().flat_map(|round| {
+        let pending = round.roll.origins.iter();
+        let pending = pending.filter(|(client, _)| round.roll.is_pending(client));
+        pending.map(|(client, origin)| (client, origin, round.plan.max_staleness))
+    });
+    let stale = of_round
+        .into_iter()
+        .find(|(_, origin, most)| origin.staleness(&state.base) > *most);
+    hold(stale.is_none(), "no task is too stale", || format!("{stale:?}"))
+}
+
+/// What became of an update that was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It waits for its merge.
+    Waits,
+    /// It was merged in this round, or belonged to it when it was abandoned.
+    Spent(RoundNumber),
+}
+
 /// Everything a federation ever asked of its shell, over all restarts.
 #[derive(Debug, Clone, Default)]
 pub struct History {
     holds: BTreeMap<ClientId, RoundNumber>,
-    accepted: BTreeSet<(RoundNumber, ClientId)>,
-    merges: BTreeMap<RoundNumber, BTreeMap<ClientId, UpdateRef>>,
+    /// By the round of the task.
+    accepted: BTreeMap<(RoundNumber, ClientId), Fate>,
+    merges: BTreeMap<RoundNumber, BTreeMap<ClientId, Counted>>,
     closed: BTreeMap<RoundNumber, RoundSummary>,
     bases: BTreeMap<ModelVersion, ModelRef>,
 }
@@ -207,6 +252,11 @@ impl History {
     /// The rounds that were closed, by number.
     pub fn rounds(&self) -> &BTreeMap<RoundNumber, RoundSummary> {
         &self.closed
+    }
+
+    /// The merges that were asked for, by round.
+    pub fn merges(&self) -> &BTreeMap<RoundNumber, BTreeMap<ClientId, Counted>> {
+        &self.merges
     }
 
     /// Takes in the effects of a step or of a resumption.
@@ -221,12 +271,11 @@ impl History {
                 | Effect::RejectUpdate { client, round, .. } => {
                     self.released(client, *round);
                 }
-                Effect::AcceptUpdate { client, round } => self.accepted(client, *round)?,
+                Effect::AcceptUpdate { client, round } => self.accepted(client, *round),
                 Effect::StartMerge { round, updates, .. } => self.merging(*round, updates)?,
-                Effect::CloseRound { summary } => self.closed(summary)?,
-                Effect::RequestEvaluations { .. }
-                | Effect::Publish { .. }
-                | Effect::EndFederation { .. } => {}
+                Effect::CloseRound { summary, .. } => self.closed(summary)?,
+                Effect::EndFederation { reason, .. } => self.ended(*reason)?,
+                Effect::RequestEvaluations { .. } | Effect::Publish { .. } => {}
             }
         }
         Ok(())
@@ -240,41 +289,47 @@ impl History {
     }
 
     fn invited(&mut self, client: &ClientId, round: RoundNumber) -> Result<(), Violation> {
-        hold(
-            !self.closed.contains_key(&round),
-            "a closed round stays closed",
-            || format!("{client} is invited to round {round}"),
-        )?;
+        let is_over = self.is_over(client, round);
+        hold(!is_over, "a closed round stays closed", || {
+            format!("{client} is invited to round {round}")
+        })?;
         let before = self.holds.insert(client.clone(), round);
         hold(
-            before.is_none_or(|before| before == round || self.closed.contains_key(&before)),
+            before.is_none_or(|before| before == round || self.is_over(client, before)),
             "no client holds two tasks",
             || format!("{client} holds {before:?} and is invited to {round}"),
         )
     }
 
-    fn accepted(&mut self, client: &ClientId, round: RoundNumber) -> Result<(), Violation> {
+    /// Whether a round told what became of the client's task of `round`, or that round is closed and never gave it one.
+    fn is_over(&self, client: &ClientId, round: RoundNumber) -> bool {
+        let mut told = self.closed.range(round..).map(|(_, summary)| summary.outcome(client, round));
+        match told.next() {
+            None => false,
+            Some(Some(ClientOutcome::CarriedOver)) => told.flatten().any(|outcome| *outcome != ClientOutcome::CarriedOver),
+            Some(_) => true,
+        }
+    }
+
+    fn accepted(&mut self, client: &ClientId, round: RoundNumber) {
         self.released(client, round);
-        let first = self.accepted.insert((round, client.clone()));
-        let merged = self
-            .merges
-            .get(&round)
-            .is_none_or(|updates| updates.contains_key(client));
-        let told = self.closed.get(&round).is_none_or(|summary| {
+        // Told again, or for the first time when the process died before: then its round may be over.
+        let mut stories = self.closed.range(round..);
+        let spent = stories.find(|(_, summary)| {
             matches!(
-                summary.clients.get(client),
+                summary.outcome(client, round),
                 Some(ClientOutcome::Accepted { .. })
             )
         });
-        hold(merged && told, "an accepted update counts", || {
-            format!("{client} in round {round}, first time: {first}")
-        })
+        let fate = spent.map_or(Fate::Waits, |(of, _)| Fate::Spent(*of));
+        let key = (round, client.clone());
+        self.accepted.entry(key).or_insert(fate);
     }
 
     fn merging(
         &mut self,
         round: RoundNumber,
-        updates: &BTreeMap<ClientId, UpdateRef>,
+        updates: &BTreeMap<ClientId, Counted>,
     ) -> Result<(), Violation> {
         let before = self.merges.insert(round, updates.clone());
         hold(
@@ -282,13 +337,20 @@ impl History {
             "a repeated merge is the same merge",
             || format!("round {round}: {before:?}, then {updates:?}"),
         )?;
-        let lost = self
-            .accepted
-            .iter()
-            .find(|(of, client)| *of == round && !updates.contains_key(client));
-        hold(lost.is_none(), "an accepted update counts", || {
-            format!("{lost:?} is not merged")
-        })
+        for (client, counted) in updates {
+            // Perhaps nobody was told: the process died before.
+            let key = (counted.round, client.clone());
+            let fate = self.accepted.entry(key).or_insert(Fate::Waits);
+            let counts = match fate {
+                Fate::Waits => true,
+                Fate::Spent(other) => *other == round,
+            };
+            *fate = Fate::Spent(round);
+            hold(counts, "no update is counted twice", || {
+                format!("round {round} merges {client}'s of {}", counted.round)
+            })?;
+        }
+        Ok(())
     }
 
     fn closed(&mut self, summary: &RoundSummary) -> Result<(), Violation> {
@@ -298,36 +360,20 @@ impl History {
                 format!("round {round}: {before:?}, then {summary:?}")
             });
         }
-        let expected = self
-            .closed
-            .last_key_value()
-            .map_or(1, |(last, _)| last.get() + 1);
+        let last = self.closed.last_key_value();
+        let expected = last.map_or(1, |(last, _)| last.get() + 1);
         hold(
             round.get() == expected,
             "rounds are closed in order",
             || format!("round {round}, expected {expected}"),
         )?;
-        let lost = self.accepted.iter().find(|(of, client)| {
-            *of == round
-                && !matches!(
-                    summary.clients.get(client),
-                    Some(ClientOutcome::Accepted { .. })
-                )
-        });
-        hold(lost.is_none(), "an accepted update counts", || {
-            format!("{lost:?} is not in the story")
-        })?;
+        self.nothing_accepted_is_lost(summary)?;
         if let RoundOutcome::Published(model) = &summary.outcome {
             let merged = self.merges.get(&round).map_or(0, BTreeMap::len);
             hold(
                 merged == summary.accepted(),
-                "no update is counted twice",
-                || {
-                    format!(
-                        "round {round} merged {merged} updates, accepted {}",
-                        summary.accepted()
-                    )
-                },
+                "an accepted update counts",
+                || format!("round {round} merged {merged} of {}", summary.accepted()),
             )?;
             let other = self.bases.insert(model.version, *model);
             let follows = model.version == summary.base.version.next();
@@ -339,5 +385,44 @@ impl History {
         }
         self.closed.insert(round, summary.clone());
         Ok(())
+    }
+
+    /// Every update that waits is in the story of the round that closes: there as accepted, or as what goes on in the next one.
+    fn nothing_accepted_is_lost(&mut self, summary: &RoundSummary) -> Result<(), Violation> {
+        let round = summary.round;
+        for ((of, client), fate) in &mut self.accepted {
+            if *of > round || *fate != Fate::Waits {
+                continue;
+            }
+            let told = summary.outcome(client, *of);
+            let is_told = match told {
+                Some(ClientOutcome::CarriedOver) => true,
+                Some(ClientOutcome::Accepted { .. }) => {
+                    *fate = Fate::Spent(round);
+                    summary.outcome.published().is_none()
+                }
+                Some(
+                    ClientOutcome::Rejected(_)
+                    | ClientOutcome::Declined(_)
+                    | ClientOutcome::Silent { .. },
+                )
+                | None => false,
+            };
+            hold(is_told, "an accepted update counts", || {
+                format!("{client}'s of round {of} in round {round}: {told:?}")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What waits when the last round is over would never count.
+    fn ended(&self, reason: EndReason) -> Result<(), Violation> {
+        let mut fates = self.accepted.iter();
+        let lost = fates.find(|(_, fate)| **fate == Fate::Waits);
+        hold(
+            lost.is_none() || reason == EndReason::Stopped,
+            "an accepted update counts",
+            || format!("{lost:?} when the federation ended"),
+        )
     }
 }

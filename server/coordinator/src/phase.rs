@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::effect::{Effect, EndReason};
 use crate::event::Event;
+use crate::late::Late;
 use crate::plan::RoundPlan;
 use crate::round::OpenRound;
 use crate::summary::RoundOutcome;
@@ -45,8 +46,8 @@ pub(crate) enum Phase {
     Ended(EndReason),
 }
 
-/// What a phase may look at beside itself.
-#[derive(Debug, Clone, Copy)]
+/// What a phase may look at beside itself, and the tasks that it may hand on.
+#[derive(Debug)]
 pub(crate) struct Surroundings<'a> {
     pub(crate) now: Timestamp,
     pub(crate) plan: &'a RoundPlan,
@@ -54,6 +55,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) base: &'a ModelRef,
     /// The number the next round gets.
     pub(crate) next_round: RoundNumber,
+    pub(crate) late: &'a mut Late,
 }
 
 /// What follows.
@@ -72,7 +74,7 @@ impl Phase {
     pub(crate) fn on(
         self,
         event: &Event,
-        around: &Surroundings<'_>,
+        around: &mut Surroundings<'_>,
         effects: &mut Vec<Effect>,
     ) -> Turn {
         match self {
@@ -86,7 +88,7 @@ impl Phase {
     }
 
     /// Does what is due by now.
-    pub(crate) fn settle(self, around: &Surroundings<'_>, effects: &mut Vec<Effect>) -> Turn {
+    pub(crate) fn settle(self, around: &mut Surroundings<'_>, effects: &mut Vec<Effect>) -> Turn {
         match self {
             Self::Gathering(gathering) => gathering.settle(around, effects),
             Self::Collecting(collecting) => collecting.settle(around, effects),

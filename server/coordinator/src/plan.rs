@@ -3,6 +3,7 @@
 //! [`RoundPlan::check`] refuses a plan that could never work and shows the arithmetic. A plan is not checked again later:
 //! the coordinator clamps what it must and never fails.
 
+use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::units::Millis;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -33,6 +34,32 @@ pub struct EvaluationRule {
     pub quantile: f64,
 }
 
+/// When a round merges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// When it has the updates of a cohort that it invited when it opened.
+    #[default]
+    Synchronous,
+    /// When it has as many updates as it wants from whomever: a client gets a task whenever it has none, and goes on with it while
+    /// rounds pass (Nguyen et al., "Federated learning with buffered asynchronous aggregation", AISTATS 2022).
+    Buffered,
+}
+
+/// What becomes of an update that comes after its round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LatePolicy {
+    /// It is rejected.
+    #[default]
+    Reject,
+    /// It counts in the next round, discounted by its staleness.
+    Carry,
+}
+
+/// Fewest updates in a merge: of two, each client could subtract its own and see the other's.
+pub const LEAST_QUORUM: usize = 3;
+
 /// How rounds are held.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RoundPlan {
@@ -53,6 +80,18 @@ pub struct RoundPlan {
     pub seed: u64,
     /// The gate before publishing; none publishes every merge.
     pub evaluate: Option<EvaluationRule>,
+    /// When a round merges.
+    #[serde(default)]
+    pub mode: Mode,
+    /// What becomes of late updates; a buffered federation carries them always.
+    #[serde(default)]
+    pub late: LatePolicy,
+    /// Most versions by which a round's base may be newer than the one that a late update starts from.
+    #[serde(default)]
+    pub max_staleness: u64,
+    /// Whether fewer than [`LEAST_QUORUM`] updates may be merged.
+    #[serde(default)]
+    pub allow_small_quorum: bool,
 }
 
 /// Why a plan can not work.
@@ -95,6 +134,14 @@ pub enum PlanError {
         /// The cohort's target.
         target: usize,
     },
+    /// Clients could see each other's updates.
+    #[error(
+        "`quorum` is {quorum}, but of fewer than {LEAST_QUORUM} updates a client can subtract its own and see another's: give at least {LEAST_QUORUM}, or `allow_small_quorum = true`"
+    )]
+    SmallQuorum {
+        /// The quorum.
+        quorum: usize,
+    },
     /// A merge at quorum would not withstand as many hostile clients as promised.
     #[error(
         "`quorum` is {quorum}, but withstanding {tolerate} hostile clients needs 2 × {tolerate} + 1 = {} updates",
@@ -135,7 +182,18 @@ impl RoundPlan {
                 tolerate: self.tolerate,
             });
         }
+        if self.quorum < LEAST_QUORUM && !self.allow_small_quorum {
+            return Err(PlanError::SmallQuorum {
+                quorum: self.quorum,
+            });
+        }
         Ok(())
+    }
+
+    /// Whether tasks outlive round `number`: not its last one, after which nothing would count.
+    pub(crate) fn carries(&self, number: RoundNumber) -> bool {
+        let carries = self.mode == Mode::Buffered || self.late == LatePolicy::Carry;
+        carries && (self.rounds == 0 || number.get() < self.rounds)
     }
 
     fn check_ranges(&self) -> Result<(), PlanError> {

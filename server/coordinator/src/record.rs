@@ -1,17 +1,18 @@
 //! The state of a federation as it is stored, with the version of its form.
 //!
 //! A record of a newer version is refused, not guessed at. Whoever changes `State` or what it holds raises [`VERSION`] and
-//! reads the older forms too.
+//! reads the older forms too. What version 2 added, late tasks, is empty in a record of version 1.
 
 use fedmerge_common::update::ModelRef;
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
+use crate::late::Late;
 use crate::phase::Phase;
 use crate::summary::RoundSummary;
 
 /// The version this program writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Everything that must survive a crash.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +23,9 @@ pub(crate) struct State {
     /// Abandoned rounds since the last published one.
     pub(crate) failures_in_a_row: u32,
     pub(crate) last_round: Option<RoundSummary>,
+    /// Tasks that outlived their round, while no round collects.
+    #[serde(default)]
+    pub(crate) late: Late,
 }
 
 /// A stored state.

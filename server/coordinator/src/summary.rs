@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::effect::WithdrawReason;
 use crate::event::UpdateRef;
+use crate::roll::Origin;
 
 /// What became of a round.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -61,6 +62,8 @@ pub enum ClientOutcome {
         /// Why its invitation ended.
         reason: WithdrawReason,
     },
+    /// Its task, or what it handed in, goes on in the next round.
+    CarriedOver,
 }
 
 /// The story of a round.
@@ -74,6 +77,9 @@ pub struct RoundSummary {
     pub outcome: RoundOutcome,
     /// Every invited client and what became of its invitation.
     pub clients: BTreeMap<ClientId, ClientOutcome>,
+    /// Where the tasks come from that an earlier round gave.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub origins: BTreeMap<ClientId, Origin>,
     /// When the invitations went out.
     pub opened: Timestamp,
     /// When updates were last accepted; absent when the round was stopped before.
@@ -97,6 +103,13 @@ impl RoundSummary {
             .values()
             .filter(|outcome| matches!(outcome, ClientOutcome::Rejected(_)))
             .count()
+    }
+
+    /// What became of a client's task of `round`, which this round or an earlier one gave.
+    pub fn outcome(&self, client: &ClientId, round: RoundNumber) -> Option<&ClientOutcome> {
+        let origin = self.origins.get(client);
+        let given = origin.map_or(self.round, |origin| origin.round);
+        self.clients.get(client).filter(|_| given == round)
     }
 
     /// Time from the first invitation to the end.

@@ -17,9 +17,10 @@ use crate::effect::{EndReason, EvaluationTask, Task};
 use crate::phase::Phase;
 use crate::phase::collecting::Collecting;
 use crate::phase::evaluating::Evaluating;
-use crate::phase::gathering::Gathering;
+use crate::phase::gathering::{self, Gathering};
+use crate::plan::Mode;
 use crate::quorum::Tally;
-use crate::round::Standing;
+use crate::roll::Origin;
 use crate::summary::{ClientOutcome, RoundOutcome, RoundSummary};
 
 /// Most clients a sentence names; it counts the others.
@@ -63,6 +64,8 @@ pub struct View {
     pub tally: Tally,
     /// The open round's invited clients and how each stands; none while it is pending.
     pub clients: BTreeMap<ClientId, Option<ClientOutcome>>,
+    /// The tasks that an earlier round gave, of the open round and between rounds; those that ended between rounds are left out.
+    pub origins: BTreeMap<ClientId, Origin>,
     /// When the open round stops waiting for clients that show no progress.
     pub deadline: Option<Timestamp>,
     /// Rounds that are over.
@@ -85,14 +88,11 @@ impl Coordinator {
     pub fn view(&self) -> View {
         let open = self.state.phase.round();
         let opened = self.state.rounds_opened;
-        let clients = open.into_iter().flat_map(|round| &round.clients);
-        let clients = clients.map(|(client, standing)| {
-            let outcome = match standing {
-                Standing::Pending { .. } => None,
-                Standing::Settled(outcome) => Some(outcome.clone()),
-            };
-            (client.clone(), outcome)
-        });
+        let clients = open.into_iter().flat_map(|round| &round.roll.clients);
+        let clients = clients.map(|(client, standing)| (client.clone(), standing.outcome().cloned()));
+        let late = &self.state.late.roll;
+        let origins = late.origins.iter().filter(|(client, _)| late.is_pending(client));
+        let taken_over = open.into_iter().flat_map(|round| &round.roll.origins);
         View {
             round: (opened > 0).then(|| RoundNumber::new(opened)),
             phase: self.state.phase.name(),
@@ -101,6 +101,7 @@ impl Coordinator {
             attending: self.attending.clone(),
             tally: open.map(|round| round.tally()).unwrap_or_default(),
             clients: clients.collect(),
+            origins: origins.chain(taken_over).map(|(client, origin)| (client.clone(), *origin)).collect(),
             deadline: open.map(|round| round.deadline),
             rounds_ended: opened.saturating_sub(u64::from(open.is_some())),
             last_round: self.state.last_round.clone(),
@@ -114,10 +115,13 @@ impl Coordinator {
             let last = self.state.base;
             return Assignment::Ended { reason, last };
         }
-        if let Phase::Collecting(collecting) = &self.state.phase
-            && collecting.round.is_pending(client)
+        if let Phase::Collecting(Collecting { round }) = &self.state.phase
+            && round.roll.is_pending(client)
         {
-            return Assignment::Invited(collecting.round.task());
+            return Assignment::Invited(round.roll.task(client, &round.frame(round.opened)));
+        }
+        if let Some(task) = self.state.late.task(client) {
+            return Assignment::Invited(task);
         }
         // While a round is open its outcome is what matters; that of the round before was told, or shows in the base.
         let is_between = matches!(self.state.phase, Phase::Gathering(_));
@@ -157,7 +161,7 @@ impl Coordinator {
     }
 
     fn gathering_sentence(&self, gathering: &Gathering) -> String {
-        let attending = self.attending.len();
+        let attending = gathering::present(&self.attending, &self.state.late);
         let wanted = cohort::invitation_size(&self.plan.cohort, attending);
         let quorum = self.plan.quorum;
         if attending < quorum {
@@ -175,9 +179,17 @@ impl Coordinator {
 fn collecting_sentence(collecting: &Collecting, audience: Audience) -> String {
     let round = &collecting.round;
     let tally = round.tally();
-    let wanted = round.plan.cohort.target.min(tally.accepted + tally.pending);
-    let missing = names(round.pending(), audience);
+    let target = round.plan.cohort.target;
     let until = clock(collecting.waits_until());
+    if tally.pending == 0 {
+        let wanted = count(target, "update");
+        return format!("{} of {wanted}: for clients to come, until {until}", tally.accepted);
+    }
+    let wanted = match round.plan.mode {
+        Mode::Synchronous => target.min(tally.accepted + tally.pending),
+        Mode::Buffered => target,
+    };
+    let missing = names(round.roll.pending(), audience);
     format!(
         "{} of {}{missing} until {until}",
         tally.accepted,

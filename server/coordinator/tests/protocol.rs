@@ -14,6 +14,7 @@ mod protocol {
     mod closing;
     mod collecting;
     mod gathering;
+    mod late;
     mod random;
     mod recovery;
     mod status;

@@ -1,24 +1,41 @@
 //! Step of the straight line: at quorum, deadline or target, the accepted updates go to the merge.
 //!
-//! Each invited client is waited for until the deadline, a little longer while it shows progress, and not longer than the grace
-//! time once all who are missing are gone. Updates are accepted or rejected here and nowhere else; a decision is never taken back.
+//! Each client with a task is waited for until the deadline, and longer while it shows progress: nobody who works is cut off for being
+//! slow, but nobody holds a round for more than a second deadline. Where late updates count, the round does not wait beyond its quorum:
+//! who is not done goes on with its task. Updates are accepted or rejected here and nowhere else; a decision is never taken back.
 
-use fedmerge_common::ids::{ClientId, RoundNumber};
-use fedmerge_common::reason::Rejection;
+use std::collections::BTreeSet;
+
+use fedmerge_common::ids::ClientId;
 use fedmerge_common::units::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::merging::Merging;
 use super::{Phase, Surroundings, Turn};
+use crate::cohort;
 use crate::effect::{Effect, WithdrawReason};
-use crate::event::{Event, UpdateRef};
-use crate::round::{OpenRound, Standing, answer};
-use crate::summary::{ClientOutcome, RoundOutcome};
+use crate::event::Event;
+use crate::plan::{Mode, RoundPlan};
+use crate::roll::Standing;
+use crate::round::OpenRound;
+use crate::summary::RoundOutcome;
 
 /// The wait for updates.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Collecting {
     pub(crate) round: OpenRound,
+}
+
+/// Why a round collects no longer.
+enum End {
+    /// It has all the updates that it wants.
+    Enough,
+    /// Late updates count in the next round, so it does not wait for them.
+    Early,
+    /// It cannot become a merge.
+    OutOfReach,
+    /// Nobody is left to wait for.
+    Done,
 }
 
 impl Collecting {
@@ -28,197 +45,153 @@ impl Collecting {
         around: &Surroundings<'_>,
         effects: &mut Vec<Effect>,
     ) -> Turn {
-        let now = around.now;
-        let ours = self.round.number;
-        match event {
-            Event::ClientArrived { client } => self.arrived(client, effects),
-            Event::ClientLeft { client } => self.left(client, now),
-            Event::ProgressReported { client, round } if *round == ours => {
-                self.progressed(client, now);
-            }
-            Event::UpdateValidated {
-                client,
-                round,
-                update,
-            } if *round == ours => effects.push(self.validated(client, update, now)),
-            Event::UpdateRejected {
-                client,
-                round,
-                rejection,
-            } if *round == ours => effects.push(self.rejected(client, rejection)),
-            Event::ClientDeclined {
-                client,
-                round,
-                decline,
-            } if *round == ours => self
-                .round
-                .settle(client, ClientOutcome::Declined(decline.clone())),
-            Event::ProgressReported { .. }
-            | Event::UpdateValidated { .. }
-            | Event::UpdateRejected { .. }
-            | Event::ClientDeclined { .. }
-            | Event::MergeFinished { .. }
-            | Event::MergeFailed { .. }
-            | Event::EvaluationReported { .. }
-            | Event::ModelPublished { .. }
-            | Event::PublishFailed { .. }
-            | Event::TimePassed
-            | Event::Stopped => {}
-        }
+        let frame = self.round.frame(around.now);
+        self.round.roll.on(event, &frame, effects);
         Turn::Stay(Phase::Collecting(self))
     }
 
-    /// Invites a client again that came back, and counts its absence no longer.
-    fn arrived(&mut self, client: &ClientId, effects: &mut Vec<Effect>) {
-        let task = self.round.task();
-        if let Some(Standing::Pending { absent_since, .. }) = self.round.clients.get_mut(client) {
-            *absent_since = None;
-            effects.push(Effect::Invite {
-                client: client.clone(),
-                task,
-            });
-        }
-    }
-
-    fn left(&mut self, client: &ClientId, now: Timestamp) {
-        if let Some(Standing::Pending { absent_since, .. }) = self.round.clients.get_mut(client) {
-            absent_since.get_or_insert(now);
-        }
-    }
-
-    /// Progress is a sign of life, even while the client's stream is lost.
-    fn progressed(&mut self, client: &ClientId, now: Timestamp) {
-        if let Some(Standing::Pending {
-            progress,
-            absent_since,
-        }) = self.round.clients.get_mut(client)
-        {
-            *progress = Some(now);
-            if absent_since.is_some() {
-                *absent_since = Some(now);
-            }
-        }
-    }
-
-    fn validated(&mut self, client: &ClientId, update: &UpdateRef, now: Timestamp) -> Effect {
-        let round = self.round.number;
-        match self.round.clients.get(client) {
-            Some(Standing::Pending { .. }) => {
-                let accepted = ClientOutcome::Accepted {
-                    update: update.clone(),
-                    at: now,
-                };
-                self.round.settle(client, accepted);
-                Effect::AcceptUpdate {
-                    client: client.clone(),
-                    round,
-                }
-            }
-            Some(Standing::Settled(outcome)) => answer(round, client, update, Some(outcome)),
-            None => answer(round, client, update, None),
-        }
-    }
-
-    fn rejected(&mut self, client: &ClientId, rejection: &Rejection) -> Effect {
-        self.round
-            .settle(client, ClientOutcome::Rejected(rejection.clone()));
-        Effect::RejectUpdate {
-            client: client.clone(),
-            round: self.round.number,
-            rejection: rejection.clone(),
-        }
-    }
-
-    pub(super) fn settle(mut self, around: &Surroundings<'_>, effects: &mut Vec<Effect>) -> Turn {
+    pub(super) fn settle(
+        mut self,
+        around: &mut Surroundings<'_>,
+        effects: &mut Vec<Effect>,
+    ) -> Turn {
         self.expire(around.now, effects);
-        let quorum = self.round.plan.quorum;
-        let tally = self.round.tally();
-        let enough = tally.accepted >= self.round.plan.cohort.target.max(1);
-        if enough {
-            self.round
-                .withdraw(WithdrawReason::EnoughUpdates, effects, |_| true);
-        } else if !tally.can_reach(quorum) {
-            self.round
-                .withdraw(WithdrawReason::QuorumOutOfReach, effects, |_| true);
-        } else if tally.pending > 0 {
+        self.recruit(around, effects);
+        let Some(end) = self.end(around.now) else {
             return Turn::Stay(Phase::Collecting(self));
+        };
+        let quorum = self.round.plan.quorum;
+        let has_quorum = self.round.tally().reaches(quorum);
+        if self.carries() && has_quorum {
+            around.late.carry_pending(&mut self.round, effects);
         }
+        let reason = match end {
+            End::Enough | End::Early | End::Done => WithdrawReason::EnoughUpdates,
+            End::OutOfReach => WithdrawReason::QuorumOutOfReach,
+        };
+        self.round.withdraw(reason, effects, |_, _| true);
         self.round.collected = Some(around.now.max(self.round.opened));
+        if has_quorum {
+            return Turn::Go(Merging::start(self.round, effects));
+        }
+        let reason = self.round.tally().shortfall(quorum);
+        if self.carries() {
+            around.late.carry_accepted(&mut self.round);
+        }
+        Turn::Close(self.round, RoundOutcome::Abandoned(reason))
+    }
+
+    fn carries(&self) -> bool {
+        self.round.plan.carries(self.round.number)
+    }
+
+    /// Whether it ends with its quorum now: who is not done goes on with its task.
+    fn ends_early(&self, now: Timestamp) -> bool {
+        let is_over = self.round.deadline <= now || self.absence_ends().is_some_and(|end| end <= now);
+        self.carries() && is_over && self.round.tally().reaches(self.round.plan.quorum)
+    }
+
+    /// Whether the round collects no longer, and why.
+    fn end(&self, now: Timestamp) -> Option<End> {
+        let plan = &self.round.plan;
         let tally = self.round.tally();
-        if tally.reaches(quorum) {
-            Turn::Go(Merging::start(self.round, effects))
+        if tally.accepted >= plan.cohort.target.max(1) {
+            Some(End::Enough)
+        } else if self.ends_early(now) {
+            Some(End::Early)
+        } else if plan.mode == Mode::Buffered && now < self.round.deadline {
+            // Somebody may come.
+            None
+        } else if !tally.can_reach(plan.quorum) {
+            Some(End::OutOfReach)
         } else {
-            let reason = tally.shortfall(quorum);
-            Turn::Close(self.round, RoundOutcome::Abandoned(reason))
+            (tally.pending == 0).then_some(End::Done)
         }
     }
 
-    /// Ends the invitations that have been waited for long enough: the single ones first, because whoever is left may all be gone.
+    /// Ends the tasks that have been waited for long enough: the single ones first, because whoever is left may all be gone.
     fn expire(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        let (deadline, grace) = (self.round.deadline, self.round.plan.grace);
+        if self.ends_early(now) {
+            return;
+        }
+        let (deadline, plan) = (self.round.deadline, self.round.plan.clone());
         self.round
-            .withdraw(WithdrawReason::DeadlinePassed, effects, |standing| {
-                patience(standing, deadline, grace).is_some_and(|end| end <= now)
+            .withdraw(WithdrawReason::DeadlinePassed, effects, |_, standing| {
+                patience(standing, deadline, &plan).is_some_and(|end| end <= now)
             });
         if self.absence_ends().is_some_and(|end| end <= now) {
             self.round
-                .withdraw(WithdrawReason::Absent, effects, |_| true);
+                .withdraw(WithdrawReason::Absent, effects, |_, _| true);
         }
     }
 
-    /// When the round stops waiting because everyone it waits for is gone; none while one is there.
-    fn absence_ends(&self) -> Option<Timestamp> {
-        let mut last: Option<Timestamp> = None;
-        for standing in self.round.clients.values() {
-            if let Standing::Pending { absent_since, .. } = standing {
-                last = last.max(Some((*absent_since)?));
-            }
+    /// Gives a buffered round's tasks to those who have none, as far as so many may be at work at once.
+    fn recruit(&mut self, around: &Surroundings<'_>, effects: &mut Vec<Effect>) {
+        let round = &mut self.round;
+        if round.plan.mode != Mode::Buffered || round.deadline <= around.now {
+            return;
         }
-        last.map(|since| since + self.round.plan.grace)
+        let most = cohort::invitation_size(&round.plan.cohort, around.attending.len());
+        // Whoever is gone may come back, but somebody else can be at work meanwhile.
+        let is_there = |standing: &&Standing| {
+            matches!(standing, Standing::Pending { absent_since: None, .. })
+        };
+        let at_work = round.roll.clients.values().filter(is_there).count();
+        let idle = around
+            .attending
+            .iter()
+            .filter(|client| !round.roll.clients.contains_key(*client));
+        let idle: BTreeSet<ClientId> = idle.cloned().collect();
+        let chosen = cohort::choose(
+            round.plan.seed,
+            round.number,
+            &idle,
+            most.saturating_sub(at_work),
+        );
+        let frame = round.frame(around.now);
+        for client in chosen {
+            round.roll.invite(client, &frame, effects);
+        }
+    }
+
+    /// When the round stops waiting because everyone it waits for is gone; none while one is there, or somebody else may come.
+    fn absence_ends(&self) -> Option<Timestamp> {
+        let since = match self.round.plan.mode {
+            Mode::Synchronous => self.round.roll.all_gone_since(),
+            Mode::Buffered => None,
+        };
+        since.map(|since| since + self.round.plan.grace)
     }
 
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
-        let (deadline, grace) = (self.round.deadline, self.round.plan.grace);
-        let expiries = self
-            .round
-            .clients
-            .values()
-            .filter_map(|standing| patience(standing, deadline, grace));
-        expiries.chain(self.absence_ends()).min()
+        let round = &self.round;
+        let standings = round.roll.clients.values();
+        let patience = standings.filter_map(|standing| patience(standing, round.deadline, &round.plan));
+        let tally = round.tally();
+        let ends_at_deadline = tally.pending == 0 || (self.carries() && tally.reaches(round.plan.quorum));
+        let deadline = ends_at_deadline.then_some(round.deadline);
+        patience.chain(self.absence_ends()).chain(deadline).min()
     }
 
     /// After a restart: everyone is gone for the moment, and gets the grace time to come back, even past the deadline.
     pub(crate) fn resume(&mut self, now: Timestamp) {
         self.round.deadline = self.round.deadline.max(now + self.round.plan.grace);
-        for standing in self.round.clients.values_mut() {
-            if let Standing::Pending { absent_since, .. } = standing {
-                *absent_since = Some(now);
-            }
-        }
+        self.round.roll.lose_all(now);
     }
 
     /// Until when the round may wait, at most.
     pub(crate) fn waits_until(&self) -> Timestamp {
         self.wake_at().unwrap_or(self.round.deadline)
     }
-
-    /// The round's number.
-    pub(crate) fn number(&self) -> RoundNumber {
-        self.round.number
-    }
 }
 
-/// Until when one client is waited for: the deadline, or the grace time after its last progress where that is later,
-/// but not beyond the grace time after the deadline. None for an invitation that has ended.
-fn patience(
-    standing: &Standing,
-    deadline: Timestamp,
-    grace: fedmerge_common::units::Millis,
-) -> Option<Timestamp> {
+/// Until when one client is waited for: the deadline, or the grace time after its last progress where that is later, but not beyond
+/// a second deadline after the first. None for a task that has ended.
+fn patience(standing: &Standing, deadline: Timestamp, plan: &RoundPlan) -> Option<Timestamp> {
     match standing {
         Standing::Settled(_) => None,
         Standing::Pending { progress, .. } => Some(match progress {
-            Some(at) => (*at + grace).clamp(deadline, deadline + grace),
+            Some(at) => (*at + plan.grace).clamp(deadline, deadline + plan.deadline),
             None => deadline,
         }),
     }

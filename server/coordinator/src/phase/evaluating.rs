@@ -63,7 +63,7 @@ impl Evaluating {
         around: &Surroundings<'_>,
         effects: &mut Vec<Effect>,
     ) -> Self {
-        let waiting = round.updates().into_keys().map(|client| {
+        let waiting = round.counted().into_keys().map(|client| {
             let gone = (!around.attending.contains(&client)).then_some(around.now);
             (client, gone)
         });
@@ -137,7 +137,11 @@ impl Evaluating {
         Turn::Stay(Phase::Evaluating(self))
     }
 
-    pub(super) fn settle(self, around: &Surroundings<'_>, effects: &mut Vec<Effect>) -> Turn {
+    pub(super) fn settle(
+        self,
+        around: &mut Surroundings<'_>,
+        effects: &mut Vec<Effect>,
+    ) -> Turn {
         let waited = self.wake_at().is_some_and(|end| end <= around.now);
         if !self.waiting.is_empty() && !waited {
             return Turn::Stay(Phase::Evaluating(self));

@@ -3,6 +3,9 @@
 //! A round opens at once when as many clients attend as would be invited, or when the quorum has been there for the grace time.
 //! After an abandoned round the opening pauses, so that a federation that can not succeed does not spin.
 
+use std::collections::BTreeSet;
+
+use fedmerge_common::ids::ClientId;
 use fedmerge_common::units::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -10,8 +13,9 @@ use super::collecting::Collecting;
 use super::{Phase, Surroundings, Turn};
 use crate::cohort;
 use crate::effect::Effect;
-use crate::plan::RoundPlan;
-use crate::round::{OpenRound, Standing};
+use crate::late::Late;
+use crate::plan::{Mode, RoundPlan};
+use crate::round::OpenRound;
 
 /// The pause after the first abandoned round; it doubles with each further one.
 const FIRST_PAUSE: Millis = Millis::from_secs(2);
@@ -43,16 +47,21 @@ impl Gathering {
         }
     }
 
-    pub(super) fn settle(mut self, around: &Surroundings<'_>, effects: &mut Vec<Effect>) -> Turn {
+    pub(super) fn settle(
+        mut self,
+        around: &mut Surroundings<'_>,
+        effects: &mut Vec<Effect>,
+    ) -> Turn {
         let now = around.now;
         self.watch_quorum(around);
         self.watch_pause(now);
-        let attending = around.attending.len();
-        let size = cohort::invitation_size(&around.plan.cohort, attending);
-        let waited = self
-            .quorum_since
-            .is_some_and(|since| since + around.plan.grace <= now);
-        if self.paused_until.is_some() || !(attending >= size || waited) {
+        let present = present(around.attending, around.late);
+        let size = cohort::invitation_size(&around.plan.cohort, present);
+        let waited = self.quorum_since.is_some_and(|since| {
+            // Whoever comes later gets a task of a buffered round then.
+            around.plan.mode == Mode::Buffered || since + around.plan.grace <= now
+        });
+        if self.paused_until.is_some() || !(present >= size || waited) {
             return Turn::Stay(Phase::Gathering(self));
         }
         Turn::Go(Phase::Collecting(Collecting {
@@ -62,6 +71,7 @@ impl Gathering {
 
     pub(super) fn wake_at(&self, plan: &RoundPlan) -> Option<Timestamp> {
         let grace_over = self.quorum_since.map(|since| since + plan.grace);
+        // A buffered round opens with its quorum, so nothing is due but the end of a pause.
         match (self.paused_until, grace_over) {
             (Some(pause), _) => Some(pause),
             (None, grace_over) => grace_over,
@@ -69,7 +79,8 @@ impl Gathering {
     }
 
     fn watch_quorum(&mut self, around: &Surroundings<'_>) {
-        self.quorum_since = if around.attending.len() < around.plan.quorum.max(1) {
+        let present = present(around.attending, around.late);
+        self.quorum_since = if present < around.plan.quorum.max(1) {
             None
         } else {
             // A clock that was set back must not lengthen the wait.
@@ -85,27 +96,34 @@ impl Gathering {
     }
 }
 
-fn open(around: &Surroundings<'_>, size: usize, effects: &mut Vec<Effect>) -> OpenRound {
-    let invited = cohort::choose(around.plan.seed, around.next_round, around.attending, size);
-    let pending = Standing::Pending {
-        progress: None,
-        absent_since: None,
-    };
-    let round = OpenRound {
+/// How many clients a round could count on: those that attend, and those whose tasks go on.
+pub(crate) fn present(attending: &BTreeSet<ClientId>, late: &Late) -> usize {
+    let tasks = late.roll.clients.keys();
+    attending.len() + tasks.filter(|client| !attending.contains(*client)).count()
+}
+
+/// Opens a round: it takes over the tasks that go on, and gives new ones to as many as are still wanted.
+fn open(around: &mut Surroundings<'_>, size: usize, effects: &mut Vec<Effect>) -> OpenRound {
+    let roll = around.late.hand_over();
+    let free = around
+        .attending
+        .iter()
+        .filter(|client| !roll.clients.contains_key(*client));
+    let free: BTreeSet<ClientId> = free.cloned().collect();
+    let wanted = size.saturating_sub(roll.clients.len());
+    let invited = cohort::choose(around.plan.seed, around.next_round, &free, wanted);
+    let mut round = OpenRound {
         number: around.next_round,
         base: *around.base,
         plan: around.plan.clone(),
         opened: around.now,
         deadline: around.now + around.plan.deadline,
         collected: None,
-        clients: invited
-            .into_iter()
-            .map(|client| (client, pending.clone()))
-            .collect(),
+        roll,
     };
-    effects.extend(round.clients.keys().map(|client| Effect::Invite {
-        client: client.clone(),
-        task: round.task(),
-    }));
+    let frame = round.frame(around.now);
+    for client in invited {
+        round.roll.invite(client, &frame, effects);
+    }
     round
 }

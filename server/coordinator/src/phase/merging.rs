@@ -33,7 +33,7 @@ impl Merging {
         effects.push(Effect::StartMerge {
             round: self.round.number,
             base: self.round.base,
-            updates: self.round.updates(),
+            updates: self.round.counted(),
         });
     }
 

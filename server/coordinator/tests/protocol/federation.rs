@@ -8,7 +8,7 @@ use fedmerge_common::update::ModelRef;
 use fedmerge_coordinator::invariant::{self, History};
 use fedmerge_coordinator::{
     Assignment, ClientOutcome, Cohort, Coordinator, Effect, Event, Record, RoundPlan, RoundSummary,
-    UpdateRef,
+    UpdateRef, Mode, LatePolicy,
 };
 
 /// When every test begins: noon.
@@ -29,6 +29,10 @@ pub(crate) fn plan(target: usize, quorum: usize) -> RoundPlan {
         tolerate: 0,
         seed: 7,
         evaluate: None,
+        mode: Mode::Synchronous,
+        late: LatePolicy::Reject,
+        max_staleness: 0,
+        allow_small_quorum: true,
     }
 }
 
@@ -223,7 +227,7 @@ pub(crate) fn merge(effects: &[Effect]) -> Option<Vec<ClientId>> {
 
 pub(crate) fn closed(effects: &[Effect]) -> Option<&RoundSummary> {
     effects.iter().find_map(|effect| {
-        let Effect::CloseRound { summary } = effect else {
+        let Effect::CloseRound { summary, .. } = effect else {
             return None;
         };
         Some(summary)

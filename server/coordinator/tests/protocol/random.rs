@@ -12,8 +12,8 @@ use fedmerge_common::units::{Millis, Timestamp};
 use fedmerge_common::update::ModelRef;
 use fedmerge_coordinator::invariant::{self, History};
 use fedmerge_coordinator::{
-    Cohort, Coordinator, Effect, EvaluationRule, EvaluationTask, Event, Record, RoundPlan,
-    UpdateRef,
+    Assignment, Cohort, Coordinator, Counted, Effect, EvaluationRule, EvaluationTask, Event, LatePolicy, Mode,
+    Record, RoundPlan, UpdateRef,
 };
 
 use super::federation::{NOON, client, model, stored};
@@ -85,6 +85,18 @@ impl World {
             tolerate: (quorum - 1) / 2,
             seed,
             evaluate,
+            mode: if random.one_in(3) {
+                Mode::Buffered
+            } else {
+                Mode::Synchronous
+            },
+            late: if random.one_in(2) {
+                LatePolicy::Carry
+            } else {
+                LatePolicy::Reject
+            },
+            max_staleness: random.below(4),
+            allow_small_quorum: true,
         };
         plan.check().unwrap();
         let coordinator = Coordinator::new(plan.clone(), model(0));
@@ -184,6 +196,14 @@ impl World {
         })
     }
 
+    /// The round of the task that a client holds.
+    fn task_round(&self, number: usize) -> Option<RoundNumber> {
+        match self.coordinator.assignment(&client(number)) {
+            Assignment::Invited(task) => Some(task.round),
+            Assignment::Standby { .. } | Assignment::Ended { .. } => None,
+        }
+    }
+
     fn some_time(&mut self) {
         let step = match self.random.below(8) {
             0 => 86_400_000,
@@ -199,8 +219,10 @@ impl World {
     }
 
     fn some_event(&mut self) -> Event {
-        let client = client(1 + self.random.index(CLIENTS));
-        let round = self.some_round();
+        let number = 1 + self.random.index(CLIENTS);
+        let client = client(number);
+        let about_its_task = self.task_round(number).filter(|_| self.random.one_in(2));
+        let round = about_its_task.unwrap_or_else(|| self.some_round());
         match self.random.below(100) {
             0..20 => Event::ClientArrived { client },
             20..28 => Event::ClientLeft { client },
@@ -316,6 +338,7 @@ impl World {
         };
         for number in 1..=CLIENTS {
             let client = client(number);
+            let round = self.task_round(number).unwrap_or(round);
             let update = self.some_update(client.as_str(), round);
             self.happen(Event::UpdateValidated {
                 client,
@@ -367,7 +390,7 @@ impl World {
 
 fn merged(
     base: &ModelRef,
-    updates: &BTreeMap<fedmerge_common::ids::ClientId, UpdateRef>,
+    updates: &BTreeMap<fedmerge_common::ids::ClientId, Counted>,
 ) -> ModelRef {
     ModelRef {
         version: base.version.next(),
@@ -395,6 +418,9 @@ fn live(seed: u64) -> BTreeMap<&'static str, usize> {
         };
         *seen.entry(outcome).or_default() += 1;
     }
+    let counted = world.history.merges().values().flat_map(BTreeMap::values);
+    let stale = counted.filter(|counted| counted.staleness > 0).count();
+    seen.insert("stale", stale);
     seen
 }
 
@@ -409,7 +435,7 @@ fn whatever_happens_the_invariants_hold_and_the_federation_comes_to_its_end() {
             *seen.entry(outcome).or_default() += count;
         }
     }
-    for outcome in ["published", "abandoned"] {
+    for outcome in ["published", "abandoned", "stale"] {
         assert!(seen[outcome] > 1000, "the events are too tame: {seen:?}");
     }
 }

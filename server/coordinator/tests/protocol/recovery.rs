@@ -128,13 +128,13 @@ fn a_changed_plan_takes_effect_at_the_next_round() {
 #[test]
 fn a_record_of_a_newer_version_is_refused_and_named() {
     for text in [
-        r#"{"version": 2, "state": {"unheard": "of"}}"#,
-        r#"{"version": 2}"#,
+        r#"{"version": 3, "state": {"unheard": "of"}}"#,
+        r#"{"version": 3}"#,
     ] {
         let record: Record = serde_json::from_str(text).unwrap();
         assert_eq!(
             Coordinator::restore(plan(2, 2), record),
-            Err(RestoreError::NewerVersion { found: 2, known: 1 })
+            Err(RestoreError::NewerVersion { found: 3, known: 2 })
         );
     }
 }
@@ -146,7 +146,7 @@ fn a_record_that_is_not_whole_is_refused() {
     let record: Record = serde_json::from_str(&spoilt).unwrap();
     assert_eq!(
         Coordinator::restore(plan(2, 2), record),
-        Err(RestoreError::Unreadable { version: 1 })
+        Err(RestoreError::Unreadable { version: 2 })
     );
     assert!(serde_json::from_str::<Record>("{}").is_err());
 }
@@ -155,14 +155,36 @@ fn a_record_that_is_not_whole_is_refused() {
 fn a_record_keeps_its_form() {
     let mut federation = Federation::with(plan(2, 2), 1);
     let record = federation.coordinator.record();
-    assert_eq!(record.version(), 1);
+    assert_eq!(record.version(), 2);
     assert_eq!(stored(&record), record);
     federation.arrive([2]);
     let text = serde_json::to_string(&federation.coordinator.record()).unwrap();
-    let beginning = r#"{"version":1,"state":{"base":{"version":0,"digest":"blake3:"#;
+    let beginning = r#"{"version":2,"state":{"base":{"version":0,"digest":"blake3:"#;
     assert!(text.starts_with(beginning), "{text}");
     assert!(
         text.contains(r#""phase":{"collecting":{"round":{"number":1,"#),
         "{text}"
     );
+}
+
+#[test]
+fn a_record_of_the_first_version_is_read() {
+    let mut federation = Federation::with(plan(3, 2), 3);
+    federation.submit(1, 1);
+    let text = serde_json::to_string(&federation.coordinator.record()).unwrap();
+    // What the second version added, left out.
+    let added = [
+        r#","mode":"synchronous","late":"reject","max_staleness":0,"allow_small_quorum":true"#,
+        r#","late":{"clients":{},"deadline":0}"#,
+    ];
+    let old = added.iter().fold(text, |text, added| {
+        assert!(text.contains(added), "{text}");
+        text.replace(added, "")
+    });
+    let old = old.replace(r#""version":2,"state""#, r#""version":1,"state""#);
+    let record: Record = serde_json::from_str(&old).unwrap();
+    assert_eq!(record.version(), 1);
+    let restored = Coordinator::restore(plan(3, 2), record).unwrap();
+    assert_eq!(restored.view().tally.accepted, 1);
+    assert_eq!(restored.view().tally.pending, 2);
 }
