@@ -14,6 +14,7 @@ mod stories {
     mod federation;
     mod full_disk;
     mod hostile;
+    mod late;
     mod merge;
     mod python;
     mod readme;

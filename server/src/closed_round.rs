@@ -58,7 +58,7 @@ pub struct PublishedModel {
 pub struct ClosedClient {
     /// Its name.
     pub client: ClientId,
-    /// `accepted`, `rejected`, `declined` or `silent`.
+    /// `accepted`, `rejected`, `declined`, `silent` or `carried-over`.
     pub outcome: &'static str,
     /// Why it did not count; empty when accepted.
     pub reason: String,
@@ -77,6 +77,10 @@ impl ClosedClient {
             ClientOutcome::Rejected(rejection) => ("rejected", rejection.to_string(), 0),
             ClientOutcome::Declined(decline) => ("declined", decline.to_string(), 0),
             ClientOutcome::Silent { reason } => ("silent", reason.to_string(), 0),
+            ClientOutcome::CarriedOver => {
+                let reason = "it counts in the next round".to_owned();
+                ("carried-over", reason, 0)
+            }
         };
         Self {
             client: client.clone(),

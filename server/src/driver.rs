@@ -239,7 +239,7 @@ impl Driver {
     /// The ledger first; then the effects, and everyone is told how things stand.
     async fn follow(&mut self, effects: Vec<Effect>, stop: &CancellationToken) -> Result<(), Halt> {
         let closed = effects.iter().filter_map(|effect| match effect {
-            Effect::CloseRound { summary } => Some(summary.clone()),
+            Effect::CloseRound { summary, .. } => Some(summary.clone()),
             Effect::Invite { .. }
             | Effect::Withdraw { .. }
             | Effect::AcceptUpdate { .. }
@@ -316,9 +316,12 @@ impl Driver {
                 let parent = self.coordinator.base().digest;
                 self.deeds.publish(round, parent, candidate);
             }
-            Effect::CloseRound { summary } => {
+            Effect::CloseRound {
+                summary,
+                needed_from,
+            } => {
                 self.tell_closed(&summary).await;
-                self.deeds.clean_up(summary.round);
+                self.deeds.clean_up(summary.round, needed_from);
             }
             Effect::EndFederation { reason, last } => {
                 self.console.ended(reason, &last);

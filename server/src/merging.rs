@@ -20,7 +20,7 @@ use fedmerge_common::checkpoint::{Checkpoint, CheckpointWriter};
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::{ClientId, FederationName, RoundNumber};
 use fedmerge_common::update::ModelRef;
-use fedmerge_coordinator::UpdateRef;
+use fedmerge_coordinator::Counted;
 use fedmerge_merge::{
     Contribution, Control, Detail, Inputs, MergePlan, MergeReport, Outputs, PlanError, Recipe,
     Resources, TensorExtent,
@@ -50,7 +50,7 @@ pub struct MergeJob {
     /// The model the updates start from.
     pub base: ModelRef,
     /// The accepted updates.
-    pub updates: BTreeMap<ClientId, UpdateRef>,
+    pub updates: BTreeMap<ClientId, Counted>,
     /// The stages of the merge.
     pub recipe: Recipe,
     /// What weighs an update.
@@ -133,7 +133,7 @@ pub fn merge(job: &MergeJob, cancelled: &AtomicBool) -> Result<Merged, MergeFail
             step_norm: report.step_norm,
             clip_limit: report.clip_limit,
             optimizer: memory,
-            updates: MergedUpdate::list(&ordered, &report),
+            updates: MergedUpdate::list(job.round, &ordered, &report),
             diagnostics: diagnostics::told(&report, &ordered),
         },
     };

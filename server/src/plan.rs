@@ -29,6 +29,8 @@ use wildmatch::WildMatch;
 
 use crate::files;
 
+pub use fedmerge_coordinator::plan::LEAST_QUORUM;
+
 use self::choice::Choice;
 use self::document::Document;
 pub use self::document::{Place, ReadDocumentError, TomlError};
@@ -138,7 +140,9 @@ impl FederationPlan {
 
     fn of(document: &Document) -> Result<Self, ReadPlanError> {
         document.refuse_unknown_keys(&file::tables())?;
-        let file: PlanFile = document.values()?;
+        let mut file: PlanFile = document.values()?;
+        let mut round = round::plan(&file.round, &file.merge, document)?;
+        file.merge.tolerate = round::tolerate(&mut round, &file.round);
         let missing = |key, example| ReadPlanError::MissingKey {
             place: document.whole(),
             key,
@@ -154,7 +158,7 @@ impl FederationPlan {
                 .filter(|base| !base.as_os_str().is_empty())
                 .map(|base| beside(document.path(), &base))
                 .ok_or_else(|| missing("base", "base = \"base.safetensors\""))?,
-            round: round::plan(&file.round, &file.merge),
+            round,
             weight: merge::weight(&file.merge, document)?,
             trusted: trusted(&file.merge, &recipe, document)?,
             freeze: merge::freeze(&file.merge, document)?,

@@ -18,8 +18,12 @@ cohort   = { target = 2, fraction = 1.0, over_select = 1.0 }
                             # fraction: share of the attending clients that is invited, never fewer than the target
                             # over_select: invitations for each wanted update; 1.3 invites 13 for 10, as some drop out
 quorum   = 2                # accepted updates without which a round is abandoned
-deadline = "30m"            # how long a round waits; a client that keeps sending is not cut off
-grace    = "30s"            # how long it waits for a client that was lost
+allow_small_quorum = true   # to try things out with two clients: of fewer than 3 updates a client can subtract its own and see
+                            # another's. Remove it, and raise target and quorum to 3 or more
+deadline = "30m"            # how long a round waits; a client that trains or sends is waited for up to twice as long
+grace    = "30s"            # how long a client may show no progress after the deadline, or be gone
+mode     = "synchronous"    # or "buffered": whoever is there gets a task, and each `target` updates are merged
+late     = "reject"         # or "carry": late updates count in the next round, by 1/sqrt(1 + staleness)
 
 [merge]
 method   = "trimmed-mean"   # by coordinate: mean, median, trimmed-mean, meamed, phocas, sign-majority, task-arithmetic, ties,
@@ -94,11 +98,12 @@ mod tests {
     use crate::settings::Settings;
 
     #[test]
-    fn a_new_plan_says_what_a_plan_that_sets_nothing_says() {
+    fn a_new_plan_says_what_a_plan_for_two_clients_says_that_sets_nothing_else() {
         let path = Path::new("dir/federation.toml");
         let name = "ward-study".parse().unwrap();
         let written = FederationPlan::parse(&plan(&name, "base.safetensors"), path).unwrap();
-        let bare = "name = \"ward-study\"\nbase = \"base.safetensors\"";
+        let bare = "name = \"ward-study\"\nbase = \"base.safetensors\"\n\
+                    [round]\ncohort = { target = 2 }\nallow_small_quorum = true";
         assert_eq!(written, FederationPlan::parse(bare, path).unwrap());
         assert_eq!(written.name, name);
     }

@@ -20,7 +20,9 @@ use fedmerge_common::task_vector::Encoding;
 use fedmerge_common::tls::SERVER_NAME;
 use fedmerge_common::units::{ByteSize, Millis};
 use fedmerge_common::update::ModelRef;
-use fedmerge_coordinator::{Cohort, Coordinator, RoundPlan, UpdateRef, View};
+use fedmerge_coordinator::{
+    Cohort, Coordinator, Counted, LatePolicy, Mode, RoundPlan, UpdateRef, View,
+};
 use fedmerge_merge::{Method, Recipe, Resources};
 use fedmerge_proto::v1;
 use fedmerge_proto::v1::notice::State;
@@ -113,6 +115,11 @@ pub(crate) fn plan(clients: usize, rounds: u64) -> RoundPlan {
         tolerate: 0,
         seed: SEED,
         evaluate: None,
+        population: None,
+        mode: Mode::Synchronous,
+        late: LatePolicy::Reject,
+        max_staleness: 0,
+        allow_small_quorum: true,
     }
 }
 
@@ -182,7 +189,7 @@ impl Bed {
             federation: "digits".parse().unwrap(),
             round: RoundNumber::new(1),
             base: self.base,
-            updates: updates.iter().cloned().collect(),
+            updates: updates.iter().map(counted).collect(),
             recipe,
             weight: Weight::Examples,
             trusted: None,
@@ -315,6 +322,16 @@ pub(crate) async fn invitation(seat: &mut Seat) -> v1::Invitation {
         Some(State::Invitation(invitation)) => invitation,
         Some(State::Standby(_) | State::Ended(_)) | None => unreachable!("was waited for"),
     }
+}
+
+/// An update of the first round as its merge counts it.
+fn counted((client, update): &(ClientId, UpdateRef)) -> (ClientId, Counted) {
+    let counted = Counted {
+        update: update.clone(),
+        round: RoundNumber::new(1),
+        staleness: 0,
+    };
+    (client.clone(), counted)
 }
 
 /// A digest of nothing in particular.

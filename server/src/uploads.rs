@@ -191,6 +191,11 @@ impl Uploads {
     /// How a client stands in the round that its update is for.
     fn standing(&self, client: &ClientId, round: RoundNumber) -> Standing {
         let view = self.federation.now();
+        if let Some(origin) = view.origins.get(client)
+            && origin.round == round
+        {
+            return Standing::Awaited(origin.base);
+        }
         match view.round {
             Some(newest) if round < newest => Standing::Decided,
             Some(newest) if round == newest && view.phase == "collecting" => {

@@ -10,6 +10,8 @@ pub(crate) struct Plan {
     pub(crate) quorum: usize,
     pub(crate) deadline: &'static str,
     pub(crate) grace: &'static str,
+    /// More lines of `[round]`.
+    pub(crate) round: &'static str,
     /// The lines of `[merge]`.
     pub(crate) merge: &'static str,
     /// Lines of `[update]`.
@@ -25,6 +27,7 @@ impl Plan {
             quorum: clients,
             deadline: "60s",
             grace: "10s",
+            round: "",
             merge: "method = \"mean\"",
             update: "encodings = [\"f32\"]",
         }
@@ -37,6 +40,7 @@ impl fmt::Display for Plan {
         writeln!(f, "[round]\ncount = {}", self.rounds)?;
         writeln!(f, "cohort = {{ target = {} }}", self.target)?;
         writeln!(f, "quorum = {}", self.quorum)?;
+        writeln!(f, "allow_small_quorum = true\n{}", self.round)?;
         writeln!(f, "deadline = \"{}\"", self.deadline)?;
         writeln!(f, "grace = \"{}\"\n", self.grace)?;
         writeln!(f, "[merge]\n{}\n", self.merge)?;

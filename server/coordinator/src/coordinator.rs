@@ -14,11 +14,11 @@ use fedmerge_common::update::ModelRef;
 
 use crate::effect::{Effect, EndReason, WithdrawReason};
 use crate::event::{Event, UpdateRef};
+use crate::late::Late;
 use crate::phase::gathering::Gathering;
 use crate::phase::{Phase, Surroundings, Turn};
 use crate::plan::RoundPlan;
 use crate::record::{Record, RestoreError, State};
-use crate::late::Late;
 use crate::roll::answer;
 use crate::round::OpenRound;
 use crate::summary::{ClientOutcome, RoundOutcome, RoundSummary};
@@ -212,10 +212,19 @@ impl Coordinator {
 
     fn close_effect(&self, summary: RoundSummary) -> Effect {
         let open = self.state.phase.round();
-        let tasks = open.and_then(|round| round.roll.origins.values().map(|origin| origin.round).min());
-        let needed = [self.state.late.oldest(), tasks, open.map(|round| round.number)];
+        let tasks =
+            open.and_then(|round| round.roll.origins.values().map(|origin| origin.round).min());
+        let needed = [
+            self.state.late.oldest(),
+            tasks,
+            open.map(|round| round.number),
+        ];
         Effect::CloseRound {
-            needed_from: needed.into_iter().flatten().min().unwrap_or(summary.round.next()),
+            needed_from: needed
+                .into_iter()
+                .flatten()
+                .min()
+                .unwrap_or(summary.round.next()),
             summary,
         }
     }
@@ -317,7 +326,8 @@ impl Coordinator {
         if let Some(outcome) = self.outcome(client, round) {
             return answer(round, client, update, Some(outcome));
         }
-        let is_collecting = matches!(&self.state.phase, Phase::Collecting(open) if open.round.number == round);
+        let is_collecting =
+            matches!(&self.state.phase, Phase::Collecting(open) if open.round.number == round);
         let rejection = if is_collecting {
             Rejection::not_invited(round)
         } else {

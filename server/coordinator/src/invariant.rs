@@ -225,7 +225,9 @@ pub fn late_tasks_are_few_and_fresh(coordinator: &Coordinator) -> Result<(), Vio
     let stale = of_round
         .into_iter()
         .find(|(_, origin, most)| origin.staleness(&state.base) > *most);
-    hold(stale.is_none(), "no task is too stale", || format!("{stale:?}"))
+    hold(stale.is_none(), "no task is too stale", || {
+        format!("{stale:?}")
+    })
 }
 
 /// What became of an update that was accepted.
@@ -303,10 +305,15 @@ impl History {
 
     /// Whether a round told what became of the client's task of `round`, or that round is closed and never gave it one.
     fn is_over(&self, client: &ClientId, round: RoundNumber) -> bool {
-        let mut told = self.closed.range(round..).map(|(_, summary)| summary.outcome(client, round));
+        let mut told = self
+            .closed
+            .range(round..)
+            .map(|(_, summary)| summary.outcome(client, round));
         match told.next() {
             None => false,
-            Some(Some(ClientOutcome::CarriedOver)) => told.flatten().any(|outcome| *outcome != ClientOutcome::CarriedOver),
+            Some(Some(ClientOutcome::CarriedOver)) => told
+                .flatten()
+                .any(|outcome| *outcome != ClientOutcome::CarriedOver),
             Some(_) => true,
         }
     }

@@ -50,10 +50,7 @@ impl Late {
     /// Takes over the accepted updates of a round that is abandoned for want of others.
     pub(crate) fn carry_accepted(&mut self, round: &mut OpenRound) {
         self.carry(round, |standing| {
-            matches!(
-                standing.outcome(),
-                Some(ClientOutcome::Accepted { .. })
-            )
+            matches!(standing.outcome(), Some(ClientOutcome::Accepted { .. }))
         });
     }
 

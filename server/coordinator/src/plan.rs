@@ -3,6 +3,7 @@
 //! [`RoundPlan::check`] refuses a plan that could never work and shows the arithmetic. A plan is not checked again later:
 //! the coordinator clamps what it must and never fails.
 
+use crate::population::Population;
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::units::Millis;
 use serde::{Deserialize, Serialize};
@@ -76,6 +77,9 @@ pub struct RoundPlan {
     pub grace: Millis,
     /// Hostile clients the merge withstands.
     pub tolerate: usize,
+    /// Of whom cohorts are samples, where that is known: it decides how much must be tolerated.
+    #[serde(default)]
+    pub population: Option<Population>,
     /// Seed of the choice of cohorts.
     pub seed: u64,
     /// The gate before publishing; none publishes every merge.
@@ -134,6 +138,33 @@ pub enum PlanError {
         /// The cohort's target.
         target: usize,
     },
+    /// A sampled cohort may have more hostile clients than the merge withstands.
+    #[error(
+        "`tolerate` is {tolerate}, but of {} clients {} may be hostile, and some cohort of {target} has more than {needed} of them with a probability over {}: {needed} must be tolerated",
+        .population.clients, .population.hostile, .population.risk
+    )]
+    ToleranceUnderPopulation {
+        /// Hostile clients that the merge withstands.
+        tolerate: usize,
+        /// Those that it must withstand.
+        needed: usize,
+        /// The cohort's target.
+        target: usize,
+        /// Of whom cohorts are samples.
+        population: Population,
+    },
+    /// Cohorts are larger than all there is.
+    #[error(
+        "`population.clients` is {clients}, but a cohort wants {target} of them, and {hostile} hostile ones are among them"
+    )]
+    PopulationTooSmall {
+        /// All clients.
+        clients: usize,
+        /// Those that may be hostile.
+        hostile: usize,
+        /// The cohort's target.
+        target: usize,
+    },
     /// Clients could see each other's updates.
     #[error(
         "`quorum` is {quorum}, but of fewer than {LEAST_QUORUM} updates a client can subtract its own and see another's: give at least {LEAST_QUORUM}, or `allow_small_quorum = true`"
@@ -163,6 +194,7 @@ impl RoundPlan {
     pub fn check(&self) -> Result<(), PlanError> {
         self.check_ranges()?;
         let target = self.cohort.target;
+        self.check_population()?;
         if self.quorum > target {
             return Err(PlanError::QuorumOverTarget {
                 quorum: self.quorum,
@@ -185,6 +217,47 @@ impl RoundPlan {
         if self.quorum < LEAST_QUORUM && !self.allow_small_quorum {
             return Err(PlanError::SmallQuorum {
                 quorum: self.quorum,
+            });
+        }
+        Ok(())
+    }
+
+    fn check_population(&self) -> Result<(), PlanError> {
+        let Some(population) = self.population else {
+            return Ok(());
+        };
+        let Population {
+            clients,
+            hostile,
+            risk,
+        } = population;
+        let target = self.cohort.target;
+        range(
+            clients <= MAX_TARGET,
+            "population.clients",
+            clients as f64,
+            "at most 100000",
+        )?;
+        range(
+            risk > 0.0 && risk < 1.0,
+            "population.risk",
+            risk,
+            "over 0 and under 1",
+        )?;
+        if !population.can_give(target) {
+            return Err(PlanError::PopulationTooSmall {
+                clients,
+                hostile,
+                target,
+            });
+        }
+        let needed = population.tolerance(target, self.rounds);
+        if self.tolerate < needed {
+            return Err(PlanError::ToleranceUnderPopulation {
+                tolerate: self.tolerate,
+                needed,
+                target,
+                population,
             });
         }
         Ok(())

@@ -180,9 +180,10 @@ impl Roll {
         effects: &mut Vec<Effect>,
         which: impl Fn(&ClientId, &Standing) -> bool,
     ) {
-        let picked = self.clients.iter().filter(|(client, standing)| {
-            standing.is_pending() && which(client, standing)
-        });
+        let picked = self
+            .clients
+            .iter()
+            .filter(|(client, standing)| standing.is_pending() && which(client, standing));
         let picked: Vec<ClientId> = picked.map(|(client, _)| client.clone()).collect();
         for client in picked {
             let round = self.origin(&client, own).round;

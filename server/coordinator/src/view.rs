@@ -64,7 +64,7 @@ pub struct View {
     pub tally: Tally,
     /// The open round's invited clients and how each stands; none while it is pending.
     pub clients: BTreeMap<ClientId, Option<ClientOutcome>>,
-    /// The tasks that an earlier round gave, of the open round and between rounds; those that ended between rounds are left out.
+    /// Where the tasks come from that an earlier round gave and that are not done, of the open round and between rounds.
     pub origins: BTreeMap<ClientId, Origin>,
     /// When the open round stops waiting for clients that show no progress.
     pub deadline: Option<Timestamp>,
@@ -89,10 +89,17 @@ impl Coordinator {
         let open = self.state.phase.round();
         let opened = self.state.rounds_opened;
         let clients = open.into_iter().flat_map(|round| &round.roll.clients);
-        let clients = clients.map(|(client, standing)| (client.clone(), standing.outcome().cloned()));
+        let clients =
+            clients.map(|(client, standing)| (client.clone(), standing.outcome().cloned()));
         let late = &self.state.late.roll;
-        let origins = late.origins.iter().filter(|(client, _)| late.is_pending(client));
-        let taken_over = open.into_iter().flat_map(|round| &round.roll.origins);
+        let origins = late
+            .origins
+            .iter()
+            .filter(|(client, _)| late.is_pending(client));
+        let taken_over = open.into_iter().flat_map(|round| {
+            let origins = round.roll.origins.iter();
+            origins.filter(|(client, _)| round.roll.is_pending(client))
+        });
         View {
             round: (opened > 0).then(|| RoundNumber::new(opened)),
             phase: self.state.phase.name(),
@@ -101,7 +108,10 @@ impl Coordinator {
             attending: self.attending.clone(),
             tally: open.map(|round| round.tally()).unwrap_or_default(),
             clients: clients.collect(),
-            origins: origins.chain(taken_over).map(|(client, origin)| (client.clone(), *origin)).collect(),
+            origins: origins
+                .chain(taken_over)
+                .map(|(client, origin)| (client.clone(), *origin))
+                .collect(),
             deadline: open.map(|round| round.deadline),
             rounds_ended: opened.saturating_sub(u64::from(open.is_some())),
             last_round: self.state.last_round.clone(),
@@ -183,7 +193,10 @@ fn collecting_sentence(collecting: &Collecting, audience: Audience) -> String {
     let until = clock(collecting.waits_until());
     if tally.pending == 0 {
         let wanted = count(target, "update");
-        return format!("{} of {wanted}: for clients to come, until {until}", tally.accepted);
+        return format!(
+            "{} of {wanted}: for clients to come, until {until}",
+            tally.accepted
+        );
     }
     let wanted = match round.plan.mode {
         Mode::Synchronous => target.min(tally.accepted + tally.pending),

@@ -12,7 +12,7 @@ use fedmerge_common::failure::explain;
 use fedmerge_common::ids::{ClientId, FederationName, RoundNumber};
 use fedmerge_common::units::Millis;
 use fedmerge_common::update::ModelRef;
-use fedmerge_coordinator::{Event, UpdateRef};
+use fedmerge_coordinator::{Counted, Event};
 use fedmerge_merge::{Recipe, Resources};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -98,7 +98,7 @@ impl Deeds {
         &mut self,
         round: RoundNumber,
         base: ModelRef,
-        updates: BTreeMap<ClientId, UpdateRef>,
+        updates: BTreeMap<ClientId, Counted>,
     ) {
         let workshop = self.workshop.clone();
         self.running
@@ -112,11 +112,12 @@ impl Deeds {
             .spawn(async move { Some(workshop.publish(round, parent, candidate).await) });
     }
 
-    /// Removes what a closed round leaves: its uploads, and the updates of rounds long gone.
-    pub(super) fn clean_up(&mut self, closed: RoundNumber) {
+    /// Removes what a closed round leaves, but for what may still count, from round `needed_from` on: uploads, and the updates of
+    /// rounds long gone.
+    pub(super) fn clean_up(&mut self, closed: RoundNumber, needed_from: RoundNumber) {
         let workshop = self.workshop.clone();
         self.running.spawn(async move {
-            workshop.clean_up(closed).await;
+            workshop.clean_up(closed, needed_from).await;
             None
         });
     }
@@ -127,7 +128,7 @@ impl Workshop {
         &self,
         round: RoundNumber,
         base: ModelRef,
-        updates: BTreeMap<ClientId, UpdateRef>,
+        updates: BTreeMap<ClientId, Counted>,
     ) -> Event {
         let begun = Instant::now();
         let job = MergeJob {
@@ -209,8 +210,9 @@ impl Workshop {
     }
 
     /// What cannot be removed now is tried again after the next round.
-    async fn clean_up(&self, closed: RoundNumber) {
-        let forgotten = self.ledger.forget_uploads_through(closed).await;
+    async fn clean_up(&self, closed: RoundNumber, needed_from: RoundNumber) {
+        let over = RoundNumber::new(needed_from.get().saturating_sub(1)).min(closed);
+        let forgotten = self.ledger.forget_uploads_through(over).await;
         let uploads = forgotten.unwrap_or_else(|error| {
             tracing::warn!(%error, "uploads of a closed round not forgotten");
             Vec::new()
@@ -222,7 +224,7 @@ impl Workshop {
                     tracing::warn!(%upload, %error, "staged upload not removed");
                 }
             }
-            for path in workshop.outdated(closed) {
+            for path in workshop.outdated(closed, over) {
                 if let Err(error) = files::remove_directory(&path) {
                     tracing::warn!(path = %path.display(), %error, "old directory not removed");
                 }
@@ -231,9 +233,9 @@ impl Workshop {
         .await;
     }
 
-    /// The directories of candidates up to the closed round, and of updates that are kept no longer.
-    fn outdated(&self, closed: RoundNumber) -> Vec<PathBuf> {
-        let last = RoundNumber::new(closed.get().saturating_sub(self.keep_updates));
+    /// The directories of candidates up to the closed round, and of updates that are kept no longer: of rounds up to `over`.
+    fn outdated(&self, closed: RoundNumber, over: RoundNumber) -> Vec<PathBuf> {
+        let last = RoundNumber::new(closed.get().saturating_sub(self.keep_updates)).min(over);
         let candidates = rounds_through(closed, &self.directory.candidates());
         let updates = rounds_through(last, &self.directory.updates());
         let candidates = candidates.map(|round| self.directory.candidate(round));

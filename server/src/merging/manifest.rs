@@ -77,7 +77,13 @@ pub struct MergedUpdate {
     pub digest: Digest,
     /// Training examples, as the client declared them.
     pub num_examples: u64,
-    /// Euclidean length of the task vector as submitted, where the merge had to know it.
+    /// The round whose task it answers, where that is an earlier one than the merge's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_round: Option<RoundNumber>,
+    /// By how many versions its base is older than the merge's: the task vector was multiplied by `1/√(1 + staleness)`.
+    #[serde(default, skip_serializing_if = "is_fresh")]
+    pub staleness: u64,
+    /// Euclidean length of the task vector after that, where the merge had to know it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub norm: Option<f64>,
     /// The factor by which it was shortened before the merge, 0 to 1.
@@ -89,14 +95,21 @@ pub struct MergedUpdate {
     pub weight_share: f64,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_fresh(staleness: &u64) -> bool {
+    *staleness == 0
+}
+
 impl MergedUpdate {
     /// The updates of a merge with what the engine saw of each, in the same order.
-    pub(super) fn list(updates: &[Ordered], report: &MergeReport) -> Vec<Self> {
+    pub(super) fn list(round: RoundNumber, updates: &[Ordered], report: &MergeReport) -> Vec<Self> {
         let seen = updates.iter().zip(&report.clients);
-        seen.map(|(update, seen)| Self {
-            client: update.client.clone(),
-            digest: update.update.payload,
-            num_examples: update.update.num_examples,
+        seen.map(|(Ordered { client, counted }, seen)| Self {
+            client: client.clone(),
+            digest: counted.update.payload,
+            num_examples: counted.update.num_examples,
+            task_round: Some(counted.round).filter(|task_round| *task_round != round),
+            staleness: counted.staleness,
             norm: seen.norm,
             clip_factor: seen.clip_factor,
             weight: seen.weight,

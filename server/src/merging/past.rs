@@ -164,7 +164,12 @@ fn updates_before(job: &MergeJob, story: &MergeStory) -> BTreeMap<ClientId, Chec
     }
     let updates = story.updates.iter();
     let kept = updates.filter_map(|update| {
-        let path = files::update(&job.directory, story.round, &update.client, &update.digest);
+        let path = files::update(
+            &job.directory,
+            update.task_round.unwrap_or(story.round),
+            &update.client,
+            &update.digest,
+        );
         let checkpoint = Checkpoint::open(&path).ok()?;
         Some((update.client.clone(), checkpoint))
     });

@@ -21,6 +21,8 @@ pub(super) struct Source<'a> {
     checkpoint: &'a Checkpoint,
     /// Position in the checkpoint's schema, by the engine's number.
     positions: Vec<usize>,
+    /// By what values are multiplied; 1 leaves them as they are.
+    factor: f64,
 }
 
 impl<'a> Source<'a> {
@@ -29,6 +31,7 @@ impl<'a> Source<'a> {
         Self {
             checkpoint,
             positions: positions.to_vec(),
+            factor: 1.0,
         }
     }
 
@@ -47,7 +50,13 @@ impl<'a> Source<'a> {
         Ok(Self {
             checkpoint,
             positions,
+            factor: 1.0,
         })
+    }
+
+    /// The same, multiplied: each product is rounded once to `f32`.
+    pub(super) fn times(self, factor: f64) -> Self {
+        Self { factor, ..self }
     }
 
     fn elements(&self, number: usize) -> usize {
@@ -62,6 +71,14 @@ impl<'a> Source<'a> {
     }
 }
 
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the cast rounds to nearest, ties to even"
+)]
+fn rounded(value: f64) -> f32 {
+    value as f32
+}
+
 impl BlockSource for Source<'_> {
     fn read<'a>(
         &'a self,
@@ -70,12 +87,20 @@ impl BlockSource for Source<'_> {
         len: usize,
         buffer: &'a mut [f32],
     ) -> Result<Values<'a>, BlockError> {
-        read_values(
-            self.checkpoint,
-            self.positions[tensor],
-            offset,
-            &mut buffer[..len],
-        )
+        let buffer = &mut buffer[..len];
+        #[expect(
+            clippy::float_cmp,
+            reason = "exactly 1 says that nothing is multiplied"
+        )]
+        let is_as_sent = self.factor == 1.0;
+        if is_as_sent {
+            return read_values(self.checkpoint, self.positions[tensor], offset, buffer);
+        }
+        self.read_f32(tensor, offset, buffer)?;
+        for value in &mut *buffer {
+            *value = rounded(f64::from(*value) * self.factor);
+        }
+        Ok(Values::F32(buffer))
     }
 }
 

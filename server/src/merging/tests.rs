@@ -306,3 +306,22 @@ fn what_a_crash_left_of_a_candidate_is_not_in_the_next() {
     merge(&bed.job(&updates, mean()), &GO_ON).unwrap();
     assert!(!candidate.join(".half.tmp").exists());
 }
+
+#[test]
+fn a_late_update_is_discounted_by_its_staleness_and_the_sum_still_divided_by_the_number_of_updates()
+{
+    let bed = Bed::new();
+    // As FedBuff: 1 + (4 + 8/√4)/2 and 2 + (0 + 4/√4)/2.
+    let fresh = bed.update(1, "ward-1", 10, &w(&[4.0, 0.0]));
+    let late = bed.update(7, "ward-2", 30, &w(&[8.0, 4.0]));
+    let mut job = bed.job(&[fresh, late], mean());
+    job.weight = Weight::Uniform;
+    let counted = job.updates.get_mut(&client("ward-2")).unwrap();
+    (counted.round, counted.staleness) = (RoundNumber::new(7), 3);
+    let merged = merge(&job, &GO_ON).unwrap();
+    assert_eq!(values_of(&bed.candidate(), "w"), [5.0, 3.0]);
+    let told = merged.story.updates.iter();
+    let late = told.clone().find(|update| update.staleness > 0).unwrap();
+    assert_eq!(late.task_round, Some(RoundNumber::new(7)));
+    assert_eq!(told.filter(|update| update.task_round.is_none()).count(), 1);
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fedmerge_common::checkpoint::Checkpoint;
 use fedmerge_common::ids::ClientId;
-use fedmerge_coordinator::UpdateRef;
+use fedmerge_coordinator::Counted;
 use fedmerge_merge::WeightUse;
 
 use super::ports::Source;
@@ -16,18 +16,19 @@ use crate::plan::Weight;
 #[derive(Debug)]
 pub(super) struct Ordered {
     pub(super) client: ClientId,
-    pub(super) update: UpdateRef,
+    pub(super) counted: Counted,
 }
 
 /// By digest, then client: the order of summation does not know who came first.
-pub(super) fn in_order(updates: &BTreeMap<ClientId, UpdateRef>) -> Vec<Ordered> {
-    let pairs = updates.iter().map(|(client, update)| Ordered {
+pub(super) fn in_order(updates: &BTreeMap<ClientId, Counted>) -> Vec<Ordered> {
+    let pairs = updates.iter().map(|(client, counted)| Ordered {
         client: client.clone(),
-        update: update.clone(),
+        counted: counted.clone(),
     });
     let mut ordered: Vec<Ordered> = pairs.collect();
     ordered.sort_by(|left, right| {
-        (&left.update.payload, &left.client).cmp(&(&right.update.payload, &right.client))
+        let key = |of: &Ordered| (of.counted.update.payload, of.client.clone());
+        key(left).cmp(&key(right))
     });
     ordered
 }
@@ -49,8 +50,9 @@ pub(super) fn trusted(job: &MergeJob, ordered: &[Ordered]) -> Result<Option<usiz
 
 /// The files of the updates.
 pub(super) fn open(job: &MergeJob, ordered: &[Ordered]) -> Result<Vec<Checkpoint>, MergeFailure> {
-    let open = |Ordered { client, update }: &Ordered| {
-        let path = files::update(&job.directory, job.round, client, &update.payload);
+    let open = |Ordered { client, counted }: &Ordered| {
+        let payload = &counted.update.payload;
+        let path = files::update(&job.directory, counted.round, client, payload);
         Checkpoint::open(&path).map_err(|source| MergeFailure::Update {
             client: client.clone(),
             source,
@@ -59,7 +61,7 @@ pub(super) fn open(job: &MergeJob, ordered: &[Ordered]) -> Result<Vec<Checkpoint
     ordered.iter().map(open).collect()
 }
 
-/// The tensors called `names` of each update.
+/// The tensors called `names` of each update, discounted by its staleness before anything else happens to it.
 pub(super) fn sources<'a>(
     updates: &'a [Checkpoint],
     ordered: &[Ordered],
@@ -67,11 +69,12 @@ pub(super) fn sources<'a>(
 ) -> Result<Vec<Source<'a>>, MergeFailure> {
     let pairs = updates.iter().zip(ordered);
     pairs
-        .map(|(checkpoint, Ordered { client, .. })| {
-            Source::new(checkpoint, names).map_err(|tensor| MergeFailure::Tensor {
+        .map(|(checkpoint, Ordered { client, counted })| {
+            let source = Source::new(checkpoint, names).map_err(|tensor| MergeFailure::Tensor {
                 client: client.clone(),
                 tensor,
-            })
+            })?;
+            Ok(source.times(counted.discount()))
         })
         .collect()
 }
@@ -84,7 +87,7 @@ pub(super) fn sources<'a>(
 )]
 pub(super) fn weights(job: &MergeJob, ordered: &[Ordered]) -> Vec<f64> {
     let counts = ordered.iter().map(|ordered| match job.weight {
-        Weight::Examples => ordered.update.num_examples as f64,
+        Weight::Examples => ordered.counted.update.num_examples as f64,
         Weight::Uniform => 1.0,
     });
     let counts: Vec<f64> = counts.collect();

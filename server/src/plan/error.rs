@@ -133,6 +133,14 @@ fn way_out(error: &PlanError) -> Option<&'static str> {
         PlanError::QuorumUnderTolerance { .. } => {
             Some("raise `quorum` in [round], or lower `tolerate` in [merge]")
         }
-        PlanError::Zero { .. } | PlanError::OutOfRange { .. } => None,
+        PlanError::ToleranceUnderPopulation { .. } => Some(
+            "leave `tolerate` out of [merge], which then follows from `population`; raise `target` where that is too much for it",
+        ),
+        PlanError::PopulationTooSmall { .. } => {
+            Some("count all clients that may be sampled in `clients` of `population`, in [round]")
+        }
+        PlanError::SmallQuorum { .. } | PlanError::Zero { .. } | PlanError::OutOfRange { .. } => {
+            None
+        }
     }
 }

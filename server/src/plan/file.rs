@@ -39,6 +39,20 @@ pub(super) struct RoundTable {
     pub(super) quorum: Option<usize>,
     pub(super) deadline: Option<Millis>,
     pub(super) grace: Option<Millis>,
+    pub(super) mode: Option<Spanned<String>>,
+    pub(super) late: Option<Spanned<String>>,
+    pub(super) max_staleness: Option<Spanned<u64>>,
+    pub(super) allow_small_quorum: bool,
+    pub(super) population: Option<PopulationTable>,
+}
+
+/// `population` of `[round]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct PopulationTable {
+    pub(super) clients: usize,
+    pub(super) hostile: usize,
+    pub(super) risk: Option<f64>,
 }
 
 /// `cohort` of `[round]`
@@ -141,6 +155,7 @@ pub(super) fn tables() -> Vec<KnownTable> {
         },
         KnownTable::new("round", fields_of::<RoundTable>()),
         KnownTable::new("round.cohort", fields_of::<CohortTable>()),
+        KnownTable::new("round.population", fields_of::<PopulationTable>()),
     ];
     tables.extend(merge_tables());
     tables.push(KnownTable::new("update", fields_of::<UpdateTable>()));

@@ -85,7 +85,7 @@ fn an_unknown_key_is_told_where_it_stands_and_what_was_meant() {
         (
             "[round]\nquorum = \"x\"\nb = 1\na = 2",
             "error: plan/federation.toml:5: unknown key `b` in [round]\n\
-             hint: the keys in [round] are count, cohort, quorum, deadline, grace",
+             hint: the keys in [round] are count, cohort, quorum, deadline, grace, mode, late, max_staleness, allow_small_quorum, population",
         ),
     ] {
         assert_eq!(refusal(text), expected);

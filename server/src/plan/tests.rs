@@ -3,7 +3,7 @@
 
 use fedmerge_common::failure::Failure;
 use fedmerge_common::units::Millis;
-use fedmerge_coordinator::Cohort;
+use fedmerge_coordinator::{Cohort, LatePolicy, Mode, Population};
 use fedmerge_merge::{Before, ClipNorm, Method};
 
 use super::*;
@@ -22,16 +22,21 @@ fn a_plan_that_sets_nothing_has_the_documented_defaults() {
         round: RoundPlan {
             rounds: 10,
             cohort: Cohort {
-                target: 2,
+                target: 3,
                 fraction: 1.0,
                 over_select: 1.0,
             },
-            quorum: 2,
+            quorum: 3,
             deadline: Millis::from_secs(1800),
             grace: Millis::from_secs(30),
             tolerate: 0,
             seed: 0,
             evaluate: None,
+            population: None,
+            mode: Mode::Synchronous,
+            late: LatePolicy::Reject,
+            max_staleness: 0,
+            allow_small_quorum: false,
         },
         recipe: Recipe::of(Method::TrimmedMean { tolerate: 0 }),
         weight: Weight::Examples,
@@ -41,6 +46,33 @@ fn a_plan_that_sets_nothing_has_the_documented_defaults() {
         max_update: ByteSize::new(2 << 30),
     };
     assert_eq!(parse(MINIMAL).unwrap(), expected);
+}
+
+/// The rounds of the complete plan.
+fn complete_round() -> RoundPlan {
+    RoundPlan {
+        rounds: 20,
+        cohort: Cohort {
+            target: 10,
+            fraction: 0.5,
+            over_select: 1.3,
+        },
+        quorum: 6,
+        deadline: Millis::from_secs(3600),
+        grace: Millis::from_secs(60),
+        tolerate: 2,
+        seed: 7,
+        evaluate: None,
+        population: Some(Population {
+            clients: 100,
+            hostile: 1,
+            risk: 0.1,
+        }),
+        mode: Mode::Synchronous,
+        late: LatePolicy::Carry,
+        max_staleness: 3,
+        allow_small_quorum: true,
+    }
 }
 
 #[test]
@@ -55,6 +87,11 @@ fn a_complete_plan_is_read_to_the_last_key() {
         quorum    = 6
         deadline  = "1h"
         grace     = "1m"
+        mode      = "synchronous"
+        late      = "carry"
+        max_staleness = 3
+        allow_small_quorum = true
+        population = { clients = 100, hostile = 1, risk = 0.1 }
 
         [merge]
         method    = "trimmed-mean"
@@ -73,20 +110,7 @@ fn a_complete_plan_is_read_to_the_last_key() {
     let expected = FederationPlan {
         name: "digits".parse().unwrap(),
         base: PathBuf::from("/models/base"),
-        round: RoundPlan {
-            rounds: 20,
-            cohort: Cohort {
-                target: 10,
-                fraction: 0.5,
-                over_select: 1.3,
-            },
-            quorum: 6,
-            deadline: Millis::from_secs(3600),
-            grace: Millis::from_secs(60),
-            tolerate: 2,
-            seed: 7,
-            evaluate: None,
-        },
+        round: complete_round(),
         recipe: Recipe {
             before: vec![
                 Before::Clip {

@@ -87,7 +87,8 @@ impl Collecting {
 
     /// Whether it ends with its quorum now: who is not done goes on with its task.
     fn ends_early(&self, now: Timestamp) -> bool {
-        let is_over = self.round.deadline <= now || self.absence_ends().is_some_and(|end| end <= now);
+        let is_over =
+            self.round.deadline <= now || self.absence_ends().is_some_and(|end| end <= now);
         self.carries() && is_over && self.round.tally().reaches(self.round.plan.quorum)
     }
 
@@ -134,7 +135,13 @@ impl Collecting {
         let most = cohort::invitation_size(&round.plan.cohort, around.attending.len());
         // Whoever is gone may come back, but somebody else can be at work meanwhile.
         let is_there = |standing: &&Standing| {
-            matches!(standing, Standing::Pending { absent_since: None, .. })
+            matches!(
+                standing,
+                Standing::Pending {
+                    absent_since: None,
+                    ..
+                }
+            )
         };
         let at_work = round.roll.clients.values().filter(is_there).count();
         let idle = around
@@ -166,9 +173,11 @@ impl Collecting {
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
         let round = &self.round;
         let standings = round.roll.clients.values();
-        let patience = standings.filter_map(|standing| patience(standing, round.deadline, &round.plan));
+        let patience =
+            standings.filter_map(|standing| patience(standing, round.deadline, &round.plan));
         let tally = round.tally();
-        let ends_at_deadline = tally.pending == 0 || (self.carries() && tally.reaches(round.plan.quorum));
+        let ends_at_deadline =
+            tally.pending == 0 || (self.carries() && tally.reaches(round.plan.quorum));
         let deadline = ends_at_deadline.then_some(round.deadline);
         patience.chain(self.absence_ends()).chain(deadline).min()
     }

@@ -137,11 +137,7 @@ impl Evaluating {
         Turn::Stay(Phase::Evaluating(self))
     }
 
-    pub(super) fn settle(
-        self,
-        around: &mut Surroundings<'_>,
-        effects: &mut Vec<Effect>,
-    ) -> Turn {
+    pub(super) fn settle(self, around: &mut Surroundings<'_>, effects: &mut Vec<Effect>) -> Turn {
         let waited = self.wake_at().is_some_and(|end| end <= around.now);
         if !self.waiting.is_empty() && !waited {
             return Turn::Stay(Phase::Evaluating(self));

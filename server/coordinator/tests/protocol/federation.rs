@@ -7,8 +7,8 @@ use fedmerge_common::units::{Millis, Timestamp};
 use fedmerge_common::update::ModelRef;
 use fedmerge_coordinator::invariant::{self, History};
 use fedmerge_coordinator::{
-    Assignment, ClientOutcome, Cohort, Coordinator, Effect, Event, Record, RoundPlan, RoundSummary,
-    UpdateRef, Mode, LatePolicy,
+    Assignment, ClientOutcome, Cohort, Coordinator, Effect, Event, LatePolicy, Mode, Record,
+    RoundPlan, RoundSummary, UpdateRef,
 };
 
 /// When every test begins: noon.
@@ -27,6 +27,7 @@ pub(crate) fn plan(target: usize, quorum: usize) -> RoundPlan {
         deadline: Millis::from_secs(600),
         grace: Millis::from_secs(30),
         tolerate: 0,
+        population: None,
         seed: 7,
         evaluate: None,
         mode: Mode::Synchronous,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use fedmerge_common::units::Millis;
 use fedmerge_coordinator::cohort::{choose, invitation_size};
-use fedmerge_coordinator::{Cohort, EvaluationRule, PlanError, RoundPlan};
+use fedmerge_coordinator::{Cohort, EvaluationRule, PlanError, Population, RoundPlan};
 
 use super::federation::{Federation, NOON, client, invited, plan, round};
 
@@ -141,18 +141,40 @@ fn after_a_published_round_the_next_opens_at_once_and_pauses_begin_small_again()
     assert_eq!(invited(&federation.wait(2)).len(), 2);
 }
 
-#[test]
-fn a_plan_that_can_not_work_is_refused_with_the_arithmetic() {
-    type Spoil = fn(&mut RoundPlan);
-    let good = RoundPlan {
+fn some(clients: usize, hostile: usize) -> Option<Population> {
+    Some(Population {
+        clients,
+        hostile,
+        risk: 0.01,
+    })
+}
+
+type Spoil = fn(&mut RoundPlan);
+
+fn good() -> RoundPlan {
+    RoundPlan {
         tolerate: 2,
         evaluate: Some(EvaluationRule {
             min_gain: -0.005,
             quantile: 0.5,
         }),
         ..plan(8, 6)
-    };
-    good.check().unwrap();
+    }
+}
+
+/// Each spoils a good plan, and is told so.
+fn refuses(cases: &[(Spoil, &str)]) {
+    good().check().unwrap();
+    for (spoil, message) in cases {
+        let mut plan = good();
+        spoil(&mut plan);
+        let error: PlanError = plan.check().unwrap_err();
+        assert!(error.to_string().contains(message), "{error}");
+    }
+}
+
+#[test]
+fn a_plan_that_can_not_work_is_refused_with_the_arithmetic() {
     let cases: [(Spoil, &str); 10] = [
         (
             |plan| plan.tolerate = 4,
@@ -192,10 +214,29 @@ fn a_plan_that_can_not_work_is_refused_with_the_arithmetic() {
         ),
         (|plan| plan.tolerate = usize::MAX, "half of the cohort's 8"),
     ];
-    for (spoil, message) in cases {
-        let mut plan = good.clone();
-        spoil(&mut plan);
-        let error: PlanError = plan.check().unwrap_err();
-        assert!(error.to_string().contains(message), "{error}");
-    }
+    refuses(&cases);
+}
+
+#[test]
+fn too_small_a_quorum_and_a_population_that_is_too_hostile_are_refused_with_the_arithmetic() {
+    let mut sampled = good();
+    sampled.population = some(100, 1);
+    sampled.check().unwrap();
+    refuses(&[
+        (
+            |plan| {
+                plan.allow_small_quorum = false;
+                (plan.quorum, plan.tolerate) = (2, 0);
+            },
+            "`quorum` is 2, but of fewer than 3 updates a client can subtract its own",
+        ),
+        (
+            |plan| plan.population = some(100, 40),
+            "`tolerate` is 2, but of 100 clients 40 may be hostile, and some cohort of 8 has more than 8 of them",
+        ),
+        (
+            |plan| plan.population = some(6, 1),
+            "`population.clients` is 6, but a cohort wants 8 of them",
+        ),
+    ]);
 }

@@ -112,9 +112,11 @@ fn a_client_whose_task_goes_on_gets_no_other_one_and_keeps_it_over_a_restart() {
     publish(&mut federation, 1);
     federation.restart();
     let effects = federation.arrive([1, 2, 3]);
-    let tasks = effects.iter().filter_map(|effect| match effect {
-        Effect::Invite { client: who, task } if *who == client(3) => Some(task.round),
-        _ => None,
+    let tasks = effects.iter().filter_map(|effect| {
+        let Effect::Invite { client: who, task } = effect else {
+            return None;
+        };
+        (*who == client(3)).then_some(task.round)
     });
     assert_eq!(tasks.collect::<Vec<_>>(), [round(1)]);
     assert!(accepts(&federation.submit(3, 1), 3));

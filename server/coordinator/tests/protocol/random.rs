@@ -12,8 +12,8 @@ use fedmerge_common::units::{Millis, Timestamp};
 use fedmerge_common::update::ModelRef;
 use fedmerge_coordinator::invariant::{self, History};
 use fedmerge_coordinator::{
-    Assignment, Cohort, Coordinator, Counted, Effect, EvaluationRule, EvaluationTask, Event, LatePolicy, Mode,
-    Record, RoundPlan, UpdateRef,
+    Assignment, Cohort, Coordinator, Counted, Effect, EvaluationRule, EvaluationTask, Event,
+    LatePolicy, Mode, Record, RoundPlan, UpdateRef,
 };
 
 use super::federation::{NOON, client, model, stored};
@@ -83,6 +83,7 @@ impl World {
             deadline: Millis::from_secs(60),
             grace: Millis::from_secs(1 + random.below(90)),
             tolerate: (quorum - 1) / 2,
+            population: None,
             seed,
             evaluate,
             mode: if random.one_in(3) {

@@ -17,11 +17,15 @@ fn job(bed: &Bed, round: u64, base: ModelRef, updates: &[&[f32]], recipe: &Recip
         .zip(updates)
         .map(|(number, values)| bed.update(round, &format!("ward-{number}"), 1, &w(values)))
         .collect();
-    MergeJob {
+    let mut job = MergeJob {
         round: RoundNumber::new(round),
         base,
         ..bed.job(&updates, recipe.clone())
+    };
+    for counted in job.updates.values_mut() {
+        counted.round = job.round;
     }
+    job
 }
 
 /// Two rounds of one client; the job and the merge of the second, whose candidate is not published.

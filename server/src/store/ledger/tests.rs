@@ -14,7 +14,9 @@ use fedmerge_common::reason::AbandonReason;
 use fedmerge_common::task_vector::Encoding;
 use fedmerge_common::units::{Millis, Timestamp};
 use fedmerge_common::update::{ModelRef, UpdateHeader};
-use fedmerge_coordinator::{Cohort, Coordinator, Record, RoundOutcome, RoundPlan, RoundSummary};
+use fedmerge_coordinator::{
+    Cohort, Coordinator, LatePolicy, Mode, Record, RoundOutcome, RoundPlan, RoundSummary,
+};
 use tempfile::TempDir;
 
 use crate::store::ledger::{
@@ -53,6 +55,11 @@ fn record(version: u64) -> Record {
         tolerate: 0,
         seed: 7,
         evaluate: None,
+        population: None,
+        mode: Mode::Synchronous,
+        late: LatePolicy::Reject,
+        max_staleness: 0,
+        allow_small_quorum: true,
     };
     Coordinator::new(plan, model(version, b"base")).record()
 }
@@ -63,6 +70,7 @@ fn summary(round: u64) -> RoundSummary {
         base: model(0, b"base"),
         outcome: RoundOutcome::Abandoned(AbandonReason::Interrupted),
         clients: BTreeMap::new(),
+        origins: BTreeMap::new(),
         opened: Timestamp::new(10 * round),
         collected: None,
         closed: Timestamp::new(10 * round + 5),
