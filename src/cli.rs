@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use fedmerge_client::cli::ClientArguments;
+use fedmerge_common::failpoint;
 use fedmerge_common::failure::{self, Failure};
 use fedmerge_common::output::{Output, OutputFormat};
 use fedmerge_server::cli::{MergeArguments, ServerArguments};
@@ -105,7 +106,10 @@ pub(crate) fn main() -> ExitCode {
         quiet: cli.global.quiet,
         verbosity: cli.global.verbose,
     };
-    match run(cli.command, &output) {
+    let ended = failpoint::arm()
+        .map_err(Failure::from)
+        .and_then(|()| run(cli.command, &output));
+    match ended {
         Ok(()) => exit_code(failure::ExitCode::Ok),
         Err(failure) => {
             report(&failure);

@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod clock;
 pub mod digest;
 pub mod dtype;
+pub mod failpoint;
 pub mod failure;
 pub mod hex;
 pub mod identity;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fedmerge_common::clock::Clock;
+use fedmerge_common::failpoint::{self, Point};
 use fedmerge_common::failure::Failure;
 use fedmerge_common::ids::{ClientId, RoundNumber};
 use fedmerge_common::reason::Rejection;
@@ -284,6 +285,7 @@ impl Driver {
                 () = tokio::time::sleep(LEDGER_PAUSE) => {}
             }
         }
+        failpoint::pass(Point::ServerRecorded);
         self.persisted = Some(record);
         Ok(())
     }
@@ -321,6 +323,7 @@ impl Driver {
                 needed_from,
             } => {
                 self.tell_closed(&summary).await;
+                failpoint::pass(Point::ServerClosed);
                 self.deeds.clean_up(summary.round, needed_from);
             }
             Effect::EndFederation { reason, last } => {

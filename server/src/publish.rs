@@ -11,6 +11,7 @@ use fedmerge_common::checkpoint::{
     Checkpoint, CheckpointWriter, ReadCheckpointError, WriteCheckpointError,
 };
 use fedmerge_common::digest::Digest;
+use fedmerge_common::failpoint::{self, Point};
 use fedmerge_common::failure::{ExitCode, Failure};
 use fedmerge_common::ids::{FederationName, ModelVersion, RoundNumber};
 use fedmerge_common::units::Timestamp;
@@ -73,13 +74,16 @@ pub async fn publish(
     let published = directory.model(publication.candidate.version);
     let placed = published.clone();
     compute::blocking(move || put_in_place(&candidate, &placed)).await?;
+    failpoint::pass(Point::ServerModelPlaced);
     let model = StoredModel {
         model: publication.candidate,
         parent: Some(publication.parent),
         round: Some(publication.round),
         published: publication.now,
     };
-    ledger.publish(&model).await.map_err(PublishError::Ledger)
+    ledger.publish(&model).await.map_err(PublishError::Ledger)?;
+    failpoint::pass(Point::ServerModelRecorded);
+    Ok(())
 }
 
 /// Moves the candidate's directory, unless that was done before a crash.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use fedmerge_common::clock::Clock;
 use fedmerge_common::digest::Digest;
+use fedmerge_common::failpoint::{self, Point};
 use fedmerge_common::failure::explain;
 use fedmerge_common::ids::{ClientId, FederationName, RoundNumber};
 use fedmerge_common::units::Millis;
@@ -177,11 +178,13 @@ impl Workshop {
         };
         loop {
             match self.ledger.note_merge(&note).await {
-                Ok(()) => return Ok(note.candidate),
+                Ok(()) => break,
                 Err(error) if error.passes() => wait_for_the_ledger(&error).await,
                 Err(error) => return Err(explain(&error)),
             }
         }
+        failpoint::pass(Point::ServerMergeNoted);
+        Ok(note.candidate)
     }
 
     async fn publish(&self, round: RoundNumber, parent: Digest, candidate: ModelRef) -> Event {

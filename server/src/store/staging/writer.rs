@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fedmerge_common::failpoint::{self, Point};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
@@ -145,6 +146,7 @@ impl StagingWriter {
             let lease = Arc::clone(&self.lease);
             blocking(self.lease.path.clone(), move |_| lease.file.sync_data()).await?;
             self.durable_bytes = self.written_bytes;
+            failpoint::pass(Point::ServerStaged);
         }
         Ok(self.durable_bytes)
     }
