@@ -4,6 +4,7 @@
 
 pub mod builtin;
 pub mod command;
+mod group;
 mod lines;
 pub mod speech;
 pub mod workplace;

@@ -1,29 +1,27 @@
 //! The straight line, first step: runs the user's program on the base and obtains a fine-tuned checkpoint.
 //!
 //! The program is any command, run by `sh` in a process group of its own; nothing it starts outlives it, not even when
-//! the future that runs it is dropped. Whatever it does ends in [`Trained`] or in a [`Decline`] that says what happened:
-//! a bad trainer costs a round, never the client. The checkpoint itself is judged by `submission`, not here.
+//! the future that runs it is dropped or the client is killed (`group.rs`). Whatever it does ends in [`Trained`] or in a
+//! [`Decline`] that says what happened: a bad trainer costs a round, never the client. The checkpoint itself is judged by
+//! `submission`, not here.
 
-use std::io;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fedmerge_common::reason::{Decline, DeclineKind};
 use fedmerge_common::units::Millis;
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::process::{ChildStderr, ChildStdout};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::group::Group;
 use super::lines::{Lines, Tail, TrainerLog, end_of};
 use super::speech::{Line, Speech};
 use super::workplace::Workplace;
 use super::{Progress, Trained};
 
-/// Time between asking a trainer to end and killing it.
-const KILL_GRACE: Duration = Duration::from_secs(1);
 /// Time for the last words in the pipes once the trainer has ended.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(1);
 /// Room for a trainer's last words in a decline, bytes.
@@ -63,9 +61,9 @@ impl TrainerCommand {
                 format!("`sh` cannot be started: {error}"),
             )
         })?;
-        let ears = Ears::open(&mut group.child, log, progress.clone());
+        let ears = Ears::open(&mut group, log, progress.clone());
         let limit = Duration::from_millis(self.time_limit.get());
-        let ended = timeout(limit, group.child.wait()).await;
+        let ended = timeout(limit, group.wait()).await;
         if ended.is_err() {
             group.ask_to_end().await;
         }
@@ -123,64 +121,6 @@ fn with_last_words(what: String, last_words: &str) -> String {
     }
 }
 
-/// A command with everything it starts, as one process group.
-#[derive(Debug)]
-struct Group {
-    child: Child,
-    leader: Option<Pid>,
-}
-
-impl Group {
-    fn start(command: &str, place: &Workplace) -> io::Result<Self> {
-        let child = Command::new("sh")
-            .arg("-c")
-            .arg(command)
-            .env("FEDMERGE_BASE", &place.base)
-            .env("FEDMERGE_OUT", &place.out)
-            .env("FEDMERGE_ROUND", place.round.to_string())
-            .env("FEDMERGE_CONFIG", &place.config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()?;
-        let leader = child
-            .id()
-            .and_then(|id| i32::try_from(id).ok())
-            .and_then(Pid::from_raw);
-        Ok(Self { child, leader })
-    }
-
-    /// Gives the group a moment to end by itself.
-    async fn ask_to_end(&mut self) {
-        self.signal(Signal::TERM);
-        // The caller kills what is left either way, so it does not matter how this wait ends.
-        let _ = timeout(KILL_GRACE, self.child.wait()).await;
-    }
-
-    /// Ends what is left of the group. Only once: later the number may belong to someone else.
-    fn kill(&mut self) {
-        self.signal(Signal::KILL);
-        self.leader = None;
-    }
-
-    fn signal(&self, signal: Signal) {
-        if let Some(leader) = self.leader
-            && let Err(error) = kill_process_group(leader, signal)
-            && error != rustix::io::Errno::SRCH
-        {
-            tracing::warn!(error = %error, "trainer cannot be signalled");
-        }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
 /// Listens to both streams of a trainer while it runs.
 #[derive(Debug)]
 struct Ears {
@@ -190,16 +130,17 @@ struct Ears {
 }
 
 impl Ears {
-    fn open(child: &mut Child, log: TrainerLog, progress: watch::Sender<Progress>) -> Self {
+    fn open(group: &mut Group, log: TrainerLog, progress: watch::Sender<Progress>) -> Self {
         let log = Arc::new(log);
         let speech = Arc::new(Mutex::new(Speech::default()));
         let tail = Arc::new(Mutex::new(Tail::default()));
         let mut listeners = Vec::new();
-        if let Some(stdout) = child.stdout.take() {
+        let (stdout, stderr) = group.voices();
+        if let Some(stdout) = stdout {
             let listener = hear_stdout(stdout, Arc::clone(&speech), Arc::clone(&log), progress);
             listeners.push(AbortOnDropHandle::new(tokio::spawn(listener)));
         }
-        if let Some(stderr) = child.stderr.take() {
+        if let Some(stderr) = stderr {
             let listener = hear_stderr(stderr, Arc::clone(&tail), log);
             listeners.push(AbortOnDropHandle::new(tokio::spawn(listener)));
         }

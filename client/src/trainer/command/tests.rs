@@ -10,7 +10,7 @@ use fedmerge_common::ids::{ModelVersion, RoundNumber};
 use fedmerge_common::task_vector::Encoding;
 use fedmerge_common::units::{ByteSize, Timestamp};
 use fedmerge_common::update::ModelRef;
-use rustix::process::test_kill_process;
+use rustix::process::{Pid, test_kill_process};
 
 use super::*;
 use crate::task::Task;
