@@ -2,97 +2,25 @@
 //!
 //! Decides everything a client decides: an event in, effects out. Pure: no clock, no files, no network, no tokio, so a
 //! thousand of them run in one thread. At most one task is in hand; what late work reports about another round is
-//! ignored, so every effect may be lost, repeated or answered late.
+//! ignored, so every effect may be lost, repeated or answered late. What must outlive the process is [`Agent::memory`],
+//! which is to be durable before the effects of a step are carried out.
+
+mod effect;
+mod event;
+mod memory;
+mod phase;
 
 use fedmerge_common::ids::RoundNumber;
-use fedmerge_common::reason::{Decline, DeclineKind, Rejection};
-use fedmerge_common::update::UpdateHeader;
+use fedmerge_common::reason::{Decline, DeclineKind, RejectionCode};
 
-use crate::milestone::Milestone;
+use self::phase::Phase;
+use crate::milestone::{Milestone, Step};
 use crate::task::{Notice, Task};
 use crate::trainer::Trained;
 
-/// What happened.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// The server said what it expects.
-    NoticeReceived(Notice),
-    /// The stream of notices broke off; it will come back by itself.
-    LinkLost,
-    /// The base of a round is in the cache, verified.
-    BaseDownloaded {
-        /// The round.
-        round: RoundNumber,
-    },
-    /// The trainer ended well.
-    TrainingFinished {
-        /// The round.
-        round: RoundNumber,
-        /// What it said.
-        trained: Trained,
-    },
-    /// The update is on disk, ready to leave.
-    UpdatePrepared {
-        /// Its description.
-        header: UpdateHeader,
-    },
-    /// Every byte of the update is durable on the server.
-    UpdateSent {
-        /// The round.
-        round: RoundNumber,
-    },
-    /// The server decided about the update.
-    UpdateAnswered {
-        /// The round.
-        round: RoundNumber,
-        /// Its decision.
-        answer: Answer,
-    },
-    /// A step of the task failed for good.
-    TaskFailed {
-        /// The round.
-        round: RoundNumber,
-        /// Why, as the server will hear it.
-        decline: Decline,
-    },
-    /// A person asked the client to stop.
-    StopAsked,
-}
-
-/// The server's decision about an update.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// It counts.
-    Accepted,
-    /// It does not count.
-    Rejected(Rejection),
-}
-
-/// What to do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Get the task's base into the cache.
-    Download(Task),
-    /// Run the trainer on the base.
-    Train(Task),
-    /// Turn the fine-tuned checkpoint into an update on disk.
-    Prepare(Task, Trained),
-    /// Send the update and have it decided.
-    Upload(UpdateHeader),
-    /// Stop whatever is being done for the task in hand.
-    Abort,
-    /// Give the invitation back.
-    Decline {
-        /// The round.
-        round: RoundNumber,
-        /// Why.
-        decline: Decline,
-    },
-    /// Tell the user.
-    Tell(Milestone),
-    /// End the program, well.
-    Leave,
-}
+pub use effect::Effect;
+pub use event::{Answer, Event};
+pub use memory::Memory;
 
 /// When a client leaves by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,26 +33,13 @@ pub enum Stay {
     Always,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-enum Phase {
-    Idle,
-    Downloading(Task),
-    Training(Task),
-    Preparing(Task),
-    Sending(Task),
-    /// The server decides; a notice that comes meanwhile waits, so that the decision is not missed.
-    Committing {
-        task: Task,
-        next: Option<Notice>,
-    },
-    Left,
-}
-
 /// The decisions of one client.
 #[derive(Clone, Debug)]
 pub struct Agent {
     stay: Stay,
     phase: Phase,
+    /// What an earlier process had finished, until the server's first notice says whether it is of use.
+    remains: Option<Memory>,
     /// The last round this client finished with: an invitation to it is an echo.
     finished: Option<RoundNumber>,
     told_waiting: String,
@@ -139,12 +54,13 @@ enum Told {
 }
 
 impl Agent {
-    /// An agent that knows nothing yet.
+    /// An agent that knows nothing but what an earlier process had finished.
     #[must_use]
-    pub fn new(stay: Stay) -> Self {
+    pub fn new(stay: Stay, remains: Option<Memory>) -> Self {
         Self {
             stay,
             phase: Phase::Idle,
+            remains,
             finished: None,
             told_waiting: String::new(),
             told_last_round: String::new(),
@@ -152,17 +68,10 @@ impl Agent {
         }
     }
 
-    /// The task in hand, if any.
+    /// What is finished of a task that goes on, and would be lost with the process.
     #[must_use]
-    pub fn task(&self) -> Option<&Task> {
-        match &self.phase {
-            Phase::Idle | Phase::Left => None,
-            Phase::Downloading(task)
-            | Phase::Training(task)
-            | Phase::Preparing(task)
-            | Phase::Sending(task)
-            | Phase::Committing { task, .. } => Some(task),
-        }
+    pub fn memory(&self) -> Option<Memory> {
+        self.remains.clone().or_else(|| self.phase.memory())
     }
 
     /// Takes one event and says what to do, in order.
@@ -185,27 +94,33 @@ impl Agent {
     /// The task goes on by one step; a report that does not fit the step in hand is late and changes nothing.
     fn advance(&mut self, event: Event, effects: &mut Vec<Effect>) {
         self.phase = match (std::mem::replace(&mut self.phase, Phase::Idle), event) {
-            (Phase::Downloading(task), Event::BaseDownloaded { round }) if task.round == round => {
+            (Phase::Downloading { task, trained }, Event::BaseDownloaded { round })
+                if task.round == round =>
+            {
                 let base = task.base;
                 effects.push(Effect::Tell(Milestone::Base { round, base }));
-                effects.push(Effect::Train(task.clone()));
-                Phase::Training(task)
+                match trained {
+                    Some(trained) => prepare(task, trained, effects),
+                    None => {
+                        effects.push(Effect::Train(task.clone()));
+                        Phase::Training(task)
+                    }
+                }
             }
             (Phase::Training(task), Event::TrainingFinished { round, trained })
                 if task.round == round =>
             {
                 self.tell_trained(round, &trained, effects);
-                effects.push(Effect::Prepare(task.clone(), trained));
-                Phase::Preparing(task)
+                prepare(task, trained, effects)
             }
-            (Phase::Preparing(task), Event::UpdatePrepared { header })
+            (Phase::Preparing(task, _), Event::UpdatePrepared { header })
                 if task.round == header.round =>
             {
-                effects.push(Effect::Upload(header));
-                Phase::Sending(task)
+                effects.push(Effect::Upload(header.clone()));
+                Phase::Sending(header)
             }
-            (Phase::Sending(task), Event::UpdateSent { round }) if task.round == round => {
-                Phase::Committing { task, next: None }
+            (Phase::Sending(header), Event::UpdateSent { round }) if header.round == round => {
+                Phase::Committing { header, next: None }
             }
             (phase, _late) => phase,
         };
@@ -228,17 +143,31 @@ impl Agent {
         if self.phase == Phase::Left {
             return;
         }
-        if let (Some(task), Notice::Invited(invited)) = (self.task(), &notice)
-            && task.round == invited.round
-            && task.base == invited.base
+        if let Some(remains) = self.remains.take() {
+            return self.recall(remains, notice, effects);
+        }
+        if let Notice::Invited(invited) = &notice
+            && self.phase.task() == Some((invited.round, invited.base.digest))
         {
             return;
         }
-        if let Phase::Committing { next, .. } = &mut self.phase {
-            *next = Some(notice);
-            return;
+        match &mut self.phase {
+            Phase::Committing { next, .. } => {
+                *next = Some(notice);
+                return;
+            }
+            Phase::Asking { next, .. } => {
+                *next = notice;
+                return;
+            }
+            Phase::Idle
+            | Phase::Downloading { .. }
+            | Phase::Training(_)
+            | Phase::Preparing(..)
+            | Phase::Sending(_)
+            | Phase::Left => {}
         }
-        if let Some(round) = self.task().map(|task| task.round) {
+        if let Some((round, _)) = self.phase.task() {
             effects.push(Effect::Abort);
             effects.push(Effect::Tell(Milestone::Withdrawn { round }));
             self.finish(round, effects);
@@ -246,6 +175,56 @@ impl Agent {
         if self.phase == Phase::Idle {
             self.begin(notice, effects);
         }
+    }
+
+    /// The first notice says what the remains of an earlier process are good for.
+    fn recall(&mut self, remains: Memory, notice: Notice, effects: &mut Vec<Effect>) {
+        let round = remains.round();
+        let invited = match &notice {
+            Notice::Invited(task) => Some(task),
+            Notice::Standby { .. } | Notice::Ended { .. } => None,
+        };
+        match (remains, invited) {
+            (remains, Some(task)) if remains.is_of(task) => self.resume(remains, task, effects),
+            (Memory::Prepared(_), Some(task)) if task.round == round => {
+                tell_forgotten(round, "the round starts from another base now", effects);
+                self.begin(notice, effects);
+            }
+            // It may count already: the answer may be all that was lost.
+            (Memory::Prepared(header), _) => {
+                effects.push(Effect::Upload(header.clone()));
+                self.phase = Phase::Asking {
+                    header,
+                    next: notice,
+                };
+            }
+            (Memory::Trained { .. }, _) => {
+                tell_forgotten(round, "the server waits for it no longer", effects);
+                self.begin(notice, effects);
+            }
+        }
+    }
+
+    fn resume(&mut self, remains: Memory, task: &Task, effects: &mut Vec<Effect>) {
+        let round = task.round;
+        let step = match &remains {
+            Memory::Trained { .. } => Step::Training,
+            Memory::Prepared(_) => Step::Update,
+        };
+        effects.push(Effect::Tell(Milestone::Resumed { round, step }));
+        self.phase = match remains {
+            Memory::Trained { trained, .. } => {
+                effects.push(Effect::Download(task.clone()));
+                Phase::Downloading {
+                    task: task.clone(),
+                    trained: Some(trained),
+                }
+            }
+            Memory::Prepared(header) => {
+                effects.push(Effect::Upload(header.clone()));
+                Phase::Sending(header)
+            }
+        };
     }
 
     fn begin(&mut self, notice: Notice, effects: &mut Vec<Effect>) {
@@ -269,7 +248,10 @@ impl Agent {
                 if self.finished != Some(task.round) {
                     self.told_waiting.clear();
                     effects.push(Effect::Download(task.clone()));
-                    self.phase = Phase::Downloading(task);
+                    self.phase = Phase::Downloading {
+                        task,
+                        trained: None,
+                    };
                 }
             }
             Notice::Ended { reason, last } => {
@@ -283,30 +265,58 @@ impl Agent {
 
     /// The server may end right after it said so: then the decision about the last update never comes.
     fn link_lost(&mut self, effects: &mut Vec<Effect>) {
-        if let Phase::Committing { next, .. } = &mut self.phase
-            && matches!(next, Some(Notice::Ended { .. }))
-            && let Some(ended) = next.take()
-        {
+        let next = match &self.phase {
+            Phase::Committing { next, .. } => next.clone(),
+            Phase::Asking { next, .. } => Some(next.clone()),
+            Phase::Idle
+            | Phase::Downloading { .. }
+            | Phase::Training(_)
+            | Phase::Preparing(..)
+            | Phase::Sending(_)
+            | Phase::Left => None,
+        };
+        if let Some(ended @ Notice::Ended { .. }) = next {
             effects.push(Effect::Abort);
+            if let Phase::Asking { header, .. } = &self.phase {
+                tell_forgotten(header.round, "the server is gone", effects);
+            }
             self.phase = Phase::Idle;
             self.begin(ended, effects);
         }
     }
 
     fn answered(&mut self, round: RoundNumber, answer: Answer, effects: &mut Vec<Effect>) {
-        if !matches!(&self.phase, Phase::Sending(task) | Phase::Committing { task, .. } if task.round == round)
-        {
-            return;
+        let is_asking = match &self.phase {
+            Phase::Sending(header) | Phase::Committing { header, .. } if header.round == round => {
+                false
+            }
+            Phase::Asking { header, .. } if header.round == round => true,
+            Phase::Idle
+            | Phase::Downloading { .. }
+            | Phase::Training(_)
+            | Phase::Preparing(..)
+            | Phase::Sending(_)
+            | Phase::Committing { .. }
+            | Phase::Asking { .. }
+            | Phase::Left => return,
+        };
+        match answer {
+            Answer::Accepted => effects.push(Effect::Tell(Milestone::Accepted { round })),
+            // A server remembers what became of an update until the next round is over.
+            Answer::Rejected(rejection)
+                if is_asking && rejection.code == RejectionCode::RoundClosed =>
+            {
+                tell_forgotten(round, "the round is over", effects);
+            }
+            Answer::Rejected(rejection) => {
+                effects.push(Effect::Tell(Milestone::Rejected { round, rejection }));
+            }
         }
-        effects.push(Effect::Tell(match answer {
-            Answer::Accepted => Milestone::Accepted { round },
-            Answer::Rejected(rejection) => Milestone::Rejected { round, rejection },
-        }));
         self.finish(round, effects);
     }
 
     fn failed(&mut self, round: RoundNumber, decline: Decline, effects: &mut Vec<Effect>) {
-        if self.task().is_none_or(|task| task.round != round) {
+        if self.phase.task().is_none_or(|(ours, _)| ours != round) {
             return;
         }
         effects.push(Effect::Tell(Milestone::Declined {
@@ -318,7 +328,11 @@ impl Agent {
     }
 
     fn stop(&mut self, effects: &mut Vec<Effect>) {
-        if let Some(round) = self.task().map(|task| task.round) {
+        if let Phase::Asking { .. } = &self.phase {
+            // It was given to the server long ago: the next process asks again.
+            self.remains = self.phase.memory();
+            effects.push(Effect::Abort);
+        } else if let Some((round, _)) = self.phase.task() {
             let decline = Decline::new(DeclineKind::Interrupted, "a person stopped the client");
             effects.push(Effect::Abort);
             effects.push(Effect::Tell(Milestone::Declined {
@@ -337,7 +351,8 @@ impl Agent {
             self.leave(effects);
         } else if let Phase::Committing {
             next: Some(next), ..
-        } = phase
+        }
+        | Phase::Asking { next, .. } = phase
         {
             self.begin(next, effects);
         }
@@ -349,6 +364,15 @@ impl Agent {
             effects.push(Effect::Leave);
         }
     }
+}
+
+fn prepare(task: Task, trained: Trained, effects: &mut Vec<Effect>) -> Phase {
+    effects.push(Effect::Prepare(task.clone(), trained.clone()));
+    Phase::Preparing(task, trained)
+}
+
+fn tell_forgotten(round: RoundNumber, reason: &'static str, effects: &mut Vec<Effect>) {
+    effects.push(Effect::Tell(Milestone::Forgotten { round, reason }));
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Runs the agent: every event goes in, every effect that comes out is carried out, in order.
 //!
 //! Owns all that a running client owns: the attendance, the one piece of work in hand, the errands (declines on their
-//! way). The client waits here and nowhere else. No decision is made here.
+//! way). The client waits here and nowhere else. No decision is made here. What is finished of a task is in the journal
+//! before anything is done or told that follows from it.
 
 mod attend;
 mod teller;
@@ -11,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fedmerge_common::failure::{ExitCode, Failure};
+use fedmerge_common::failure::{ExitCode, Failure, explain};
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::output::Output;
 use fedmerge_common::reason::Decline;
@@ -24,13 +25,15 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::agent::{Agent, Effect, Event, Stay};
+use crate::agent::{Agent, Effect, Event, Memory, Stay};
 use crate::cache::Cache;
+use crate::journal::Journal;
 use crate::link::trouble::Trouble;
 use crate::link::{Greeting, Link};
 use crate::policy::Policy;
 use crate::settings::{ClientDirectory, Settings};
 use crate::trainer::command::TrainerCommand;
+use crate::transfer::download::blocking;
 use teller::Teller;
 
 /// Reports that wait for the driver before whoever makes them waits, too.
@@ -114,10 +117,14 @@ pub async fn drive_until(
         let message = format!("{} cannot be made", path.display());
         Failure::new(ExitCode::Unavailable, message).with_source(&error)
     })?;
+    let journal = Journal::of(&site.directory, &site.settings);
+    let remains = recall(&journal, output).await?;
     let link = Link::new(site.settings.server.clone(), tls, Greeting::Hello, output);
     let (reports, mut incoming) = mpsc::channel(EVENTS_AHEAD);
     let mut driver = Driver {
-        agent: Agent::new(site.stay),
+        agent: Agent::new(site.stay, remains.clone()),
+        journal,
+        kept: remains,
         workshop: Arc::new(work::Workshop { link, cache, site }),
         reports,
         work: None,
@@ -152,6 +159,24 @@ pub async fn drive_until(
     }
 }
 
+/// What an earlier process had finished; what of it is of no use is told and forgotten.
+async fn recall(journal: &Journal, output: Output) -> Result<Option<Memory>, Failure> {
+    let here = journal.clone();
+    match blocking(move || here.recall()).await? {
+        Ok(remains) => Ok(remains),
+        Err(unusable) => {
+            let why = explain(&unusable);
+            output.note(format_args!("what was finished before is dropped: {why}"));
+            tracing::warn!(reason = %why, "journal not used");
+            let here = journal.clone();
+            if let Err(error) = blocking(move || here.keep(None)).await {
+                tracing::warn!(%error, "the journal cannot be removed");
+            }
+            Ok(None)
+        }
+    }
+}
+
 /// What a step leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
@@ -162,6 +187,9 @@ enum Next {
 #[derive(Debug)]
 struct Driver {
     agent: Agent,
+    journal: Journal,
+    /// What the journal holds.
+    kept: Option<Memory>,
     workshop: Arc<work::Workshop>,
     reports: mpsc::Sender<Report>,
     work: Option<AbortOnDropHandle<()>>,
@@ -180,7 +208,9 @@ impl Driver {
 
     async fn step(&mut self, event: Event) -> Next {
         tracing::debug!(event = ?event, "event");
-        for effect in self.agent.step(event) {
+        let effects = self.agent.step(event);
+        self.remember().await;
+        for effect in effects {
             tracing::debug!(effect = ?effect, "effect");
             match effect {
                 Effect::Download(task) => self.begin(|workshop| work::download(workshop, task)),
@@ -202,6 +232,21 @@ impl Driver {
             }
         }
         Next::GoOn
+    }
+
+    /// Writes down what is finished now. A client that cannot goes on: a crash would then cost it the work of a task.
+    async fn remember(&mut self) {
+        let memory = self.agent.memory();
+        if memory == self.kept {
+            return;
+        }
+        let (journal, page) = (self.journal.clone(), memory.clone());
+        match blocking(move || journal.keep(page.as_ref())).await {
+            Ok(()) => self.kept = memory,
+            Err(error) => {
+                tracing::warn!(%error, "the journal cannot be written: a crash now would cost what is finished");
+            }
+        }
     }
 
     /// Begins the next piece of work; the one before has ended, or reported what this one goes on from.

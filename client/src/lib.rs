@@ -2,8 +2,8 @@
 //! what it learnt as a task vector.
 //!
 //! Read it along the straight line of a task vector: [`trainer`] obtains a fine-tuned checkpoint, [`submission`] turns it
-//! into an update, [`transfer`] carries it, and [`agent`] decides what comes next. [`driver`] runs the agent's decisions;
-//! [`link`] is the one place that connects and retries; [`cli`] is what a person types.
+//! into an update, [`transfer`] carries it, and [`agent`] decides what comes next. [`driver`] runs the agent's decisions
+//! and keeps what is finished in the [`journal`]; [`link`] is the one place that connects and retries; [`cli`] is what a person types.
 //!
 //! The client must never import the server or listen on a port.
 
@@ -12,6 +12,7 @@ pub mod cache;
 pub mod cli;
 pub mod driver;
 pub mod enrolment;
+pub mod journal;
 pub mod link;
 pub mod milestone;
 pub mod policy;

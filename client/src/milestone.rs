@@ -24,6 +24,20 @@ pub enum Milestone {
         /// One line.
         outcome: String,
     },
+    /// The round goes on where an earlier process ended.
+    Resumed {
+        /// The round.
+        round: RoundNumber,
+        /// What need not be done again.
+        step: Step,
+    },
+    /// What an earlier process had finished is of no use any more.
+    Forgotten {
+        /// The round it was for.
+        round: RoundNumber,
+        /// Why, one line.
+        reason: &'static str,
+    },
     /// The base of a round is here.
     Base {
         /// The round.
@@ -77,11 +91,41 @@ pub enum Milestone {
     },
 }
 
+/// A step of a task that an earlier process has finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// The training.
+    Training,
+    /// The update, ready to be sent.
+    Update,
+}
+
 impl fmt::Display for Milestone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Waiting { waiting_for } => write!(f, "waiting: {waiting_for}"),
             Self::LastRound { outcome } => write!(f, "{outcome}"),
+            Self::Resumed {
+                round,
+                step: Step::Training,
+            } => write!(
+                f,
+                "round {round}: goes on with the training that was finished before"
+            ),
+            Self::Resumed {
+                round,
+                step: Step::Update,
+            } => write!(
+                f,
+                "round {round}: goes on with the update that was ready before"
+            ),
+            Self::Forgotten { round, reason } => {
+                write!(
+                    f,
+                    "round {round}: what was finished before is dropped: {reason}"
+                )
+            }
             Self::Base { round, base } => write!(
                 f,
                 "round {round}: base {} (blake3:{}…, {})",

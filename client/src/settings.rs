@@ -82,6 +82,12 @@ impl ClientDirectory {
         self.root.join("work")
     }
 
+    /// What is finished of the round in hand.
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        self.root.join("journal.json")
+    }
+
     /// Log files.
     #[must_use]
     pub fn log(&self) -> PathBuf {

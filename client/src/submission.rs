@@ -41,6 +41,12 @@ pub fn prepare(place: &Workplace, task: &Task, trained: &Trained) -> Result<Upda
             "the trainer's checkpoint does not fit the base: {difference}"
         )));
     }
+    place.clear_update().map_err(|error| {
+        Decline::new(
+            DeclineKind::Storage,
+            with_sources("the update cannot be written", &error),
+        )
+    })?;
     let written = write_task_vector(&base, &tuned, encoding, &place.update).map_err(|error| {
         let words = with_sources("the task vector cannot be made", &error);
         match error {

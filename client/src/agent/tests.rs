@@ -2,13 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed test should panic")]
 
+mod remains;
+
 use std::collections::BTreeMap;
 
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::ModelVersion;
+use fedmerge_common::reason::Rejection;
 use fedmerge_common::task_vector::Encoding;
 use fedmerge_common::units::{ByteSize, Millis, Timestamp};
-use fedmerge_common::update::ModelRef;
+use fedmerge_common::update::{ModelRef, UpdateHeader};
 
 use super::*;
 
@@ -104,7 +107,7 @@ fn path(number: u64) -> Vec<Event> {
 }
 
 fn agent_after(stay: Stay, events: impl IntoIterator<Item = Event>) -> Agent {
-    let mut agent = Agent::new(stay);
+    let mut agent = Agent::new(stay, None);
     for event in events {
         agent.step(event);
     }
@@ -124,7 +127,7 @@ fn lines(effects: &[Effect]) -> Vec<String> {
 
 #[test]
 fn a_round_goes_from_invitation_to_acceptance() {
-    let mut agent = Agent::new(Stay::WhileItLasts);
+    let mut agent = Agent::new(Stay::WhileItLasts, None);
     let [invitation, downloaded, finished, prepared, sent] = path(3).try_into().unwrap();
     assert_eq!(agent.step(invitation), [Effect::Download(task(3))]);
     let effects = agent.step(downloaded);
@@ -143,7 +146,7 @@ fn a_round_goes_from_invitation_to_acceptance() {
     assert_eq!(agent.step(prepared), [Effect::Upload(header(3))]);
     assert_eq!(agent.step(sent), []);
     assert_eq!(lines(&agent.step(accepted(3))), ["round 3: accepted"]);
-    assert_eq!(agent.task(), None);
+    assert_eq!(agent.phase.task(), None);
 }
 
 #[test]
@@ -229,7 +232,7 @@ fn work_for_a_round_that_is_over_is_stopped() {
                 "waiting: 6 clients"
             ]
         );
-        assert_eq!(agent.task(), None);
+        assert_eq!(agent.phase.task(), None);
     }
 }
 
@@ -299,7 +302,7 @@ fn the_end_is_not_missed_when_the_server_goes_before_it_decides() {
 
 #[test]
 fn who_is_told_to_stay_stays_when_the_federation_ends() {
-    let mut agent = Agent::new(Stay::Always);
+    let mut agent = Agent::new(Stay::Always, None);
     assert_eq!(lines(&agent.step(ended())).len(), 1);
     assert_eq!(agent.step(invited(4)), [Effect::Download(task(4))]);
 }
@@ -334,7 +337,7 @@ fn a_stop_declines_the_task_in_hand_and_leaves() {
     );
     assert_eq!(effects[3], Effect::Leave);
     assert_eq!(
-        Agent::new(Stay::Always).step(Event::StopAsked),
+        Agent::new(Stay::Always, None).step(Event::StopAsked),
         [Effect::Leave]
     );
     assert_eq!(agent.step(Event::StopAsked), [], "once is enough");
@@ -342,7 +345,7 @@ fn a_stop_declines_the_task_in_hand_and_leaves() {
 
 #[test]
 fn the_same_wait_is_told_once() {
-    let mut agent = Agent::new(Stay::WhileItLasts);
+    let mut agent = Agent::new(Stay::WhileItLasts, None);
     assert_eq!(
         lines(&agent.step(standby("6 clients", ""))),
         ["waiting: 6 clients"]
@@ -356,7 +359,7 @@ fn the_same_wait_is_told_once() {
 
 #[test]
 fn a_trainer_that_counts_no_examples_is_remarked_upon_once() {
-    let mut agent = Agent::new(Stay::WhileItLasts);
+    let mut agent = Agent::new(Stay::WhileItLasts, None);
     let mut remarks = 0;
     for number in 1..=2 {
         let mut events = path(number);

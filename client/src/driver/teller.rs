@@ -34,6 +34,8 @@ impl Teller {
             }
             Milestone::ExamplesUnknown => self.output.note(milestone),
             Milestone::LastRound { .. }
+            | Milestone::Resumed { .. }
+            | Milestone::Forgotten { .. }
             | Milestone::Base { .. }
             | Milestone::Trained { .. }
             | Milestone::Accepted { .. }

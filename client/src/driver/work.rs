@@ -1,10 +1,12 @@
 //! The pieces of work of one task. Each ends in one event, or in trouble that ends the client.
 //!
-//! A piece that is dropped stops at once, processes and all. What it leaves on disk is overwritten by the next.
+//! A piece that is dropped stops at once, processes and all. What it leaves on disk is overwritten by the next, apart from
+//! what the journal remembers: that is what the next piece starts from, in this process or in another.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use fedmerge_common::failpoint::{self, Point};
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::reason::{Decline, DeclineKind};
 use fedmerge_common::update::UpdateHeader;
@@ -56,7 +58,10 @@ pub(super) async fn download(workshop: Arc<Workshop>, task: Task) -> Result<Even
     let round = task.round;
     let fetched = download::fetch(&workshop.link, &workshop.cache, &task.base).await;
     match fetched {
-        Ok(_) => Ok(Event::BaseDownloaded { round }),
+        Ok(_) => {
+            failpoint::pass(Point::ClientDownloaded);
+            Ok(Event::BaseDownloaded { round })
+        }
         Err(error) => failed(round, error),
     }
 }
@@ -73,10 +78,7 @@ pub(super) async fn train(workshop: Arc<Workshop>, task: Task) -> Result<Event, 
     let place = match prepared {
         Ok(place) => place,
         Err(error) => {
-            let decline = Decline::new(
-                DeclineKind::Storage,
-                format!("the round's directory cannot be made: {error}"),
-            );
+            let decline = unusable("the round's directory cannot be made", &error);
             return Ok(Event::TaskFailed { round, decline });
         }
     };
@@ -85,10 +87,27 @@ pub(super) async fn train(workshop: Arc<Workshop>, task: Task) -> Result<Event, 
         trained = workshop.site.trainer.run(&place, &progress) => trained,
         never = forward(&workshop.link, round, seen) => match never {},
     };
-    Ok(match trained {
+    let durable = match trained {
+        Ok(trained) => {
+            download::blocking(move || match place.make_durable() {
+                Ok(()) => Ok(trained),
+                Err(error) => Err(unusable(
+                    "the trainer's checkpoint cannot be stored",
+                    &error,
+                )),
+            })
+            .await
+        }
+        Err(decline) => Err(decline),
+    };
+    Ok(match durable {
         Ok(trained) => Event::TrainingFinished { round, trained },
         Err(decline) => Event::TaskFailed { round, decline },
     })
+}
+
+fn unusable(what: &str, error: &std::io::Error) -> Decline {
+    Decline::new(DeclineKind::Storage, format!("{what}: {error}"))
 }
 
 enum Never {}
@@ -124,6 +143,7 @@ pub(super) async fn prepare(
     let prepared = download::blocking(move || {
         let header = submission::prepare(&workshop.workplace(&task), &task, &trained)?;
         workshop.site.policy.check(&header, task.max_update_bytes)?;
+        failpoint::pass(Point::ClientUpdateWritten);
         Ok(header)
     });
     Ok(match prepared.await {

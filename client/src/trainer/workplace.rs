@@ -1,8 +1,9 @@
 //! The directory of one round's training: what the trainer is given, where it writes, what it printed.
 //!
-//! Only the newest round's directory is kept: enough to look at a failure, never a growing pile.
+//! Only the newest round's directory is kept: enough to look at a failure, never a growing pile. What a crash left half
+//! written in it is removed before it is written again.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -26,7 +27,7 @@ pub struct Workplace {
     pub config: PathBuf,
     /// Everything the trainer printed, up to a bound.
     pub log: PathBuf,
-    /// Where the update is written before it leaves.
+    /// Where the update is written before it leaves, in a directory of its own.
     pub update: PathBuf,
 }
 
@@ -60,10 +61,7 @@ impl Workplace {
         base: PathBuf,
         whose: (&FederationName, &ClientId),
     ) -> io::Result<Self> {
-        match fs::remove_dir_all(work) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
+        remove_directory(work)?;
         let place = Self::of(work, task.round, base);
         fs::create_dir_all(work.join(directory(task.round)))?;
         let config = TrainerConfig {
@@ -84,6 +82,40 @@ impl Workplace {
         Ok(place)
     }
 
+    /// Makes durable what the trainer wrote, so that it outlives the machine as well as the client. A trainer that wrote
+    /// nothing is not judged here.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn make_durable(&self) -> io::Result<()> {
+        if self.out.is_dir() {
+            for entry in fs::read_dir(&self.out)? {
+                File::open(entry?.path())?.sync_all()?;
+            }
+        }
+        match File::open(&self.out) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            opened => {
+                opened?.sync_all()?;
+                self.out
+                    .parent()
+                    .map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+            }
+        }
+    }
+
+    /// Makes an empty directory for the update.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn clear_update(&self) -> io::Result<()> {
+        let Some(directory) = self.update.parent() else {
+            return Ok(());
+        };
+        remove_directory(directory)?;
+        fs::create_dir_all(directory)
+    }
+
     /// The paths of a round's directory, whether it is there or not.
     #[must_use]
     pub fn of(work: &Path, round: RoundNumber, base: PathBuf) -> Self {
@@ -94,8 +126,15 @@ impl Workplace {
             out: directory.join("out.safetensors"),
             config: directory.join("config.json"),
             log: directory.join("trainer.log"),
-            update: directory.join("update.safetensors"),
+            update: directory.join("update").join("update.safetensors"),
         }
+    }
+}
+
+fn remove_directory(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

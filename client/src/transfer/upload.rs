@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use fedmerge_common::failpoint::{self, Point};
 use fedmerge_common::reason::Rejection;
 use fedmerge_common::update::UpdateHeader;
 use fedmerge_proto::convert::transfer::chunk;
@@ -104,12 +105,14 @@ async fn attempt_on(
         send(&mut client, &begun, file, header, durable_bytes).await?;
     }
     sent();
+    failpoint::pass(Point::ClientBeforeCommit);
     let request = v1::CommitUploadRequest {
         upload_id: begun.upload_id,
     };
     let decided = within(DECISION_LIMIT, client.commit_upload(request))
         .await?
         .into_inner();
+    failpoint::pass(Point::ClientAfterCommit);
     Ok(decision(decided)?)
 }
 
@@ -178,6 +181,7 @@ async fn send(
                 return Err(Trouble::Cut("the stream ended early".to_owned()).into());
             };
             *durable_bytes = up_to_whole(answer.durable_bytes, header)?;
+            failpoint::pass(Point::ClientAcknowledged);
         }
         Ok(())
     };
