@@ -9,6 +9,7 @@ mod stories {
     mod bad_input;
     mod bad_trainers;
     mod byzfl;
+    mod crashes;
     mod determinism;
     mod enrolment;
     mod federation;

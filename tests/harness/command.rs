@@ -13,6 +13,7 @@ pub(crate) fn fedmerge(arguments: &[&str]) -> Command {
     command.args(arguments);
     for variable in [
         "FEDMERGE_TOKEN",
+        "FEDMERGE_TEST_CRASH_AT",
         "NO_COLOR",
         "RUST_LOG",
         "RAYON_NUM_THREADS",

@@ -161,10 +161,26 @@ impl Federation {
 
     /// Starts a client with more arguments.
     pub(crate) fn start_client_with(&mut self, name: &str, trainer: &Trainer, arguments: &[&str]) {
+        self.start_client_as(name, trainer, |command| command.args(arguments));
+    }
+
+    /// Starts a client by a command that `adapt` changes.
+    pub(crate) fn start_client_as(
+        &mut self,
+        name: &str,
+        trainer: &Trainer,
+        adapt: impl FnOnce(&mut Command) -> &mut Command,
+    ) {
         let mut command = self.command(&["client", "run", "--dir", name, "--format", "json"]);
-        command.args(["--train", trainer.command()]).args(arguments);
-        let client = Process::start(name, &mut command);
+        command.args(["--train", trainer.command()]);
+        let client = Process::start(name, adapt(&mut command));
         self.clients.insert(name.to_owned(), client);
+    }
+
+    /// Kills a client as a power cut would.
+    pub(crate) fn kill_client(&mut self, name: &str) -> Ended {
+        let client = self.clients.remove(name);
+        client.expect("the story started this client").kill()
     }
 
     /// A running client.

@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fedmerge_common::failpoint::Point;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 /// Longest wait for anything: far more than a loaded machine needs.
@@ -90,6 +91,20 @@ impl Process {
             stdout: joined(&said.stdout),
             stderr: joined(&said.stderr),
         }
+    }
+
+    /// Lets the process live until a moment that nothing announces; false when it ended before.
+    pub(crate) fn lives_until(&self, moment: Instant) -> bool {
+        let (said, changed) = (&self.said.0, &self.said.1);
+        let mut now = said.lock().unwrap();
+        while !now.has_ended {
+            let left = moment.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            now = changed.wait_timeout(now, left).unwrap().0;
+        }
+        false
     }
 
     /// Waits until `found` finds something in what the process has said; `what` is for the message when it does not.
@@ -185,6 +200,15 @@ impl Ended {
     #[track_caller]
     pub(crate) fn with_code(self, code: i32) -> Self {
         assert_eq!(self.status.code(), Some(code), "{self}");
+        self
+    }
+
+    /// Fails the test unless the process was ended by the point that the test had armed.
+    #[track_caller]
+    pub(crate) fn died_at(self, point: Point) -> Self {
+        let words = format!("dying at {point}, as ");
+        let has_died = self.status.signal().is_some() && self.stderr.contains(&words);
+        assert!(has_died, "{point} was not reached: {self}");
         self
     }
 

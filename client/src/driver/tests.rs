@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed test should panic")]
 
 mod python;
+mod remains;
 mod theatre;
 
 use std::collections::BTreeMap;
