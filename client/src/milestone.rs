@@ -101,25 +101,21 @@ pub enum Step {
     Update,
 }
 
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Training => "the training that was finished",
+            Self::Update => "the update that was ready",
+        })
+    }
+}
+
 impl fmt::Display for Milestone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Waiting { waiting_for } => write!(f, "waiting: {waiting_for}"),
             Self::LastRound { outcome } => write!(f, "{outcome}"),
-            Self::Resumed {
-                round,
-                step: Step::Training,
-            } => write!(
-                f,
-                "round {round}: goes on with the training that was finished before"
-            ),
-            Self::Resumed {
-                round,
-                step: Step::Update,
-            } => write!(
-                f,
-                "round {round}: goes on with the update that was ready before"
-            ),
+            Self::Resumed { round, step } => write!(f, "round {round}: goes on with {step} before"),
             Self::Forgotten { round, reason } => {
                 write!(
                     f,

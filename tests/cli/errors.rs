@@ -111,6 +111,22 @@ fn examples_that_are_not_there_are_named() {
 }
 
 #[test]
+fn a_point_that_no_process_passes_is_refused() {
+    for (order, why) in [
+        ("client-tired:1", "names `client-tired`, which is no point"),
+        ("client-trained", "not a point's name and a count"),
+    ] {
+        let mut command = fedmerge(&["client", "status", "--dir", "nowhere"]);
+        let ended = run(command.env("FEDMERGE_TEST_CRASH_AT", order)).with_code(78);
+        assert!(ended.stderr.contains(why), "{ended}");
+        assert!(
+            ended.stderr.contains("name one of client-downloaded, "),
+            "{ended}"
+        );
+    }
+}
+
+#[test]
 fn no_command_at_all_is_wrong_usage_and_answered_with_help() {
     let ended = run(&mut fedmerge(&[])).with_code(64);
     assert!(

@@ -3,6 +3,7 @@
 use crate::harness::federation::Federation;
 use crate::harness::machine::SmallDisk;
 use crate::harness::plan::Plan;
+use crate::harness::trainer::Trainer;
 use crate::harness::values::Values;
 
 /// A model of 2 MiB, more than the small disk holds.
@@ -37,6 +38,42 @@ fn a_client_without_room_for_the_base_declines_and_the_others_go_on() {
     );
     closed.expect("roomy", "accepted", &[]);
     assert!(Values::read(&closed.published().path) == large().plus(1.0));
+}
+
+#[test]
+fn a_client_whose_disk_fills_up_while_it_trains_costs_one_round_and_goes_on() {
+    let plan = Plan {
+        rounds: 2,
+        quorum: 1,
+        ..Plan::of(2)
+    };
+    let mut federation = Federation::new(&plan);
+    let Some(_disk) = SmallDisk::mount(&federation.path("a"), 1) else {
+        return;
+    };
+    federation.start_server();
+    federation.enrol(&["a", "b"]);
+    let base = Values::base();
+    let honest = federation.trainer("a", &base.plus(1.0), 1);
+    let greedy = "if [ $FEDMERGE_ROUND = 1 ]; then cat /dev/zero > a/filler || true; fi";
+    let trainer = Trainer::shell(format!("{} && {greedy}", honest.command()));
+    federation.start_client("a", &trainer);
+    let mut gate = federation.gate("b");
+    let trainer = federation.trainer("b", &base.plus(3.0), 1).behind(&gate);
+    federation.start_client("b", &trainer);
+
+    let client = federation.client("a");
+    client.wait_for_stderr("the journal cannot be written");
+    client.next_event("declined");
+    std::fs::remove_file(federation.path("a/filler")).unwrap();
+    gate.open();
+    gate.open();
+    let first = federation.next_round();
+    first.expect("a", "declined", &["storage", "No space left on device"]);
+    federation.next_round().expect("a", "accepted", &[]);
+    federation.client_end("a").well();
+    let journal = federation.path("a/journal.json");
+    assert!(!journal.exists() && !journal.with_added_extension("part").exists());
 }
 
 #[test]
