@@ -51,14 +51,31 @@ impl Coordinator {
 
     /// The federation as it was when `record` was taken, with nobody connected. Follow with [`Coordinator::resume`].
     ///
-    /// A plan that differs from the one before takes effect at the next round.
+    /// A plan that differs from the one before takes effect at the next round. A federation that had ended with its last round
+    /// goes on where the plan now has more of them, and one between rounds ends where it has no more: with it the tasks that would
+    /// have counted in the next.
     ///
     /// # Errors
     /// When the record was written by a newer version of this program, or is damaged.
     pub fn restore(plan: RoundPlan, record: Record) -> Result<Self, RestoreError> {
+        let mut state = record.into_state()?;
+        let rounds = state.rounds_opened;
+        let has_more = plan.has_more_after(rounds);
+        if let Phase::Ended(EndReason::RoundsCompleted { .. }) = state.phase
+            && has_more
+        {
+            state.phase = Phase::Gathering(Gathering::default());
+        } else if let Phase::Gathering(_) = state.phase
+            && !has_more
+        {
+            state.phase = Phase::Ended(EndReason::RoundsCompleted { rounds });
+        } else if let Phase::Collecting(collecting) = &mut state.phase {
+            // Which round is the last concerns the open one: nothing is carried beyond it.
+            collecting.round.plan.rounds = plan.rounds;
+        }
         Ok(Self {
             plan,
-            state: record.into_state()?,
+            state,
             attending: BTreeSet::new(),
         })
     }
@@ -85,7 +102,7 @@ impl Coordinator {
             Phase::Publishing(publishing) => publishing.resume(&mut effects),
             Phase::Ended(reason) => {
                 let reason = *reason;
-                effects.push(self.end_effect(reason));
+                self.end(reason, &mut effects);
             }
         }
         self.settle(now, &mut effects);
@@ -232,11 +249,11 @@ impl Coordinator {
     /// After round `number`: the next one, or the end.
     fn go_on(&mut self, number: RoundNumber, now: Timestamp, effects: &mut Vec<Effect>) {
         let rounds = number.get();
-        if self.plan.rounds > 0 && rounds >= self.plan.rounds {
-            self.end(EndReason::RoundsCompleted { rounds }, effects);
-        } else {
+        if self.plan.has_more_after(rounds) {
             let gathering = Gathering::after(self.state.failures_in_a_row, now);
             self.state.phase = Phase::Gathering(gathering);
+        } else {
+            self.end(EndReason::RoundsCompleted { rounds }, effects);
         }
     }
 

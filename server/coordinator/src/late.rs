@@ -2,7 +2,7 @@
 //!
 //! While no round collects they are here; the next round takes all of them over, and what was delivered meanwhile counts there, discounted
 //! by its staleness. Invariant: a task is carried over only while its update would not be staler than the plan allows, and what was
-//! accepted is carried until it counts.
+//! accepted is carried until it counts, or the federation ends.
 
 use std::mem;
 

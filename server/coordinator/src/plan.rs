@@ -266,7 +266,12 @@ impl RoundPlan {
     /// Whether tasks outlive round `number`: not its last one, after which nothing would count.
     pub(crate) fn carries(&self, number: RoundNumber) -> bool {
         let carries = self.mode == Mode::Buffered || self.late == LatePolicy::Carry;
-        carries && (self.rounds == 0 || number.get() < self.rounds)
+        carries && self.has_more_after(number.get())
+    }
+
+    /// Whether rounds are left to hold after so many.
+    pub(crate) fn has_more_after(&self, rounds: u64) -> bool {
+        self.rounds == 0 || rounds < self.rounds
     }
 
     fn check_ranges(&self) -> Result<(), PlanError> {

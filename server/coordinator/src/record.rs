@@ -7,6 +7,7 @@ use fedmerge_common::update::ModelRef;
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
+use crate::effect::EndReason;
 use crate::late::Late;
 use crate::phase::Phase;
 use crate::summary::RoundSummary;
@@ -66,6 +67,18 @@ impl Record {
     /// The version of its form.
     pub fn version(&self) -> u32 {
         self.version
+    }
+
+    /// Why the federation was over when the record was taken, if it was.
+    pub fn ended(&self) -> Option<EndReason> {
+        match self.state.as_ref()?.phase {
+            Phase::Ended(reason) => Some(reason),
+            Phase::Gathering(_)
+            | Phase::Collecting(_)
+            | Phase::Merging(_)
+            | Phase::Evaluating(_)
+            | Phase::Publishing(_) => None,
+        }
     }
 
     pub(crate) fn into_state(self) -> Result<State, RestoreError> {

@@ -56,6 +56,10 @@ pub struct View {
     pub phase: &'static str,
     /// What is waited for, by whom and until when, one line.
     pub waiting_for: String,
+    /// Who is waited for, by name; nobody in particular between rounds and while the server itself works.
+    pub awaited: BTreeSet<ClientId>,
+    /// When the wait ends if nothing happens; none where only an event ends it.
+    pub until: Option<Timestamp>,
     /// The current base.
     pub base: ModelRef,
     /// Clients that attend.
@@ -104,6 +108,8 @@ impl Coordinator {
             round: (opened > 0).then(|| RoundNumber::new(opened)),
             phase: self.state.phase.name(),
             waiting_for: self.sentence(Audience::Administrator),
+            awaited: self.awaited(),
+            until: self.wake_at(),
             base: self.state.base,
             attending: self.attending.clone(),
             tally: open.map(|round| round.tally()).unwrap_or_default(),
@@ -150,6 +156,16 @@ impl Coordinator {
             return Some(evaluating.task());
         }
         None
+    }
+
+    fn awaited(&self) -> BTreeSet<ClientId> {
+        match &self.state.phase {
+            Phase::Collecting(collecting) => collecting.round.roll.pending().cloned().collect(),
+            Phase::Evaluating(evaluating) => evaluating.waiting.keys().cloned().collect(),
+            Phase::Gathering(_) | Phase::Merging(_) | Phase::Publishing(_) | Phase::Ended(_) => {
+                BTreeSet::new()
+            }
+        }
     }
 
     fn sentence(&self, audience: Audience) -> String {

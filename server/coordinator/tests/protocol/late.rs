@@ -182,6 +182,57 @@ fn nothing_is_carried_beyond_the_last_round() {
     );
 }
 
+/// Whether a round under way, planned as one of `planned`, carries the task that is not done over when a restart finds a plan of
+/// `later` rounds.
+fn carries_where_the_count_changes(planned: u64, later: u64) -> bool {
+    let mut plan = carrying(3, 2);
+    plan.rounds = planned;
+    let mut federation = Federation::with(plan, 3);
+    federation.plan.rounds = later;
+    federation.restart();
+    federation.arrive([1, 2, 3]);
+    federation.submit(1, 1);
+    federation.submit(2, 1);
+    let withdrawn = withdrawn(&federation.wait(600));
+    let story = closed(&publish(&mut federation, 1)).unwrap().clone();
+    let carried = story.clients[&client(3)] == ClientOutcome::CarriedOver;
+    assert_eq!(carried, withdrawn.is_empty());
+    carried
+}
+
+#[test]
+fn which_round_is_the_last_is_said_by_the_plan_of_the_day() {
+    assert!(!carries_where_the_count_changes(9, 1));
+    assert!(carries_where_the_count_changes(1, 9));
+    assert!(carries_where_the_count_changes(1, 0));
+}
+
+#[test]
+fn a_lower_count_ends_the_tasks_between_rounds_and_a_federation_that_goes_on_again_has_none() {
+    let mut plan = carrying(3, 2);
+    plan.rounds = 9;
+    let mut federation = Federation::with(plan, 3);
+    federation.submit(1, 1);
+    federation.submit(2, 1);
+    federation.wait(600);
+    federation.leave(1);
+    federation.leave(2);
+    publish(&mut federation, 1);
+    assert!(federation.is_invited(3));
+
+    federation.plan.rounds = 1;
+    let effects = federation.restart();
+    assert_eq!(withdrawn(&effects), [(3, WithdrawReason::Ended)]);
+    federation.plan.rounds = 2;
+    federation.restart();
+    let effects = federation.arrive([1, 2, 3]);
+    assert_eq!(invited(&effects).len(), 3);
+    assert_eq!(
+        rejection(&federation.submit(3, 1)),
+        Some(RejectionCode::RoundClosed)
+    );
+}
+
 #[test]
 fn a_buffered_round_gives_a_task_to_whoever_comes_and_merges_when_it_has_enough() {
     let mut federation = Federation::with(buffered(3), 3);

@@ -1,7 +1,7 @@
 //! What a restart finds, does again, and refuses.
 
 use fedmerge_coordinator::{
-    Coordinator, Effect, EvaluationRule, Event, Record, RestoreError, RoundPlan, WithdrawReason,
+    Coordinator, Effect, EndReason, EvaluationRule, Event, Record, RestoreError, RoundPlan, WithdrawReason,
 };
 
 use super::federation::{
@@ -123,6 +123,72 @@ fn a_changed_plan_takes_effect_at_the_next_round() {
     federation.merged(1);
     assert!(invited(&federation.published(1)).is_empty());
     assert_eq!(invited(&federation.arrive([3])).len(), 3);
+}
+
+/// A federation whose plan of `rounds` rounds was changed to `later` and that was restarted after `held` rounds.
+fn with_another_count(rounds: u64, held: u64, later: u64) -> (Federation, Vec<Effect>) {
+    let counted = |rounds| RoundPlan {
+        rounds,
+        ..plan(2, 2)
+    };
+    let mut federation = Federation::with(counted(rounds), 2);
+    for number in 1..=held {
+        federation.wait(60);
+        federation.decline(1, number);
+    }
+    federation.plan = counted(later);
+    let effects = federation.restart();
+    (federation, effects)
+}
+
+fn ends(effects: &[Effect]) -> bool {
+    let is_end = |effect: &Effect| matches!(effect, Effect::EndFederation { .. });
+    effects.iter().any(is_end)
+}
+
+#[test]
+fn a_federation_that_ended_with_its_last_round_goes_on_where_the_plan_has_more() {
+    for later in [3, 0] {
+        let (mut federation, effects) = with_another_count(2, 2, later);
+        assert!(!ends(&effects), "{effects:?}");
+        assert_eq!(federation.coordinator.view().phase, "gathering");
+        assert_eq!(invited(&federation.arrive([1, 2])).len(), 2);
+        assert_eq!(federation.coordinator.view().round, Some(round(3)));
+        assert_eq!(ends(&federation.decline(1, 3)), later == 3);
+    }
+}
+
+#[test]
+fn a_federation_that_ended_stays_ended_where_the_plan_has_no_more() {
+    for later in [1, 2] {
+        let (federation, effects) = with_another_count(2, 2, later);
+        assert!(ends(&effects), "{later}");
+        let reason = EndReason::RoundsCompleted { rounds: 2 };
+        assert_eq!(federation.coordinator.ended(), Some(reason));
+        assert_eq!(federation.coordinator.record().ended(), Some(reason));
+    }
+}
+
+#[test]
+fn a_federation_that_a_person_stopped_stays_stopped_whatever_the_count() {
+    let mut federation = Federation::with(plan(2, 2), 1);
+    federation.step(Event::Stopped);
+    federation.plan.rounds = 100;
+    assert!(ends(&federation.restart()));
+}
+
+#[test]
+fn a_lower_count_ends_a_federation_between_rounds_and_lets_an_open_round_end() {
+    let (federation, effects) = with_another_count(9, 3, 2);
+    assert!(ends(&effects));
+    let reason = EndReason::RoundsCompleted { rounds: 3 };
+    assert_eq!(federation.coordinator.ended(), Some(reason));
+
+    let mut federation = Federation::with(plan(2, 2), 2);
+    federation.plan.rounds = 1;
+    assert!(!ends(&federation.restart()));
+    federation.arrive([1, 2]);
+    assert!(ends(&federation.decline(1, 1)));
 }
 
 #[test]

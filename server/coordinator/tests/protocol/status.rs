@@ -3,7 +3,7 @@
 use fedmerge_common::reason::AbandonReason;
 use fedmerge_coordinator::{Assignment, Event};
 
-use super::federation::{Federation, client, plan, round};
+use super::federation::{Federation, NOON, client, plan, round};
 
 fn standby(federation: &Federation, number: usize) -> (String, String) {
     let assignment = federation.coordinator.assignment(&client(number));
@@ -55,6 +55,27 @@ fn each_wait_is_told_with_its_numbers_and_its_end() {
     federation.published(1);
     federation.step(Event::Stopped);
     assert_eq!(told(&federation), "nothing: the federation was stopped");
+}
+
+#[test]
+fn programs_are_told_each_awaited_client_and_the_end_of_the_wait() {
+    let mut federation = Federation::with(plan(4, 2), 1);
+    let told = |federation: &Federation| {
+        let view = federation.coordinator.view();
+        let seconds = view.until.map(|until| (until - NOON).get() / 1000);
+        (view.awaited.into_iter().collect::<Vec<_>>(), seconds)
+    };
+    assert_eq!(told(&federation), (vec![], None));
+    federation.arrive([2]);
+    assert_eq!(told(&federation), (vec![], Some(30)));
+    federation.arrive([3, 4]);
+    federation.submit(3, 1);
+    let missing = vec![client(1), client(2), client(4)];
+    assert_eq!(told(&federation), (missing, Some(600)));
+    for number in [1, 2, 4] {
+        federation.submit(number, 1);
+    }
+    assert_eq!(told(&federation), (vec![], None));
 }
 
 #[test]
