@@ -4,6 +4,7 @@
 //! waits a moment for the tasks behind them, and leaves the ledger closed; a kill instead of it loses nothing either.
 
 mod build;
+mod plan_change;
 
 use std::fs;
 use std::sync::Arc;
@@ -28,7 +29,9 @@ use crate::listener::{ListenLimits, Listener};
 use crate::rpc::access::AccessLayer;
 use crate::store::ledger::Ledger;
 
+pub(crate) use build::restored;
 pub use build::{Options, check};
+pub use plan_change::PlanChange;
 
 /// A silent client is asked for a sign of life this often, and given up after as long again.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -40,6 +43,14 @@ const LONGEST_CONNECTION: Duration = Duration::from_secs(3600);
 const CONNECTION_GRACE: Duration = Duration::from_secs(60);
 /// How long the tasks behind streams may take to end.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// What a start has to tell of its plan.
+#[derive(Debug, Default)]
+struct News {
+    change: Option<PlanChange>,
+    /// Whether the plan has more rounds, and a federation that had ended goes on.
+    reopened: bool,
+}
 
 /// A server that is ready to serve.
 #[derive(Debug)]
@@ -55,6 +66,7 @@ pub struct App {
     federation: FederationName,
     base: ModelRef,
     output: Output,
+    news: News,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -97,6 +109,12 @@ impl App {
             driving.await
         });
         console::listening(&self.output, &address, &self.federation, &self.base);
+        if let Some(change) = &self.news.change {
+            console::plan_changed(&self.output, change);
+        }
+        if self.news.reopened {
+            console::reopened(&self.output);
+        }
         tokio::select! {
             () = self.stop.cancelled() => {}
             () = interrupted => self.stop.cancel(),

@@ -4,9 +4,11 @@
 //! whether or not the server runs; what only the running server knows is asked of it.
 
 mod ask;
+mod backup;
 mod init;
 mod list;
 mod merge;
+mod rounds;
 mod run;
 mod status;
 mod token;
@@ -21,9 +23,11 @@ use fedmerge_common::output::Output;
 use crate::directory::ServerDirectory;
 use crate::store::ledger::Ledger;
 
+pub use backup::BackupArguments;
 pub use init::InitArguments;
-pub use list::{ClientsCommand, ModelsCommand, RoundsCommand};
+pub use list::{ClientsCommand, ModelsCommand};
 pub use merge::MergeArguments;
+pub use rounds::RoundsCommand;
 pub use run::RunArguments;
 pub use status::StatusArguments;
 pub use token::TokenCommand;
@@ -48,7 +52,7 @@ pub enum ServerCommand {
     /// Check the directory's settings, plan and base, and exit
     #[command(after_help = run::CHECK_EXAMPLES)]
     CheckConfig(DirectoryArguments),
-    /// Show what the running server does and what it waits for
+    /// Say what the server does and what it waits for, by whom and until when
     #[command(after_help = status::EXAMPLES)]
     Status(StatusArguments),
     /// Make, list and revoke the tokens by which machines enrol
@@ -57,12 +61,15 @@ pub enum ServerCommand {
     /// Show who is enrolled
     #[command(subcommand)]
     Clients(ClientsCommand),
-    /// Show the rounds that were held
+    /// Show the rounds that were held, and follow the one that is open
     #[command(subcommand)]
     Rounds(RoundsCommand),
     /// Show the models that were published
     #[command(subcommand)]
     Models(ModelsCommand),
+    /// Copy the ledger as it is now, while the server runs or not
+    #[command(after_help = backup::EXAMPLES)]
+    Backup(BackupArguments),
 }
 
 /// Where a server is.
@@ -103,8 +110,9 @@ pub fn run(arguments: ServerArguments, output: &Output) -> Result<(), Failure> {
         ServerCommand::Status(arguments) => block_on(status::run(&arguments, output)),
         ServerCommand::Token(command) => block_on(token::run(command, output)),
         ServerCommand::Clients(command) => block_on(list::clients(&command, output)),
-        ServerCommand::Rounds(command) => block_on(list::rounds(&command, output)),
+        ServerCommand::Rounds(command) => block_on(rounds::run(&command, output)),
         ServerCommand::Models(command) => block_on(list::models(&command, output)),
+        ServerCommand::Backup(arguments) => block_on(backup::run(&arguments, output)),
     }
 }
 

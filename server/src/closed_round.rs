@@ -12,7 +12,6 @@ use serde::Serialize;
 
 use crate::directory::ServerDirectory;
 use crate::files;
-use crate::store::ledger::MergeNote;
 
 /// A round that is over, as programs read it: in events, in lists and from the ledger.
 #[derive(Debug, Clone, Serialize)]
@@ -92,13 +91,9 @@ impl ClosedClient {
 }
 
 impl ClosedRound {
-    /// A round from its story, and that of its merge where there was one.
+    /// A round from its story, and how long its merge took, milliseconds, where there was one.
     #[must_use]
-    pub fn new(
-        summary: &RoundSummary,
-        merge: Option<&MergeNote>,
-        directory: &ServerDirectory,
-    ) -> Self {
+    pub fn new(summary: &RoundSummary, merge_ms: Option<u64>, directory: &ServerDirectory) -> Self {
         let clients: Vec<ClosedClient> = summary
             .clients
             .iter()
@@ -122,7 +117,7 @@ impl ClosedRound {
             rejected: count("rejected"),
             declined: count("declined"),
             silent: count("silent"),
-            merge_ms: merge.map_or(0, |merge| merge.elapsed_ms),
+            merge_ms: merge_ms.unwrap_or(0),
             wall_ms: summary.wall().get(),
             model,
             clients,

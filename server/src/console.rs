@@ -10,10 +10,11 @@ use fedmerge_common::update::ModelRef;
 use fedmerge_coordinator::{EndReason, RoundSummary, Task, View};
 use serde::Serialize;
 
+use crate::app::PlanChange;
 use crate::closed_round::ClosedRound;
 use crate::directory::ServerDirectory;
 use crate::files;
-use crate::store::ledger::MergeNote;
+use crate::plan::Change;
 
 /// An event as a program reads it.
 #[derive(Debug, Serialize)]
@@ -21,6 +22,13 @@ use crate::store::ledger::MergeNote;
 enum Line<'a> {
     /// Clients can connect.
     Listening { address: &'a str },
+    /// The plan is not the one that the server ran with before.
+    PlanChanged {
+        first_round: RoundNumber,
+        keys: Vec<&'a str>,
+    },
+    /// A federation that had ended goes on, because its plan has more rounds.
+    Reopened,
     /// Invitations went out.
     RoundOpened { round: RoundNumber, invited: usize },
     /// A round is over.
@@ -38,6 +46,31 @@ pub fn listening(output: &Output, address: &str, federation: &FederationName, ba
         ByteSize::new(base.size_bytes)
     ));
     output.json(&Line::Listening { address });
+}
+
+/// Tells the operator that the plan was changed, which keys, and from which round on that holds.
+pub fn plan_changed(output: &Output, change: &PlanChange) {
+    let PlanChange {
+        changes,
+        first_round,
+    } = change;
+    let told: Vec<String> = changes.iter().map(Change::to_string).collect();
+    output.line(format_args!(
+        "the plan was changed, from round {first_round} on: {}",
+        told.join(", ")
+    ));
+    output.json(&Line::PlanChanged {
+        first_round: *first_round,
+        keys: changes.iter().map(|change| change.key.as_str()).collect(),
+    });
+}
+
+/// Tells the operator that a federation goes on that had ended.
+pub fn reopened(output: &Output) {
+    output.line(
+        "the federation had ended with its last round: the plan has more now, and it goes on",
+    );
+    output.json(&Line::Reopened);
 }
 
 /// Tells the operator.
@@ -97,12 +130,12 @@ impl Console {
     }
 
     /// A round is over.
-    pub(crate) fn closed(&mut self, summary: &RoundSummary, merge: Option<&MergeNote>) {
+    pub(crate) fn closed(&mut self, summary: &RoundSummary, merge_ms: Option<u64>) {
         if summary.round.get() <= self.told {
             return;
         }
         self.told = summary.round.get();
-        let closed = ClosedRound::new(summary, merge, &self.directory);
+        let closed = ClosedRound::new(summary, merge_ms, &self.directory);
         let round = closed.round;
         self.output
             .line(format_args!("round {round}: {}", closed.in_one_line()));
@@ -134,7 +167,7 @@ impl Console {
 }
 
 /// A client's words, each line of them behind the margin: what a client says must not look like what the server says.
-fn indented(reason: &str) -> String {
+pub(crate) fn indented(reason: &str) -> String {
     reason.replace('\n', "\n    ")
 }
 

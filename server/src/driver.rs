@@ -26,13 +26,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::console::Console;
 use crate::notice::Offer;
+use crate::plan::ByRound;
 use crate::store::ledger::{Ledger, LedgerError};
 use deeds::Deeds;
 use farewell::Farewell;
 use inbox::{INPUTS_AHEAD, Input};
 use seats::Seats;
 
-pub use deeds::Workshop;
+pub use deeds::{MergeTerms, Workshop};
 pub use inbox::{Federation, Seat};
 
 /// Inputs that are written to the ledger together, at most.
@@ -81,7 +82,7 @@ pub struct Equipment {
     /// Merges and publishes.
     pub workshop: Workshop,
     /// What invitations offer.
-    pub offer: Offer,
+    pub offers: ByRound<Offer>,
     /// Tells the operator.
     pub console: Console,
     /// When to end.
@@ -105,7 +106,7 @@ impl Driver {
         let (view, shown) = watch::channel(Arc::new(equipment.coordinator.view()));
         let driver = Self {
             deeds: Deeds::new(equipment.workshop),
-            seats: Seats::new(equipment.offer),
+            seats: Seats::new(equipment.offers),
             coordinator: equipment.coordinator,
             clock: equipment.clock,
             ledger: equipment.ledger,
@@ -340,7 +341,8 @@ impl Driver {
             tracing::warn!(%error, "the story of a merge cannot be read");
             None
         });
-        self.console.closed(summary, note.as_ref());
+        self.console
+            .closed(summary, note.map(|note| note.elapsed_ms));
     }
 
     fn answer(&mut self, client: ClientId, round: RoundNumber, outcome: UpdateOutcome) {

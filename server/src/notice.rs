@@ -9,6 +9,8 @@ use fedmerge_proto::convert::round::Invitation;
 use fedmerge_proto::v1;
 use fedmerge_proto::v1::notice::State;
 
+use crate::plan::ByRound;
+
 /// What the plan allows in an update.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
@@ -18,27 +20,30 @@ pub struct Offer {
     pub max_update: ByteSize,
 }
 
-impl Offer {
-    /// An assignment as a client hears it.
-    #[must_use]
-    pub fn notice(&self, assignment: Assignment) -> v1::Notice {
-        let state = match assignment {
-            Assignment::Standby {
-                waiting_for,
-                last_round,
-            } => State::Standby(v1::Standby {
-                waiting_for,
-                last_round,
-            }),
-            Assignment::Invited(task) => State::Invitation(self.invitation(task).into()),
-            Assignment::Ended { reason, last } => State::Ended(v1::FederationEnded {
-                reason: reason.to_string(),
-                last: Some(last.into()),
-            }),
-        };
-        v1::Notice { state: Some(state) }
-    }
+/// An assignment as a client hears it; an invitation offers what the plan of its round allows.
+#[must_use]
+pub fn notice(offers: &ByRound<Offer>, assignment: Assignment) -> v1::Notice {
+    let state = match assignment {
+        Assignment::Standby {
+            waiting_for,
+            last_round,
+        } => State::Standby(v1::Standby {
+            waiting_for,
+            last_round,
+        }),
+        Assignment::Invited(task) => {
+            let offer = offers.of(task.round);
+            State::Invitation(offer.invitation(task).into())
+        }
+        Assignment::Ended { reason, last } => State::Ended(v1::FederationEnded {
+            reason: reason.to_string(),
+            last: Some(last.into()),
+        }),
+    };
+    v1::Notice { state: Some(state) }
+}
 
+impl Offer {
     fn invitation(&self, task: Task) -> Invitation {
         Invitation {
             round: task.round,

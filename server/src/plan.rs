@@ -3,6 +3,8 @@
 //! A plan that exists can work: names are known, numbers are in range, and `tolerate` fits cohort and quorum. What cannot
 //! work is refused here with the file, the line and the arithmetic. The model that `base` names is not looked at.
 
+mod by_round;
+mod changes;
 mod choice;
 pub(crate) mod document;
 mod error;
@@ -31,6 +33,8 @@ use crate::files;
 
 pub use fedmerge_coordinator::plan::LEAST_QUORUM;
 
+pub use self::by_round::ByRound;
+pub use self::changes::{Change, changes};
 use self::choice::Choice;
 use self::document::Document;
 pub use self::document::{Place, ReadDocumentError, TomlError};
@@ -123,11 +127,21 @@ impl FederationPlan {
     /// # Errors
     /// The first thing that is wrong, with its place.
     pub fn read(path: &Path) -> Result<Self, ReadPlanError> {
-        let plan = Self::of(&Document::read(path)?)?;
-        Ok(Self {
+        Ok(Self::read_with_text(path)?.0)
+    }
+
+    /// Reads a plan's file, and gives its text too.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its place.
+    pub fn read_with_text(path: &Path) -> Result<(Self, String), ReadPlanError> {
+        let document = Document::read(path)?;
+        let plan = Self::of(&document)?;
+        let plan = Self {
             base: files::without_detours(&plan.base),
             ..plan
-        })
+        };
+        Ok((plan, document.into_text()))
     }
 
     /// Reads a plan from a text that stands, or will stand, in the file at `path`.

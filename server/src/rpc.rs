@@ -29,6 +29,8 @@ use crate::enrolment::authority::Authority;
 use crate::store::ledger::Ledger;
 use crate::uploads::Uploads;
 
+pub(crate) use admin::status;
+
 /// What the services work with.
 #[derive(Debug)]
 pub struct Desk {

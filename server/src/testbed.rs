@@ -38,12 +38,12 @@ use tonic::transport::Channel;
 use crate::compute::Compute;
 use crate::console::Console;
 use crate::directory::ServerDirectory;
-use crate::driver::{Driver, Equipment, Federation, Seat, Stay, Workshop};
+use crate::driver::{Driver, Equipment, Federation, MergeTerms, Seat, Stay, Workshop};
 use crate::files;
 use crate::merging::MergeJob;
 use crate::merging::manifest::{FORMAT, Manifest};
 use crate::notice::Offer;
-use crate::plan::{Freeze, Weight};
+use crate::plan::{ByRound, Freeze, Weight};
 use crate::store::ledger::Ledger;
 use crate::store::staging::Staging;
 use crate::uploads::{Turns, Uploads};
@@ -226,18 +226,20 @@ impl Bed {
             compute: compute.clone(),
             clock,
             federation: job.federation,
-            recipe: job.recipe,
-            weight: job.weight,
-            trusted: job.trusted,
-            freeze: job.freeze,
-            seed: job.seed,
+            terms: ByRound::always(MergeTerms {
+                recipe: job.recipe,
+                weight: job.weight,
+                trusted: job.trusted,
+                freeze: job.freeze,
+                seed: job.seed,
+            }),
             resources: job.resources,
             keep_updates: 0,
         };
-        let offer = Offer {
+        let offers = ByRound::always(Offer {
             encodings: vec![Encoding::F32],
             max_update: ByteSize::new(10_000),
-        };
+        });
         let quiet = Output {
             quiet: true,
             ..Output::default()
@@ -248,7 +250,7 @@ impl Bed {
             clock,
             ledger: ledger.clone(),
             workshop,
-            offer: offer.clone(),
+            offers: offers.clone(),
             console: Console::new(quiet, self.directory.clone(), told),
             stay,
         });
@@ -260,7 +262,7 @@ impl Bed {
             compute,
             federation: federation.clone(),
             clock,
-            offer,
+            offers,
             max_examples: 1000,
             max_magnitude: 100.0,
             turns: Turns::default(),

@@ -27,6 +27,7 @@ use crate::driver::Federation;
 use crate::files;
 use crate::intake::{self, IntakeError, Terms};
 use crate::notice::Offer;
+use crate::plan::ByRound;
 use crate::store::ledger::{Ledger, UploadRow};
 use crate::store::staging::{Staging, StagingWriter, upload_id};
 
@@ -48,7 +49,7 @@ pub struct Uploads {
     /// The server's clock.
     pub clock: Clock,
     /// What the plan allows in an update.
-    pub offer: Offer,
+    pub offers: ByRound<Offer>,
     /// Most training examples that an update may claim.
     pub max_examples: u64,
     /// Largest magnitude of a value.
@@ -210,11 +211,12 @@ impl Uploads {
         }
     }
 
-    fn terms(&self, base: &ModelRef) -> Terms {
+    fn terms(&self, round: RoundNumber, base: &ModelRef) -> Terms {
+        let offer = self.offers.of(round);
         Terms {
             base: base.digest,
-            encodings: self.offer.encodings.clone(),
-            max_update: self.offer.max_update,
+            encodings: offer.encodings.clone(),
+            max_update: offer.max_update,
             max_examples: self.max_examples,
             max_magnitude: self.max_magnitude,
         }
@@ -228,7 +230,8 @@ impl Uploads {
         let Standing::Awaited(base) = self.standing(client, header.round) else {
             return false;
         };
-        intake::prejudge(header, &self.terms(&base)).is_ok() && !self.place(client, header).exists()
+        intake::prejudge(header, &self.terms(header.round, &base)).is_ok()
+            && !self.place(client, header).exists()
     }
 
     /// Bytes that need not be sent: those that are there, or all, where none are wanted.
@@ -259,7 +262,7 @@ impl Uploads {
             Standing::NotInvited => return Ok(Err(Rejection::not_invited(header.round)).into()),
             Standing::Ahead => return Ok(Err(Rejection::round_closed(header.round)).into()),
         };
-        let terms = self.terms(&base);
+        let terms = self.terms(header.round, &base);
         if let Err(rejection) = intake::prejudge(header, &terms) {
             return Ok(Err(rejection).into());
         }

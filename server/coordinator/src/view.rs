@@ -24,7 +24,7 @@ use crate::roll::Origin;
 use crate::summary::{ClientOutcome, RoundOutcome, RoundSummary};
 
 /// Most clients a sentence names; it counts the others.
-const NAMED: usize = 2;
+pub const NAMED: usize = 2;
 
 /// What is expected of one client now.
 #[derive(Debug, Clone, PartialEq)]

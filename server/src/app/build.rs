@@ -8,31 +8,32 @@ use std::num::NonZero;
 use fedmerge_common::checkpoint::Checkpoint;
 use fedmerge_common::clock::Clock;
 use fedmerge_common::failure::{ExitCode, Failure};
-use fedmerge_common::ids::{RoundNumber, UploadId};
+use fedmerge_common::ids::{ModelVersion, RoundNumber, UploadId};
 use fedmerge_common::lock::DirectoryLock;
 use fedmerge_common::output::Output;
 use fedmerge_common::units::ByteSize;
 use fedmerge_common::update::ModelRef;
-use fedmerge_coordinator::Coordinator;
+use fedmerge_coordinator::{Coordinator, RoundPlan};
 use fedmerge_merge::{MergePlan, Resources};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::App;
+use super::plan_change::Planned;
+use super::{App, News};
 use crate::compute::Compute;
 use crate::console::Console;
 use crate::directory::ServerDirectory;
-use crate::driver::{Driver, Equipment, Federation, Stay, Workshop};
+use crate::driver::{Driver, Equipment, Federation, MergeTerms, Stay, Workshop};
 use crate::enrolment::authority::Authority;
 use crate::files;
 use crate::listener::{ListenLimits, Listener};
 use crate::merging;
 use crate::notice::Offer;
-use crate::plan::FederationPlan;
+use crate::plan::{ByRound, FederationPlan};
 use crate::publish::{import_base, open_base};
 use crate::rpc::{Desk, routes};
 use crate::settings::Settings;
-use crate::store::ledger::Ledger;
+use crate::store::ledger::{Ledger, RESTORE};
 use crate::store::staging::Staging;
 use crate::uploads::{Turns, Uploads};
 
@@ -52,6 +53,7 @@ pub struct Checked {
     pub settings: Settings,
     /// `federation.toml`.
     pub plan: FederationPlan,
+    plan_text: String,
     /// The largest merge, of a whole cohort's updates: its memory is bounded and known.
     pub merge: MergePlan,
     authority: Authority,
@@ -66,7 +68,7 @@ fn checked(
     base: impl FnOnce(&FederationPlan) -> Result<Checkpoint, Failure>,
 ) -> Result<Checked, Failure> {
     let authority = Authority::load(directory)?;
-    let plan = FederationPlan::read(&directory.plan())?;
+    let (plan, plan_text) = FederationPlan::read_with_text(&directory.plan())?;
     if plan.name != *authority.federation() {
         let message = format!(
             "the plan is for federation `{}`, but the certificates are for `{}`",
@@ -90,6 +92,7 @@ fn checked(
     Ok(Checked {
         settings,
         plan,
+        plan_text,
         merge,
         authority,
         resources,
@@ -124,7 +127,11 @@ impl App {
         let lock = DirectoryLock::take(directory.root(), &directory.lock())?;
         let clock = Clock::system();
         let ledger = Ledger::open(&directory.ledger()).await?;
+        ledger.check().await?;
         let newest = ledger.newest_model().await?.map(|stored| stored.model);
+        if newest.is_none() {
+            refuse_forgotten_models(&directory)?;
+        }
         let settings = Settings::read(&directory)?;
         let compute = Compute::start(settings.merge.threads)?;
         let checked = checked(
@@ -146,7 +153,14 @@ impl App {
                 import_base(&directory, &ledger, &name, &checked.plan.base, clock.now()).await?
             }
         };
-        let coordinator = restored(&ledger, &checked.plan, base).await?;
+        let (coordinator, reopened) = restored(&ledger, &checked.plan.round, base).await?;
+        let planned = Planned {
+            directory: &directory,
+            ledger: &ledger,
+            plan: &checked.plan,
+            text: &checked.plan_text,
+        };
+        let (plans, change) = planned.settle(&coordinator.view()).await?;
         tracing::info!(
             federation = %name,
             bytes = checked.merge.peak_bytes(),
@@ -157,11 +171,14 @@ impl App {
             clock,
             ledger,
             compute,
+            plans,
             checked,
         };
-        parts
+        let mut app = parts
             .join(coordinator, (listener, tls, lock), options.stay, output)
-            .await
+            .await?;
+        app.news = News { change, reopened };
+        Ok(app)
     }
 }
 
@@ -171,6 +188,7 @@ struct Parts {
     clock: Clock,
     ledger: Ledger,
     compute: Compute,
+    plans: ByRound<FederationPlan>,
     checked: Checked,
 }
 
@@ -190,7 +208,7 @@ impl Parts {
             clock: self.clock,
             ledger: self.ledger.clone(),
             workshop: self.workshop(&staging),
-            offer: self.offer(),
+            offers: self.offers(),
             console: Console::new(output, self.directory.clone(), self.last_told().await?),
             stay,
         };
@@ -216,6 +234,7 @@ impl Parts {
             federation: federation_name,
             base,
             output,
+            news: News::default(),
             stop,
             tasks,
         })
@@ -229,11 +248,11 @@ impl Parts {
         })
     }
 
-    fn offer(&self) -> Offer {
-        Offer {
-            encodings: self.checked.plan.encodings.clone(),
-            max_update: self.checked.plan.max_update,
-        }
+    fn offers(&self) -> ByRound<Offer> {
+        self.plans.map(|plan| Offer {
+            encodings: plan.encodings.clone(),
+            max_update: plan.max_update,
+        })
     }
 
     fn workshop(&self, staging: &Staging) -> Workshop {
@@ -245,11 +264,7 @@ impl Parts {
             compute: self.compute.clone(),
             clock: self.clock,
             federation: plan.name.clone(),
-            recipe: plan.recipe.clone(),
-            weight: plan.weight,
-            trusted: plan.trusted.clone(),
-            freeze: plan.freeze.clone(),
-            seed: plan.round.seed,
+            terms: self.plans.map(MergeTerms::of),
             resources: self.checked.resources,
             keep_updates: self.checked.settings.merge.keep_updates,
         }
@@ -267,7 +282,7 @@ impl Parts {
         stop: CancellationToken,
         tasks: TaskTracker,
     ) -> Desk {
-        let offer = self.offer();
+        let offers = self.offers();
         let Checked {
             settings,
             plan,
@@ -281,7 +296,7 @@ impl Parts {
             compute: self.compute,
             federation: federation.clone(),
             clock: self.clock,
-            offer,
+            offers,
             max_examples: settings.limits.examples,
             max_magnitude: settings.limits.magnitude,
             turns: Turns::default(),
@@ -330,20 +345,42 @@ fn open_model(directory: &ServerDirectory, model: &ModelRef) -> Result<Checkpoin
     })
 }
 
-/// The round protocol as the ledger left it, or at its beginning.
-async fn restored(
-    ledger: &Ledger,
-    plan: &FederationPlan,
-    base: ModelRef,
-) -> Result<Coordinator, Failure> {
-    let Some(record) = ledger.record().await? else {
-        return Ok(Coordinator::new(plan.round.clone(), base));
+/// A ledger that was emptied or lost must not begin the federation anew over its models.
+fn refuse_forgotten_models(directory: &ServerDirectory) -> Result<(), Failure> {
+    let entries = std::fs::read_dir(directory.models()).into_iter().flatten();
+    let versions = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    // The base is there before the ledger has it, where a first start broke off.
+    let Some(newest) = versions.filter(|version| *version > 0).max() else {
+        return Ok(());
     };
-    Coordinator::restore(plan.round.clone(), record).map_err(|error| {
-        Failure::new(ExitCode::BadData, "the ledger's record of the rounds cannot be used")
+    let message = format!(
+        "the ledger {} is empty, but `{}` is there",
+        directory.ledger().display(),
+        directory.model(ModelVersion::new(newest)).display()
+    );
+    Err(Failure::new(ExitCode::BadData, message).with_hint(RESTORE))
+}
+
+/// The round protocol as the ledger left it, or at its beginning; and whether the plan's count lets it go on after its end.
+pub(crate) async fn restored(
+    ledger: &Ledger,
+    plan: &RoundPlan,
+    base: ModelRef,
+) -> Result<(Coordinator, bool), Failure> {
+    let Some(record) = ledger.record().await? else {
+        return Ok((Coordinator::new(plan.clone(), base), false));
+    };
+    let had_ended = record.ended().is_some();
+    let coordinator = Coordinator::restore(plan.clone(), record).map_err(|error| {
+        let message = "the ledger's record of the rounds cannot be used";
+        Failure::new(ExitCode::BadData, message)
             .with_source(&error)
-            .with_hint("run the version of fedmerge that wrote it, or restore state/ledger.sqlite from a backup")
-    })
+            .with_hint(format_args!(
+                "run the version of fedmerge that wrote it, or {RESTORE}"
+            ))
+    })?;
+    let reopened = had_ended && coordinator.ended().is_none();
+    Ok((coordinator, reopened))
 }
 
 #[cfg(test)]

@@ -61,6 +61,8 @@ pub(super) async fn connect(directory: &ServerDirectory) -> Result<AdminClient<C
         }
     });
     let channel = Endpoint::from_static("http://fedmerge-server")
+        .http2_keep_alive_interval(STEP_LIMIT)
+        .keep_alive_timeout(STEP_LIMIT)
         .connect_with_connector(connector)
         .await
         .map_err(|error| {

@@ -1,18 +1,15 @@
-//! `fedmerge server clients|rounds|models list`: read from the ledger, whether or not the server runs.
+//! `fedmerge server clients|models list`: read from the ledger, whether or not the server runs.
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use comfy_table::{ContentArrangement, Table, presets};
-use fedmerge_common::failure::{ExitCode, Failure};
-use fedmerge_common::ids::RoundNumber;
+use fedmerge_common::failure::Failure;
 use fedmerge_common::output::Output;
-use fedmerge_common::units::{ByteSize, Millis};
+use fedmerge_common::units::ByteSize;
 
 use super::DirectoryArguments;
-use crate::closed_round::ClosedRound;
 use crate::files;
-use crate::store::ledger::RoundStory;
 
 /// The deeds with clients.
 #[derive(Debug, Subcommand)]
@@ -22,34 +19,12 @@ pub enum ClientsCommand {
     List(DirectoryArguments),
 }
 
-/// The deeds with rounds.
-#[derive(Debug, Subcommand)]
-pub enum RoundsCommand {
-    /// List the rounds that are over
-    #[command(after_help = "Example:\n  fedmerge server rounds list --dir hub")]
-    List(DirectoryArguments),
-    /// Show what became of each client in a round
-    #[command(after_help = "Example:\n  fedmerge server rounds show 3 --dir hub")]
-    Show(ShowArguments),
-}
-
 /// The deeds with models.
 #[derive(Debug, Subcommand)]
 pub enum ModelsCommand {
     /// List the models that were published
     #[command(after_help = "Example:\n  fedmerge server models list --dir hub")]
     List(DirectoryArguments),
-}
-
-/// What `server rounds show` takes.
-#[derive(Debug, Args)]
-pub struct ShowArguments {
-    /// The round, from 1
-    #[arg(value_name = "ROUND")]
-    pub round: u64,
-    /// Where the server is.
-    #[command(flatten)]
-    pub directory: DirectoryArguments,
 }
 
 /// Rows with a heading, in columns that fit the terminal.
@@ -98,76 +73,6 @@ pub(super) async fn clients(command: &ClientsCommand, output: &Output) -> Result
             "labels": client.labels,
         }));
     }
-    Ok(())
-}
-
-pub(super) async fn rounds(command: &RoundsCommand, output: &Output) -> Result<(), Failure> {
-    match command {
-        RoundsCommand::List(arguments) => {
-            let rounds = read(arguments, RoundNumber::new(0)).await?;
-            let rows = rounds.iter().map(|round| {
-                let outcome = match &round.model {
-                    Some(model) => format!("published model {}", model.version),
-                    None => format!("abandoned: {}", round.reason),
-                };
-                [
-                    round.round.to_string(),
-                    outcome,
-                    round.accepted.to_string(),
-                    round.rejected.to_string(),
-                    (round.declined + round.silent).to_string(),
-                    Millis::new(round.merge_ms).approximate(),
-                    Millis::new(round.wall_ms).approximate(),
-                ]
-            });
-            let heading = [
-                "round", "outcome", "accepted", "rejected", "missing", "merge", "wall",
-            ];
-            output.line(table(heading, rows));
-            for round in &rounds {
-                output.json(round);
-            }
-            Ok(())
-        }
-        RoundsCommand::Show(arguments) => show(arguments, output).await,
-    }
-}
-
-async fn read(
-    arguments: &DirectoryArguments,
-    first: RoundNumber,
-) -> Result<Vec<ClosedRound>, Failure> {
-    let (directory, ledger) = (arguments.directory()?, arguments.ledger().await?);
-    let stories: Vec<RoundStory> = ledger.rounds(first).await?;
-    let rounds = stories
-        .iter()
-        .map(|story| ClosedRound::new(&story.summary, story.merge.as_ref(), &directory));
-    Ok(rounds.collect())
-}
-
-async fn show(arguments: &ShowArguments, output: &Output) -> Result<(), Failure> {
-    let wanted = RoundNumber::new(arguments.round);
-    let rounds = read(&arguments.directory, wanted).await?;
-    let Some(round) = rounds.into_iter().find(|round| round.round == wanted) else {
-        let message = format!("round {wanted} is not over, or never was");
-        return Err(Failure::new(ExitCode::Usage, message)
-            .with_hint("fedmerge server rounds list shows those that are over"));
-    };
-    output.line(format_args!("round {wanted}: {}", round.in_one_line()));
-    let rows = round.clients.iter().map(|client| {
-        let examples = match client.outcome {
-            "accepted" => client.num_examples.to_string(),
-            _ => String::new(),
-        };
-        [
-            client.client.to_string(),
-            client.outcome.to_owned(),
-            examples,
-            client.reason.clone(),
-        ]
-    });
-    output.line(table(["client", "outcome", "examples", "reason"], rows));
-    output.json(&round);
     Ok(())
 }
 

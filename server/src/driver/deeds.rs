@@ -23,7 +23,7 @@ use crate::compute::{self, Compute};
 use crate::directory::ServerDirectory;
 use crate::files;
 use crate::merging::{MergeJob, Merged, merge};
-use crate::plan::{Freeze, Weight};
+use crate::plan::{ByRound, FederationPlan, Freeze, Weight};
 use crate::publish::{Publication, PublishError, publish};
 use crate::store::ledger::{Ledger, LedgerError, MergeNote};
 use crate::store::staging::Staging;
@@ -43,6 +43,17 @@ pub struct Workshop {
     pub clock: Clock,
     /// The federation.
     pub federation: FederationName,
+    /// How updates are merged.
+    pub terms: ByRound<MergeTerms>,
+    /// What a merge may use.
+    pub resources: Resources,
+    /// For how many rounds updates are kept after their round.
+    pub keep_updates: u64,
+}
+
+/// What a plan says of a merge.
+#[derive(Debug, Clone)]
+pub struct MergeTerms {
     /// The stages of a merge.
     pub recipe: Recipe,
     /// What weighs an update.
@@ -53,10 +64,20 @@ pub struct Workshop {
     pub freeze: Freeze,
     /// The plan's seed.
     pub seed: u64,
-    /// What a merge may use.
-    pub resources: Resources,
-    /// For how many rounds updates are kept after their round.
-    pub keep_updates: u64,
+}
+
+impl MergeTerms {
+    /// The terms of a plan.
+    #[must_use]
+    pub fn of(plan: &FederationPlan) -> Self {
+        Self {
+            recipe: plan.recipe.clone(),
+            weight: plan.weight,
+            trusted: plan.trusted.clone(),
+            freeze: plan.freeze.clone(),
+            seed: plan.round.seed,
+        }
+    }
 }
 
 /// The deeds under way.
@@ -132,17 +153,18 @@ impl Workshop {
         updates: BTreeMap<ClientId, Counted>,
     ) -> Event {
         let begun = Instant::now();
+        let terms = self.terms.of(round).clone();
         let job = MergeJob {
             directory: self.directory.clone(),
             federation: self.federation.clone(),
             round,
             base,
             updates,
-            recipe: self.recipe.clone(),
-            weight: self.weight,
-            trusted: self.trusted.clone(),
-            freeze: self.freeze.clone(),
-            seed: self.seed,
+            recipe: terms.recipe,
+            weight: terms.weight,
+            trusted: terms.trusted,
+            freeze: terms.freeze,
+            seed: terms.seed,
             resources: self.resources,
             keep_updates: self.keep_updates,
         };

@@ -13,7 +13,8 @@ use fedmerge_proto::v1;
 use tokio::sync::watch;
 
 use super::inbox::Seat;
-use crate::notice::Offer;
+use crate::notice::{Offer, notice};
+use crate::plan::ByRound;
 
 #[derive(Debug)]
 struct Place {
@@ -25,15 +26,15 @@ struct Place {
 /// The places of all who attend.
 #[derive(Debug)]
 pub(super) struct Seats {
-    offer: Offer,
+    offers: ByRound<Offer>,
     places: BTreeMap<ClientId, Place>,
     sessions: u64,
 }
 
 impl Seats {
-    pub(super) fn new(offer: Offer) -> Self {
+    pub(super) fn new(offers: ByRound<Offer>) -> Self {
         Self {
-            offer,
+            offers,
             places: BTreeMap::new(),
             sessions: 0,
         }
@@ -61,7 +62,7 @@ impl Seats {
         }
         self.sessions += 1;
         let session = self.sessions;
-        let notice = self.offer.notice(coordinator.assignment(client));
+        let notice = notice(&self.offers, coordinator.assignment(client));
         let (sender, notices) = watch::channel(notice);
         let place = Place {
             instance,
@@ -97,7 +98,7 @@ impl Seats {
     /// Tells everyone what is expected of them now, where that has changed.
     pub(super) fn refresh(&self, coordinator: &Coordinator) {
         for (client, place) in &self.places {
-            let notice = self.offer.notice(coordinator.assignment(client));
+            let notice = notice(&self.offers, coordinator.assignment(client));
             place.notices.send_if_modified(|shown| {
                 let is_new = *shown != notice;
                 if is_new {

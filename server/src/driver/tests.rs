@@ -10,6 +10,7 @@ use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::reason::RejectionCode;
 
 use super::*;
+use crate::store::ledger::Rounds;
 use crate::testbed::{Bed, Running, Tensor, client, invitation, plan, some_digest};
 
 const ONE: &[Tensor<'_>] = &[("w", Dtype::F32, &[1.0, 0.5])];
@@ -137,9 +138,11 @@ async fn a_round_is_merged_published_and_cleaned_up_and_the_next_starts_from_it(
     while updates.exists() || left_by_a_crash.exists() {
         tokio::task::yield_now().await;
     }
-    let rounds = running.ledger.rounds(RoundNumber::new(0)).await.unwrap();
+    let rounds = running.ledger.rounds(Rounds::Newest(9)).await.unwrap();
     assert_eq!(rounds.len(), 1);
-    assert_eq!(rounds[0].merge.as_ref().unwrap().candidate, view.base);
+    assert!(rounds[0].merge_ms.is_some());
+    let note = running.ledger.merge_note(RoundNumber::new(1)).await;
+    assert_eq!(note.unwrap().unwrap().candidate, view.base);
 }
 
 #[tokio::test]

@@ -185,6 +185,11 @@ impl Document {
         Ok(Self::new(path, text))
     }
 
+    /// The whole text.
+    pub(crate) fn into_text(self) -> String {
+        self.text
+    }
+
     /// The file.
     pub(crate) fn path(&self) -> &Path {
         &self.path

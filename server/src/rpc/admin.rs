@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use fedmerge_common::ids::RoundNumber;
+use fedmerge_common::ids::{FederationName, RoundNumber};
+use fedmerge_common::units::Timestamp;
 use fedmerge_coordinator::{RoundOutcome, View};
 use fedmerge_proto::convert::admin::TokenRequest;
 use fedmerge_proto::status::{Refusal, RefusalReason};
@@ -15,7 +16,10 @@ use tonic::{Request, Response, Status};
 use super::Desk;
 use crate::closed_round::ClosedClient;
 use crate::enrolment::token;
-use crate::store::ledger::RoundStory;
+use crate::store::ledger::{RoundStory, Rounds};
+
+/// Most of the awaited clients whom a status names.
+const MAX_NAMED: usize = 16;
 
 /// The service `fedmerge.v1.Admin`.
 #[derive(Debug)]
@@ -82,7 +86,12 @@ impl Admin for Service {
         request: Request<v1::ListRoundsRequest>,
     ) -> Result<Response<v1::ListRoundsResponse>, Status> {
         let first = RoundNumber::new(request.into_inner().first_round);
-        let rounds = self.0.ledger.rounds(first).await.map_err(Refusal::from)?;
+        let rounds = self
+            .0
+            .ledger
+            .rounds(Rounds::From(first))
+            .await
+            .map_err(Refusal::from)?;
         Ok(Response::new(v1::ListRoundsResponse {
             rounds: rounds.iter().map(round).collect(),
         }))
@@ -91,22 +100,7 @@ impl Admin for Service {
 
 impl Service {
     fn status(&self, view: &View) -> v1::Status {
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        v1::Status {
-            federation: self.0.name.to_string(),
-            round: view.round.map_or(0, RoundNumber::get),
-            phase: view.phase.to_owned(),
-            waiting_for: view.waiting_for.clone(),
-            base: Some(view.base.into()),
-            attending: count(view.attending.len()),
-            invited: count(view.tally.invited()),
-            accepted: count(view.tally.accepted),
-            rounds_ended: view.rounds_ended,
-            ended: view
-                .ended
-                .map(|ended| ended.to_string())
-                .unwrap_or_default(),
-        }
+        status(&self.0.name, view)
     }
 
     /// Sends the newest status until nobody listens or the server stops; a slow watcher misses what was between.
@@ -134,6 +128,28 @@ impl Service {
     }
 }
 
+/// How things stand in a federation, in the words of the wire.
+pub(crate) fn status(federation: &FederationName, view: &View) -> v1::Status {
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let ended = view.ended.map(|ended| ended.to_string());
+    let named = view.awaited.iter().take(MAX_NAMED);
+    v1::Status {
+        federation: federation.to_string(),
+        round: view.round.map_or(0, RoundNumber::get),
+        phase: view.phase.to_owned(),
+        waiting_for: view.waiting_for.clone(),
+        base: Some(view.base.into()),
+        attending: count(view.attending.len()),
+        invited: count(view.tally.invited()),
+        accepted: count(view.tally.accepted),
+        rounds_ended: view.rounds_ended,
+        ended: ended.unwrap_or_default(),
+        awaited: named.map(ToString::to_string).collect(),
+        awaited_count: count(view.awaited.len()),
+        until_ms: view.until.map_or(0, Timestamp::get),
+    }
+}
+
 fn round(story: &RoundStory) -> v1::RoundRecord {
     let summary = &story.summary;
     let (outcome, reason) = match &summary.outcome {
@@ -150,7 +166,7 @@ fn round(story: &RoundStory) -> v1::RoundRecord {
             .iter()
             .map(|(client, outcome)| part(ClosedClient::new(client, outcome)))
             .collect(),
-        merge_ms: story.merge.as_ref().map_or(0, |merge| merge.elapsed_ms),
+        merge_ms: story.merge_ms.unwrap_or(0),
         wall_ms: summary.wall().get(),
     }
 }

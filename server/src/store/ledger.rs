@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::sqlite::{
@@ -17,20 +17,25 @@ use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
 use tokio::time::Instant;
 
 mod admission;
+mod backup;
 mod clients;
 mod error;
 mod migrations;
 mod models;
+mod plans;
 mod rounds;
 mod row;
 mod tokens;
 mod uploads;
 
 pub use admission::{Admission, AdmissionRefusal};
+pub use backup::BackUpError;
 pub use clients::EnrolledClient;
+pub(crate) use error::RESTORE;
 pub use error::{LedgerError, OpenLedgerError};
 pub use models::StoredModel;
-pub use rounds::{MergeNote, RoundStory};
+pub use plans::PlanRow;
+pub use rounds::{MergeNote, RoundStory, Rounds};
 pub use row::DecodeRowError;
 pub use tokens::{Revocation, TokenRow};
 pub use uploads::UploadRow;
@@ -50,6 +55,7 @@ pub struct Ledger {
     /// One connection: writers of this process queue here in order, instead of in SQLite's busy loop.
     writer: SqlitePool,
     readers: SqlitePool,
+    path: PathBuf,
 }
 
 impl Ledger {
@@ -74,9 +80,47 @@ impl Ledger {
         let ledger = Self {
             writer: pool(1).connect_lazy_with(options.clone()),
             readers: pool(READERS).connect_lazy_with(options.pragma("query_only", "ON")),
+            path: path.to_owned(),
         };
         first.close().await.map_err(failed)?;
         Ok(ledger)
+    }
+
+    /// Looks through the whole file for pages that do not fit together, reading each once. A value that was changed within a page
+    /// does not show here: a row that makes no sense is an error of whoever reads it.
+    ///
+    /// # Errors
+    /// The first thing that is found.
+    pub async fn check(&self) -> Result<(), OpenLedgerError> {
+        let finding = match self.first_finding().await {
+            Ok(None) => return Ok(()),
+            Ok(Some(finding)) => finding,
+            Err(source) => return Err(OpenLedgerError::from_database(&self.path, source)),
+        };
+        Err(OpenLedgerError::Unsound {
+            path: self.path.clone(),
+            finding,
+        })
+    }
+
+    async fn first_finding(&self) -> Result<Option<String>, sqlx::Error> {
+        // Once the log is taken in, the file has whole pages, or lacks the end of the last: SQLite would read zeros there.
+        let is_busy: bool = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)")
+            .fetch_one(&self.writer)
+            .await?;
+        let page_bytes: u32 = sqlx::query_scalar("PRAGMA page_size")
+            .fetch_one(&self.readers)
+            .await?;
+        let bytes = std::fs::metadata(&self.path)?.len();
+        if !is_busy && !bytes.is_multiple_of(page_bytes.into()) {
+            return Ok(Some("its last page is cut off".to_owned()));
+        }
+        let found: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+            .fetch_one(&self.readers)
+            .await?;
+        // Before what is wrong, a line of asterisks names the database.
+        let last = found.lines().last().unwrap_or_default();
+        Ok(Some(last.to_owned()).filter(|found| found != "ok"))
     }
 
     /// Closes every connection. What is called afterwards fails.

@@ -1,7 +1,8 @@
 //! What a restart finds, does again, and refuses.
 
 use fedmerge_coordinator::{
-    Coordinator, Effect, EndReason, EvaluationRule, Event, Record, RestoreError, RoundPlan, WithdrawReason,
+    Coordinator, Effect, EndReason, EvaluationRule, Event, Record, RestoreError, RoundPlan,
+    WithdrawReason,
 };
 
 use super::federation::{

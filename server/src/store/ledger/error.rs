@@ -11,6 +11,7 @@ use crate::store::ledger::row::DecodeRowError;
 // Result codes of SQLite; the lower byte of an extended code is its kind.
 const BUSY: i32 = 5;
 const LOCKED: i32 = 6;
+const READ_ONLY: i32 = 8;
 const CORRUPT: i32 = 11;
 const FULL: i32 = 13;
 const NOT_A_DATABASE: i32 = 26;
@@ -35,6 +36,10 @@ fn is_full(error: &sqlx::Error) -> bool {
 
 fn is_corrupt(error: &sqlx::Error) -> bool {
     is_kind(error, &[CORRUPT, NOT_A_DATABASE])
+}
+
+fn is_read_only(error: &sqlx::Error) -> bool {
+    is_kind(error, &[READ_ONLY])
 }
 
 /// Why a ledger cannot be opened.
@@ -85,6 +90,23 @@ pub enum OpenLedgerError {
         #[source]
         source: sqlx::Error,
     },
+    /// The file can be read, but what it says does not fit together.
+    #[error("the ledger {} is damaged: {finding}", path.display())]
+    Unsound {
+        /// The file.
+        path: PathBuf,
+        /// The first thing that SQLite found.
+        finding: String,
+    },
+    /// The file, or the file system that it is on, cannot be written.
+    #[error("the ledger {} cannot be written", path.display())]
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
     /// The file is a database of something else.
     #[error("{} is a database, but not a ledger", path.display())]
     Foreign {
@@ -112,14 +134,17 @@ impl OpenLedgerError {
             Self::Busy { path, source }
         } else if is_full(&source) {
             Self::Full { path, source }
+        } else if is_read_only(&source) {
+            Self::ReadOnly { path, source }
         } else {
             Self::Open { path, source }
         }
     }
 }
 
-const RESTORE: &str =
-    "restore the server's whole directory from a backup; the ledger's -wal file belongs to it";
+/// What to do about a ledger that cannot be trusted any more.
+pub(crate) const RESTORE: &str = "put a backup in its place (`fedmerge server backup` makes one) and remove the -wal and -shm files beside it";
+const MAKE_WRITABLE: &str = "the server's user must be able to write the file and its directory, on a file system that is mounted for writing";
 const FREE_SPACE: &str = "free space on the disk and try again: nothing is lost";
 const OTHER_PROCESS: &str = "another fedmerge process is writing: try again";
 
@@ -133,7 +158,12 @@ impl From<OpenLedgerError> for Failure {
             }
             OpenLedgerError::Full { .. } => failure(ExitCode::Temporary).with_hint(FREE_SPACE),
             OpenLedgerError::Busy { .. } => failure(ExitCode::Temporary).with_hint(OTHER_PROCESS),
-            OpenLedgerError::Damaged { .. } => failure(ExitCode::BadData).with_hint(RESTORE),
+            OpenLedgerError::Damaged { .. } | OpenLedgerError::Unsound { .. } => {
+                failure(ExitCode::BadData).with_hint(RESTORE)
+            }
+            OpenLedgerError::ReadOnly { .. } => {
+                failure(ExitCode::Unavailable).with_hint(MAKE_WRITABLE)
+            }
             OpenLedgerError::Foreign { .. } => {
                 failure(ExitCode::BadData).with_hint("move it away, or name another directory")
             }
@@ -162,7 +192,7 @@ pub enum LedgerError {
         source: DecodeRowError,
     },
     /// The file is broken.
-    #[error("the ledger is damaged")]
+    #[error("the ledger, `state/ledger.sqlite` in the server's directory, is damaged")]
     Corrupt(#[source] sqlx::Error),
     /// What is there already says something else.
     #[error("{what}")]

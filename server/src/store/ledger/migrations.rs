@@ -11,7 +11,10 @@ use sqlx::{Connection, SqliteConnection};
 use crate::store::ledger::error::OpenLedgerError;
 
 /// Step `n` leads from version `n` to `n + 1`, and sets it.
-const STEPS: &[&str] = &[include_str!("../../../migrations/0001_begin.sql")];
+const STEPS: &[&str] = &[
+    include_str!("../../../migrations/0001_begin.sql"),
+    include_str!("../../../migrations/0002_plans.sql"),
+];
 
 /// Marks a SQLite file as a ledger: `fmrg` in ASCII.
 const APPLICATION_ID: i64 = 0x666d_7267;

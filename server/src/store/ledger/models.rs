@@ -71,6 +71,19 @@ impl Ledger {
         Ok(transaction.commit().await?)
     }
 
+    /// The model of this version.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn model(&self, version: ModelVersion) -> Result<Option<StoredModel>, LedgerError> {
+        let row = sqlx::query("SELECT * FROM models WHERE version = ?1")
+            .bind(integer("version", version.get())?)
+            .fetch_optional(&self.readers)
+            .await?;
+        let model = row.map(|row| decode(&row)).transpose();
+        model.map_err(damaged(TABLE))
+    }
+
     /// Every published model, in the order of versions.
     ///
     /// # Errors

@@ -1,11 +1,9 @@
 //! The round protocol in the ledger: the coordinator's record, the stories of rounds, and notes on their merges.
 
-use sqlx::Row;
-use std::collections::BTreeMap;
-
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::update::ModelRef;
 use fedmerge_coordinator::{Record, RoundSummary};
+use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use crate::store::ledger::row::{self, DecodeRowError, damaged, integer, to_json};
@@ -24,13 +22,44 @@ pub struct MergeNote {
     pub report: serde_json::Value,
 }
 
-/// A round that is over, with what its merge left to tell.
+/// A round that is over.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RoundStory {
     /// What became of the round and its clients.
     pub summary: RoundSummary,
-    /// The merge; absent where it was not reached.
-    pub merge: Option<MergeNote>,
+    /// How long the merge took, milliseconds; absent where it was not reached.
+    pub merge_ms: Option<u64>,
+}
+
+/// Which rounds are asked for; all in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rounds {
+    /// From this one on.
+    From(RoundNumber),
+    /// So many, the newest.
+    Newest(u32),
+    /// This one alone.
+    Only(RoundNumber),
+}
+
+impl Rounds {
+    /// The first and the last number, and how many rounds at most, as SQLite understands them.
+    fn bounds(self) -> Option<(i64, i64, i64)> {
+        const ALL: i64 = -1;
+        let sqlite = |round: RoundNumber| i64::try_from(round.get()).ok();
+        match self {
+            Self::From(first) => Some((sqlite(first)?, i64::MAX, ALL)),
+            Self::Newest(count) => Some((0, i64::MAX, i64::from(count))),
+            Self::Only(round) => Some((sqlite(round)?, sqlite(round)?, ALL)),
+        }
+    }
+}
+
+fn decode_story(row: &SqliteRow) -> Result<RoundStory, DecodeRowError> {
+    Ok(RoundStory {
+        summary: row::json(row, "summary")?,
+        merge_ms: row::optional_number(row, "elapsed_ms")?,
+    })
 }
 
 fn decode_merge(row: &SqliteRow) -> Result<MergeNote, DecodeRowError> {
@@ -80,37 +109,36 @@ impl Ledger {
         Ok(transaction.commit().await?)
     }
 
-    /// The rounds that are over, from `first` on, in order.
+    /// The rounds that are over, in order. What their merges report is left unread.
     ///
     /// # Errors
     /// When the ledger cannot be read.
-    pub async fn rounds(&self, first: RoundNumber) -> Result<Vec<RoundStory>, LedgerError> {
-        let Ok(first) = i64::try_from(first.get()) else {
+    pub async fn rounds(&self, wanted: Rounds) -> Result<Vec<RoundStory>, LedgerError> {
+        let Some((first, last, most)) = wanted.bounds() else {
             return Ok(Vec::new());
         };
-        // One transaction, so that a round and its merge are of one moment.
-        let mut transaction = self.readers.begin().await?;
-        let summaries = sqlx::query("SELECT summary FROM rounds WHERE round >= ?1 ORDER BY round")
-            .bind(first)
-            .fetch_all(&mut *transaction)
+        let rows = sqlx::query(
+            "SELECT summary, elapsed_ms FROM rounds LEFT JOIN merges USING (round) \
+             WHERE round BETWEEN ?1 AND ?2 ORDER BY round DESC LIMIT ?3",
+        )
+        .bind(first)
+        .bind(last)
+        .bind(most)
+        .fetch_all(&self.readers)
+        .await?;
+        let stories: Result<_, _> = rows.iter().rev().map(decode_story).collect();
+        stories.map_err(damaged("rounds"))
+    }
+
+    /// How many rounds are over.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn round_count(&self) -> Result<u64, LedgerError> {
+        let row = sqlx::query("SELECT count(*) AS rounds FROM rounds")
+            .fetch_one(&self.readers)
             .await?;
-        let notes = sqlx::query("SELECT * FROM merges WHERE round >= ?1")
-            .bind(first)
-            .fetch_all(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        let notes: Result<Vec<_>, _> = notes.iter().map(decode_merge).collect();
-        let mut notes: BTreeMap<_, _> = notes
-            .map_err(damaged("merges"))?
-            .into_iter()
-            .map(|note| (note.round, note))
-            .collect();
-        let stories = summaries.iter().map(|row| {
-            let summary: RoundSummary = row::json(row, "summary").map_err(damaged("rounds"))?;
-            let merge = notes.remove(&summary.round);
-            Ok(RoundStory { summary, merge })
-        });
-        stories.collect()
+        row::number(&row, "rounds").map_err(damaged("rounds"))
     }
 
     /// The last round that is over.

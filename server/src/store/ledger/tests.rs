@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a failed test should panic")]
 
 mod admission;
+mod backup;
+mod damage;
 mod opening;
 mod round_trips;
 

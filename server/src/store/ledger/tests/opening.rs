@@ -7,7 +7,7 @@ use fedmerge_common::failure::{ExitCode, Failure};
 use sqlx::{Connection, SqliteConnection};
 
 use super::*;
-use crate::store::ledger::OpenLedgerError;
+use crate::store::ledger::{OpenLedgerError, Rounds};
 
 async fn execute(path: &std::path::Path, sql: &'static str) {
     let url = format!("sqlite://{}?mode=rwc", path.display());
@@ -80,7 +80,7 @@ async fn a_newer_ledger_is_refused_with_both_versions() {
             error,
             OpenLedgerError::NewerVersion {
                 found: 99,
-                known: 1,
+                known: 2,
                 ..
             }
         ),
@@ -156,8 +156,30 @@ async fn a_damaged_row_names_its_table_and_column() {
         );
     };
     damaged(
-        ledger.rounds(RoundNumber::new(1)).await.unwrap_err(),
+        ledger
+            .rounds(Rounds::From(RoundNumber::new(1)))
+            .await
+            .unwrap_err(),
         "rounds",
     );
     damaged(ledger.record().await.unwrap_err(), "coordinator");
+}
+
+#[tokio::test]
+async fn a_ledger_of_the_first_version_is_brought_up_to_date_and_keeps_what_it_holds() {
+    let directory = TempDir::new().unwrap();
+    execute(
+        &path(&directory),
+        include_str!("../../../../migrations/0001_begin.sql"),
+    )
+    .await;
+    execute(
+        &path(&directory),
+        "INSERT INTO models VALUES (0, \
+         'blake3:0000000000000000000000000000000000000000000000000000000000000000', 5, NULL, NULL, 7)",
+    )
+    .await;
+    let ledger = Ledger::open(&path(&directory)).await.unwrap();
+    assert_eq!(ledger.models().await.unwrap().len(), 1);
+    assert_eq!(ledger.plan_of(RoundNumber::new(1)).await.unwrap(), None);
 }

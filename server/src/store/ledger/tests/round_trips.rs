@@ -1,9 +1,9 @@
 //! What each method writes is read back, also after the ledger was closed and opened again.
 
-use fedmerge_common::ids::UploadId;
+use fedmerge_common::ids::{ModelVersion, UploadId};
 
 use super::*;
-use crate::store::ledger::{Revocation, RoundStory};
+use crate::store::ledger::{PlanRow, Revocation, RoundStory, Rounds};
 
 #[tokio::test]
 async fn a_reopened_ledger_says_the_same() {
@@ -20,9 +20,9 @@ async fn a_reopened_ledger_says_the_same() {
     assert_eq!(ledger.record().await.unwrap(), Some(record(3)));
     let story = RoundStory {
         summary: summary(1),
-        merge: Some(note(1)),
+        merge_ms: Some(12),
     };
-    assert_eq!(ledger.rounds(RoundNumber::new(0)).await.unwrap(), [story]);
+    assert_eq!(ledger.rounds(Rounds::Newest(9)).await.unwrap(), [story]);
     assert_eq!(ledger.models().await.unwrap(), [stored(1, b"one")]);
     assert_eq!(ledger.tokens().await.unwrap()[0].used, 1);
     let client = ledger.client(&"a".parse().unwrap()).await.unwrap().unwrap();
@@ -40,17 +40,63 @@ async fn the_last_record_and_story_count() {
     let closed = [told_again.clone(), summary(2)];
     ledger.commit(&record(2), &closed).await.unwrap();
     assert_eq!(ledger.record().await.unwrap(), Some(record(2)));
-    let stories = ledger.rounds(RoundNumber::new(1)).await.unwrap();
+    let stories = ledger
+        .rounds(Rounds::From(RoundNumber::new(1)))
+        .await
+        .unwrap();
     let summaries: Vec<_> = stories.into_iter().map(|story| story.summary).collect();
     assert_eq!(summaries, closed);
-    assert_eq!(ledger.rounds(RoundNumber::new(2)).await.unwrap().len(), 1);
+    assert_eq!(
+        ledger
+            .rounds(Rounds::From(RoundNumber::new(2)))
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
     assert!(
         ledger
-            .rounds(RoundNumber::new(u64::MAX))
+            .rounds(Rounds::From(RoundNumber::new(u64::MAX)))
             .await
             .unwrap()
             .is_empty()
     );
+}
+
+#[tokio::test]
+async fn the_newest_rounds_are_read_alone_and_in_order() {
+    let (_directory, ledger) = new_ledger().await;
+    let closed: Vec<RoundSummary> = (1..=5).map(summary).collect();
+    ledger.commit(&record(5), &closed).await.unwrap();
+    ledger.note_merge(&note(4)).await.unwrap();
+    let stories = ledger.rounds(Rounds::Newest(2)).await.unwrap();
+    let seen: Vec<_> = stories
+        .iter()
+        .map(|story| (story.summary.round.get(), story.merge_ms))
+        .collect();
+    assert_eq!(seen, [(4, Some(12)), (5, None)]);
+    let only = Rounds::Only(RoundNumber::new(3));
+    assert_eq!(ledger.rounds(only).await.unwrap()[0].summary, summary(3));
+    assert_eq!(ledger.round_count().await.unwrap(), 5);
+}
+
+#[tokio::test]
+async fn each_round_has_the_plan_that_began_last_before_it() {
+    let (_directory, ledger) = new_ledger().await;
+    let round = RoundNumber::new;
+    let row = |first, text: &str| PlanRow {
+        first_round: round(first),
+        text: text.to_owned(),
+    };
+    assert_eq!(ledger.plan_of(round(1)).await.unwrap(), None);
+    for plan in [row(1, "a"), row(4, "given up"), row(4, "b")] {
+        ledger.keep_plan(&plan).await.unwrap();
+    }
+    for (number, plan) in [(1, row(1, "a")), (3, row(1, "a")), (4, row(4, "b"))] {
+        assert_eq!(ledger.plan_of(round(number)).await.unwrap(), Some(plan));
+    }
+    let last = ledger.plan_of(round(u64::MAX)).await.unwrap();
+    assert_eq!(last, Some(row(4, "b")));
 }
 
 #[tokio::test]
@@ -63,7 +109,7 @@ async fn a_commit_that_fails_leaves_nothing_of_itself() {
         .unwrap_err();
     assert!(matches!(error, LedgerError::TooLarge { .. }), "{error:?}");
     assert_eq!(ledger.record().await.unwrap(), Some(record(1)));
-    assert!(ledger.rounds(RoundNumber::new(0)).await.unwrap().is_empty());
+    assert!(ledger.rounds(Rounds::Newest(9)).await.unwrap().is_empty());
 }
 
 fn id(name: &str) -> UploadId {
@@ -89,7 +135,7 @@ async fn a_merge_is_noted_before_its_round_is_over() {
     };
     ledger.note_merge(&again).await.unwrap();
     assert_eq!(ledger.merge_note(round).await.unwrap(), Some(again));
-    assert!(ledger.rounds(round).await.unwrap().is_empty());
+    assert!(ledger.rounds(Rounds::Only(round)).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -131,6 +177,10 @@ async fn models_are_found_by_content_and_by_age() {
     assert_eq!(found(Digest::of(b"b")).await, Some(stored(1, b"b")));
     assert_eq!(found(Digest::of(b"a")).await, Some(stored(2, b"a")));
     assert_eq!(found(Digest::of(b"c")).await, None);
+    let version = ModelVersion::new;
+    let one = ledger.model(version(1)).await.unwrap();
+    assert_eq!(one, Some(stored(1, b"b")));
+    assert_eq!(ledger.model(version(3)).await.unwrap(), None);
     assert_eq!(ledger.newest_model().await.unwrap(), Some(stored(2, b"a")));
 }
 
