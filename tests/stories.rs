@@ -16,7 +16,10 @@ mod stories {
     mod full_disk;
     mod hostile;
     mod late;
+    mod ledger;
     mod merge;
+    mod operator;
+    mod plan_change;
     mod python;
     mod readme;
     mod recovery;

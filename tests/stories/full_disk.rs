@@ -92,3 +92,35 @@ fn a_server_without_room_keeps_its_clients_waiting_until_there_is() {
     assert!(Values::read(&closed.published().path) == large().plus(1.0));
     federation.client_end("a").well();
 }
+
+#[test]
+fn a_server_whose_disk_is_full_in_the_middle_of_a_round_loses_nothing_and_goes_on_when_there_is_room()
+ {
+    let mut federation = Federation::from_base(&Plan::of(2), |path| large().write(path));
+    // Everything that a round leaves: ledger, uploads, updates, candidates.
+    let Some(disk) = SmallDisk::mount(&federation.path("server/state"), 3) else {
+        return;
+    };
+    federation.start_server();
+    federation.enrol(&["first", "second"]);
+    let mut gate = federation.gate("second");
+    let first = federation.trainer("first", &large().plus(1.0), 1);
+    let second = federation.trainer("second", &large().plus(3.0), 1);
+    federation.start_client("first", &first);
+    federation.start_client("second", &second.behind(&gate));
+    federation.client("first").next_event("accepted");
+    gate.open();
+    // One update is there, and another does not fit beside it.
+    federation.client("second").wait_for_stderr("storage-full");
+    disk.grow(5);
+    federation.client("second").next_event("accepted");
+    // Both are there, and a model does not fit beside them.
+    federation.server().wait_for_stderr("the disk is full");
+    disk.grow(16);
+    let closed = federation.next_round();
+    assert_eq!(closed.accepted, 2, "{closed:#?}");
+    assert!(Values::read(&closed.published().path) == large().plus(2.0));
+    federation.client_end("first").well();
+    federation.client_end("second").well();
+    federation.server_end().well();
+}

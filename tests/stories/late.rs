@@ -47,4 +47,8 @@ fn in_a_buffered_federation_a_slow_client_goes_on_with_its_task_and_counts_disco
     assert_eq!(late.unwrap()["staleness"], 3);
     assert_eq!(late.unwrap()["task_round"], 1);
     federation.server_end().well();
+    let show = ["server", "rounds", "show", "4", "--dir", "server"];
+    let told = federation.run(&show).well().stdout;
+    let late = "  slow accepted: for its task of round 1, staleness 3\n";
+    assert!(told.contains(late), "{told}");
 }

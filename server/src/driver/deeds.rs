@@ -3,6 +3,8 @@
 //! A deed is safe to repeat, because a crash repeats it. When the server stops, deeds are dropped, which raises the flag of a
 //! merge under way; the next start does them again.
 
+mod room;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +29,7 @@ use crate::plan::{ByRound, FederationPlan, Freeze, Weight};
 use crate::publish::{Publication, PublishError, publish};
 use crate::store::ledger::{Ledger, LedgerError, MergeNote};
 use crate::store::staging::Staging;
+use room::{WaitForRoom, is_for_want_of_room};
 
 /// What merges and publications need.
 #[derive(Debug, Clone)]
@@ -168,11 +171,16 @@ impl Workshop {
             resources: self.resources,
             keep_updates: self.keep_updates,
         };
-        let result = self.compute.run(move |cancelled| merge(&job, cancelled));
-        let result = match result.await {
-            Ok(Ok(merged)) => self.note(round, merged, begun).await,
-            Ok(Err(error)) => Err(explain(&error)),
-            Err(error) => Err(explain(&error)),
+        let mut room = WaitForRoom::default();
+        let result = loop {
+            let job = job.clone();
+            let result = self.compute.run(move |cancelled| merge(&job, cancelled));
+            match result.await {
+                Ok(Ok(merged)) => break self.note(round, merged, begun).await,
+                Ok(Err(error)) if is_for_want_of_room(&error) => room.wait(explain(&error)).await,
+                Ok(Err(error)) => break Err(explain(&error)),
+                Err(error) => break Err(explain(&error)),
+            }
         };
         match result {
             Ok(candidate) => Event::MergeFinished { round, candidate },
@@ -216,6 +224,7 @@ impl Workshop {
             candidate,
             now: self.clock.now(),
         };
+        let mut room = WaitForRoom::default();
         loop {
             let detail = match publish(&self.directory, &self.ledger, publication).await {
                 Ok(()) => {
@@ -226,6 +235,10 @@ impl Workshop {
                 }
                 Err(PublishError::Ledger(error)) if error.passes() => {
                     wait_for_the_ledger(&error).await;
+                    continue;
+                }
+                Err(error) if is_for_want_of_room(&error) => {
+                    room.wait(explain(&error)).await;
                     continue;
                 }
                 Err(error) => explain(&error),
