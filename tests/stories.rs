@@ -17,6 +17,7 @@ mod stories {
     mod hostile;
     mod late;
     mod ledger;
+    mod long_ledger;
     mod merge;
     mod operator;
     mod plan_change;

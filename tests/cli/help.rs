@@ -195,6 +195,65 @@ fn simulating_is_explained_with_every_choice() {
 }
 
 #[test]
+fn a_server_has_these_deeds() {
+    assert_snapshot!(own_help(&["server"]), @r"
+    Hold a federation: make it, serve it, let clients in, look at it
+
+    Usage: fedmerge server [OPTIONS] <COMMAND>
+
+    Commands:
+      init          Make a server's directory: certificate authority, settings and a plan
+      run           Serve: gather clients, hold rounds, merge and publish
+      check-config  Check the directory's settings, plan and base, and exit
+      status        Say what the server does and what it waits for, by whom and until when
+      token         Make, list and revoke the tokens by which machines enrol
+      clients       Show who is enrolled
+      rounds        Show the rounds that were held, and follow the one that is open
+      models        Show the models that were published
+      backup        Copy the ledger as it is now, while the server runs or not
+      help          Print this message or the help of the given subcommand(s)
+
+    Options:
+    ");
+}
+
+#[test]
+fn a_servers_rounds_are_listed_told_and_watched() {
+    assert_snapshot!(own_help(&["server", "rounds"]), @r"
+    Show the rounds that were held, and follow the one that is open
+
+    Usage: fedmerge server rounds [OPTIONS] <COMMAND>
+
+    Commands:
+      list   List the rounds that are over
+      show   Tell the whole story of a round: its times, its clients, its merge, its model
+      watch  Follow the federation to its end: what is waited for, by whom and until when
+      help   Print this message or the help of the given subcommand(s)
+
+    Options:
+    ");
+    assert_snapshot!(own_help(&["server", "rounds", "list"]), @r"
+    List the rounds that are over
+
+    Usage: fedmerge server rounds list [OPTIONS]
+
+    Options:
+          --dir <DIR>
+              The server's directory
+
+              [default: .]
+
+          --last <N>
+              How many rounds, the newest
+
+              [default: 20]
+
+          --all
+              All rounds
+    ");
+}
+
+#[test]
 fn every_command_has_help_and_every_deed_an_example() {
     for deed in [
         &["simulate"][..],
@@ -203,6 +262,11 @@ fn every_command_has_help_and_every_deed_an_example() {
         &["client", "run"],
         &["client", "status"],
         &["completions"],
+        &["server", "backup"],
+        &["server", "rounds", "list"],
+        &["server", "rounds", "show"],
+        &["server", "rounds", "watch"],
+        &["server", "status"],
         &["merge"],
     ] {
         assert!(help(deed).contains("Example"), "{deed:?} has no example");

@@ -102,6 +102,22 @@ const COMMANDS: &[(&str, How)] = &[
         How::ToItsEnd("fedmerge server rounds list --dir hub | grep '10 *published model 10 *2 '"),
     ),
     (
+        "fedmerge server rounds show 10 --dir hub",
+        How::ToItsEnd(
+            "fedmerge server rounds show 10 --dir hub | grep 'of 2 clients pull on their own'",
+        ),
+    ),
+    (
+        "fedmerge server rounds watch --dir hub",
+        How::ToItsEnd(
+            "fedmerge server rounds watch --dir hub | grep 'ended: all 10 planned rounds'",
+        ),
+    ),
+    (
+        "fedmerge server backup ledger-monday.sqlite --dir hub",
+        How::AsShown,
+    ),
+    (
         "fedmerge server models list --dir hub",
         How::ToItsEnd(
             "fedmerge server models list --dir hub | grep 'hub/models/10/model.safetensors'",

@@ -25,7 +25,7 @@ pub enum RoundsCommand {
     /// Tell the whole story of a round: its times, its clients, its merge, its model
     #[command(after_help = SHOW_EXAMPLES)]
     Show(ShowArguments),
-    /// Say what is waited for, by whom and until when, each time that this changes, until the federation ends
+    /// Follow the federation to its end: what is waited for, by whom and until when
     #[command(after_help = WATCH_EXAMPLES)]
     Watch(DirectoryArguments),
 }
