@@ -82,6 +82,36 @@ impl SmallDisk {
     }
 }
 
+/// A file that cannot be written, also by root, until dropped.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    at: PathBuf,
+}
+
+impl Sealed {
+    /// Seals it; says so and answers nothing where that is not allowed.
+    pub(crate) fn seal(at: &Path) -> Option<Self> {
+        let mount = |options: &[&str]| {
+            let mounted = Command::new("mount").args(options).arg(at).output();
+            mounted.is_ok_and(|mounted| mounted.status.success())
+        };
+        let path = at.to_str().unwrap();
+        if !mount(&["--bind", path]) {
+            skipped("a file cannot be sealed here (not root)");
+            return None;
+        }
+        let sealed = Self { at: at.to_owned() };
+        assert!(mount(&["-o", "remount,ro,bind"]), "{path} stays writable");
+        Some(sealed)
+    }
+}
+
+impl Drop for Sealed {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.at).status();
+    }
+}
+
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         // Lazily, because processes that are about to end may still use it.

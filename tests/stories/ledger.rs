@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
 use crate::harness::federation::Federation;
+use crate::harness::machine::Sealed;
 use crate::harness::plan::Plan;
 use crate::harness::values::Values;
 
@@ -84,4 +85,22 @@ fn a_ledger_that_was_emptied_or_lost_does_not_begin_the_federation_anew() {
             .refused(65, &["ledger.sqlite is empty", "models/1", "is there"]);
     }
     assert_eq!(Values::read(&federation.model(1)), Values::base().plus(1.0));
+}
+
+#[test]
+fn a_ledger_that_cannot_be_written_is_refused_before_anybody_connects_and_can_still_be_read() {
+    let mut federation = between_rounds();
+    let ledger = federation.path("server/state/ledger.sqlite");
+    let Some(sealed) = Sealed::seal(&ledger) else {
+        return;
+    };
+    let words = ["ledger.sqlite cannot be written", "mounted for writing"];
+    let ended = federation.run(&RUN).refused(69, &words);
+    assert!(ended.stdout.is_empty(), "{ended}");
+    let list = ["server", "rounds", "list", "--dir", "server"];
+    let listed = federation.run(&list).well().stdout;
+    assert!(listed.contains("published model 1"), "{listed}");
+    drop(sealed);
+    federation.start_server();
+    hold(&mut federation, 2.0);
 }

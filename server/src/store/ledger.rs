@@ -86,7 +86,8 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Looks through the whole file for pages that do not fit together, reading each once. A value that was changed within a page
+    /// Makes sure that the ledger can be written, and looks through the whole file for pages that do not fit together, reading each
+    /// once. A value that was changed within a page
     /// does not show here: a row that makes no sense is an error of whoever reads it.
     ///
     /// # Errors
@@ -104,6 +105,10 @@ impl Ledger {
     }
 
     async fn first_finding(&self) -> Result<Option<String>, sqlx::Error> {
+        // SQLite opens a file that it cannot write as one to read, and says so at the first statement that would write.
+        sqlx::query("UPDATE coordinator SET record = record WHERE FALSE")
+            .execute(&self.writer)
+            .await?;
         // Once the log is taken in, the file has whole pages, or lacks the end of the last: SQLite would read zeros there.
         let is_busy: bool = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)")
             .fetch_one(&self.writer)
