@@ -155,7 +155,6 @@ impl Workshop {
         base: ModelRef,
         updates: BTreeMap<ClientId, Counted>,
     ) -> Event {
-        let begun = Instant::now();
         let terms = self.terms.of(round).clone();
         let job = MergeJob {
             directory: self.directory.clone(),
@@ -173,6 +172,7 @@ impl Workshop {
         };
         let mut room = WaitForRoom::default();
         let result = loop {
+            let begun = Instant::now();
             let job = job.clone();
             let result = self.compute.run(move |cancelled| merge(&job, cancelled));
             match result.await {
