@@ -4,10 +4,12 @@
 //! by its staleness. Invariant: a task is carried over only while its update would not be staler than the plan allows, and what was
 //! accepted is carried until it counts, or the federation ends.
 
+use std::collections::BTreeSet;
 use std::mem;
 
 use fedmerge_common::ids::{ClientId, RoundNumber};
 use fedmerge_common::units::Timestamp;
+use fedmerge_common::update::ModelRef;
 use serde::{Deserialize, Serialize};
 
 use crate::effect::{Effect, Task, WithdrawReason};
@@ -65,6 +67,25 @@ impl Late {
             let origin = round.roll.origins.get(client).copied().unwrap_or(own);
             self.roll.clients.insert(client.clone(), carried);
             self.roll.origins.insert(client.clone(), origin);
+        }
+    }
+
+    /// Ends the tasks that are staler than a plan allows that was changed meanwhile: their clients are free for new ones.
+    pub(crate) fn end_stale(&mut self, base: &ModelRef, most: u64, effects: &mut Vec<Effect>) {
+        let Some(frame) = self.frame(self.deadline) else {
+            return;
+        };
+        let stale = self.roll.origins.iter().filter(|(client, origin)| {
+            self.roll.is_pending(client) && origin.staleness(base) > most
+        });
+        let stale: BTreeSet<ClientId> = stale.map(|(client, _)| client.clone()).collect();
+        self.roll
+            .withdraw(frame.own, WithdrawReason::TooStale, effects, |client, _| {
+                stale.contains(client)
+            });
+        for client in &stale {
+            self.roll.clients.remove(client);
+            self.roll.origins.remove(client);
         }
     }
 

@@ -104,6 +104,9 @@ pub(crate) fn present(attending: &BTreeSet<ClientId>, late: &Late) -> usize {
 
 /// Opens a round: it takes over the tasks that go on, and gives new ones to as many as are still wanted.
 fn open(around: &mut Surroundings<'_>, size: usize, effects: &mut Vec<Effect>) -> OpenRound {
+    around
+        .late
+        .end_stale(around.base, around.plan.max_staleness, effects);
     let roll = around.late.hand_over();
     let free = around
         .attending

@@ -234,6 +234,29 @@ fn a_lower_count_ends_the_tasks_between_rounds_and_a_federation_that_goes_on_aga
 }
 
 #[test]
+fn a_task_that_a_changed_plan_finds_too_stale_ends_and_its_client_gets_a_fresh_one() {
+    let mut federation = Federation::with(carrying(3, 2), 3);
+    federation.submit(1, 1);
+    federation.submit(2, 1);
+    federation.wait(600);
+    federation.merged(1);
+    federation.plan = plan(3, 2);
+    federation.restart();
+    federation.arrive([1, 2, 3]);
+    assert!(federation.is_invited(3));
+    let effects = federation.published(1);
+    assert_eq!(withdrawn(&effects), [(3, WithdrawReason::TooStale)]);
+    assert_eq!(invited(&effects).len(), 3, "with a fresh base");
+    assert_eq!(
+        rejection(&federation.submit(3, 1)),
+        Some(RejectionCode::RoundClosed)
+    );
+    federation.submit(3, 2);
+    federation.submit(1, 2);
+    assert_eq!(merge(&federation.submit(2, 2)).unwrap().len(), 3);
+}
+
+#[test]
 fn a_buffered_round_gives_a_task_to_whoever_comes_and_merges_when_it_has_enough() {
     let mut federation = Federation::with(buffered(3), 3);
     assert_eq!(invited(&federation.arrive([4, 5])), [client(4), client(5)]);
