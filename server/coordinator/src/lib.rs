@@ -31,4 +31,4 @@ pub use population::Population;
 pub use record::{Record, RestoreError};
 pub use roll::Origin;
 pub use summary::{ClientOutcome, RoundOutcome, RoundSummary};
-pub use view::{Assignment, View};
+pub use view::{Assignment, Briefing, View};

@@ -80,11 +80,43 @@ pub struct View {
     pub ended: Option<EndReason>,
 }
 
-/// Whether a sentence may name clients.
+/// Who reads a sentence. One for clients names none of them, and counts none either: it would change, and be sent to all of them, with
+/// everything that any of them does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Audience {
     Administrator,
     Client,
+}
+
+/// What is expected of clients at one moment.
+#[derive(Debug)]
+pub struct Briefing<'a> {
+    coordinator: &'a Coordinator,
+    waiting_for: String,
+    last_round: String,
+}
+
+impl Briefing<'_> {
+    /// What is expected of one of them.
+    pub fn of(&self, client: &ClientId) -> Assignment {
+        let state = &self.coordinator.state;
+        if let Phase::Ended(reason) = state.phase {
+            let last = state.base;
+            return Assignment::Ended { reason, last };
+        }
+        if let Phase::Collecting(Collecting { round }) = &state.phase
+            && round.roll.is_pending(client)
+        {
+            return Assignment::Invited(round.roll.task(client, &round.frame(round.opened)));
+        }
+        if let Some(task) = state.late.task(client) {
+            return Assignment::Invited(task);
+        }
+        Assignment::Standby {
+            waiting_for: self.waiting_for.clone(),
+            last_round: self.last_round.clone(),
+        }
+    }
 }
 
 impl Coordinator {
@@ -127,22 +159,16 @@ impl Coordinator {
 
     /// What is expected of `client` now.
     pub fn assignment(&self, client: &ClientId) -> Assignment {
-        if let Phase::Ended(reason) = self.state.phase {
-            let last = self.state.base;
-            return Assignment::Ended { reason, last };
-        }
-        if let Phase::Collecting(Collecting { round }) = &self.state.phase
-            && round.roll.is_pending(client)
-        {
-            return Assignment::Invited(round.roll.task(client, &round.frame(round.opened)));
-        }
-        if let Some(task) = self.state.late.task(client) {
-            return Assignment::Invited(task);
-        }
+        self.briefing().of(client)
+    }
+
+    /// What is expected of each client now; what they all hear is put into words once.
+    pub fn briefing(&self) -> Briefing<'_> {
         // While a round is open its outcome is what matters; that of the round before was told, or shows in the base.
         let is_between = matches!(self.state.phase, Phase::Gathering(_));
         let last_round = self.state.last_round.as_ref().filter(|_| is_between);
-        Assignment::Standby {
+        Briefing {
+            coordinator: self,
             waiting_for: self.sentence(Audience::Client),
             last_round: last_round.map(story_for_clients).unwrap_or_default(),
         }
@@ -170,7 +196,7 @@ impl Coordinator {
 
     fn sentence(&self, audience: Audience) -> String {
         match &self.state.phase {
-            Phase::Gathering(gathering) => self.gathering_sentence(gathering),
+            Phase::Gathering(gathering) => self.gathering_sentence(gathering, audience),
             Phase::Collecting(collecting) => collecting_sentence(collecting, audience),
             Phase::Merging(merging) => {
                 format!(
@@ -186,10 +212,13 @@ impl Coordinator {
         }
     }
 
-    fn gathering_sentence(&self, gathering: &Gathering) -> String {
+    fn gathering_sentence(&self, gathering: &Gathering, audience: Audience) -> String {
         let attending = gathering::present(&self.attending, &self.state.late);
         let wanted = cohort::invitation_size(&self.plan.cohort, attending);
         let quorum = self.plan.quorum;
+        if audience == Audience::Client && gathering.paused_until.is_none() {
+            return format!("enough clients to open a round, at least {quorum}");
+        }
         if attending < quorum {
             return format!("{attending} of {wanted} clients (at least {quorum} to open a round)");
         }
@@ -206,6 +235,9 @@ fn collecting_sentence(collecting: &Collecting, audience: Audience) -> String {
     let round = &collecting.round;
     let tally = round.tally();
     let target = round.plan.cohort.target;
+    if audience == Audience::Client {
+        return format!("the updates of others until {}", clock(round.deadline));
+    }
     let until = clock(collecting.waits_until());
     if tally.pending == 0 {
         let wanted = count(target, "update");
@@ -218,7 +250,7 @@ fn collecting_sentence(collecting: &Collecting, audience: Audience) -> String {
         Mode::Synchronous => target.min(tally.accepted + tally.pending),
         Mode::Buffered => target,
     };
-    let missing = names(round.roll.pending(), audience);
+    let missing = names(round.roll.pending());
     format!(
         "{} of {}{missing} until {until}",
         tally.accepted,
@@ -227,9 +259,13 @@ fn collecting_sentence(collecting: &Collecting, audience: Audience) -> String {
 }
 
 fn evaluating_sentence(evaluating: &Evaluating, audience: Audience) -> String {
+    if audience == Audience::Client {
+        let until = clock(evaluating.deadline);
+        return format!("the evaluations of others until {until}");
+    }
     let reports = evaluating.gains.len();
     let asked = reports + evaluating.waiting.len();
-    let missing = names(evaluating.waiting.keys(), audience);
+    let missing = names(evaluating.waiting.keys());
     let until = clock(evaluating.wake_at().unwrap_or(evaluating.deadline));
     format!(
         "{reports} of {}{missing} until {until}",
@@ -237,10 +273,10 @@ fn evaluating_sentence(evaluating: &Evaluating, audience: Audience) -> String {
     )
 }
 
-/// `, missing client-2, client-7 and 1 more,`, for an administrator.
-fn names<'a>(clients: impl Iterator<Item = &'a ClientId>, audience: Audience) -> String {
+/// `, missing client-2, client-7 and 1 more,`
+fn names<'a>(clients: impl Iterator<Item = &'a ClientId>) -> String {
     let clients: Vec<&str> = clients.map(ClientId::as_str).collect();
-    if audience == Audience::Client || clients.is_empty() {
+    if clients.is_empty() {
         return String::new();
     }
     let named = &clients[..clients.len().min(NAMED)];

@@ -97,8 +97,9 @@ impl Seats {
 
     /// Tells everyone what is expected of them now, where that has changed.
     pub(super) fn refresh(&self, coordinator: &Coordinator) {
+        let briefing = coordinator.briefing();
         for (client, place) in &self.places {
-            let notice = notice(&self.offers, coordinator.assignment(client));
+            let notice = notice(&self.offers, briefing.of(client));
             place.notices.send_if_modified(|shown| {
                 let is_new = *shown != notice;
                 if is_new {

@@ -92,7 +92,7 @@ fn a_pause_is_told_with_its_cause() {
 fn a_client_is_told_how_things_stand_without_anyones_name() {
     let mut federation = Federation::with(plan(2, 2), 3);
     let (waiting_for, last_round) = standby(&federation, 3);
-    assert_eq!(waiting_for, "0 of 2 updates until 12:10:00 UTC");
+    assert_eq!(waiting_for, "the updates of others until 12:10:00 UTC");
     assert_eq!(last_round, "");
     federation.submit(1, 1);
     federation.submit(2, 1);

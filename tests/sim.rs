@@ -1,0 +1,22 @@
+//! A whole federation in one thread under virtual time: the real coordinator, many real agents, and everything that can go wrong.
+//!
+//! A seed chooses the plan, the clients and the faults: requests and responses that are lost, repeated or late, streams that break,
+//! processes that die between any two steps, records that are torn in the middle, clocks that jump, clients that are slow, that flap, that
+//! lie. After every event the named invariants hold; when the faults end, everything comes to its end. What a seed does never changes,
+//! so a failing one is replayed by the command that it prints, and becomes a named scenario in `sim/scenarios.rs`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failed test should panic"
+)]
+
+mod sim {
+    mod calls;
+    mod client;
+    mod disk;
+    mod faults;
+    mod random;
+    mod scenarios;
+    mod server;
+    mod world;
+}
