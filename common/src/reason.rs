@@ -91,7 +91,7 @@ codes! {
 }
 
 codes! {
-    /// Kinds of reasons to give an invitation back.
+    /// Kinds of reasons to give an invitation, or a request to evaluate, back.
     DeclineKind {
         /// The trainer ended with an error.
         TrainerFailed = "trainer-failed",
@@ -105,6 +105,12 @@ codes! {
         Interrupted = "interrupted",
         /// The client could not store or read what it needed.
         Storage = "storage",
+        /// The site has no command that evaluates models.
+        NoEvaluator = "no-evaluator",
+        /// The evaluator ended with an error, or did not measure what was asked for.
+        EvaluatorFailed = "evaluator-failed",
+        /// The evaluator ran past its limit.
+        EvaluatorTimedOut = "evaluator-timed-out",
     }
 }
 
@@ -247,7 +253,7 @@ impl fmt::Display for Rejection {
     }
 }
 
-/// An invitation that was given back, and why.
+/// An invitation, or a request to evaluate, that was given back, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decline {
     /// The reason for programs.
@@ -300,6 +306,17 @@ pub enum AbandonReason {
         /// What happened.
         detail: String,
     },
+    /// Too few clients evaluated the merged model.
+    NotEvaluated {
+        /// Clients that reported.
+        reports: usize,
+        /// Reports needed.
+        needed: usize,
+        /// Asked clients that declined.
+        declined: usize,
+        /// Asked clients from which nothing came.
+        silent: usize,
+    },
     /// The merged model is worse than the plan accepts.
     Regression {
         /// By how much.
@@ -324,6 +341,15 @@ impl fmt::Display for AbandonReason {
             ),
             Self::MergeFailed { detail } => write!(formatter, "merge failed: {detail}"),
             Self::PublishFailed { detail } => write!(formatter, "publish failed: {detail}"),
+            Self::NotEvaluated {
+                reports,
+                needed,
+                declined,
+                silent,
+            } => write!(
+                formatter,
+                "not evaluated: {reports} of {needed} evaluations reported ({declined} declined, {silent} silent)"
+            ),
             Self::Regression { detail } => write!(formatter, "regression: {detail}"),
             Self::Interrupted => formatter.write_str("interrupted"),
         }

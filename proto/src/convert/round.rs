@@ -226,6 +226,9 @@ impl From<DeclineKind> for v1::DeclineKind {
             DeclineKind::Policy => Self::Policy,
             DeclineKind::Interrupted => Self::Interrupted,
             DeclineKind::Storage => Self::Storage,
+            DeclineKind::NoEvaluator => Self::NoEvaluator,
+            DeclineKind::EvaluatorFailed => Self::EvaluatorFailed,
+            DeclineKind::EvaluatorTimedOut => Self::EvaluatorTimedOut,
         }
     }
 }
@@ -241,6 +244,9 @@ impl TryFrom<v1::DeclineKind> for DeclineKind {
             v1::DeclineKind::Policy => Ok(Self::Policy),
             v1::DeclineKind::Interrupted => Ok(Self::Interrupted),
             v1::DeclineKind::Storage => Ok(Self::Storage),
+            v1::DeclineKind::NoEvaluator => Ok(Self::NoEvaluator),
+            v1::DeclineKind::EvaluatorFailed => Ok(Self::EvaluatorFailed),
+            v1::DeclineKind::EvaluatorTimedOut => Ok(Self::EvaluatorTimedOut),
             v1::DeclineKind::Unspecified => Err(unknown("kind", value.into())),
         }
     }

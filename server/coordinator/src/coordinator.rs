@@ -290,7 +290,7 @@ impl Coordinator {
             }
             Phase::Collecting(collecting) => collecting.round,
             Phase::Merging(merging) => merging.round,
-            Phase::Evaluating(evaluating) => evaluating.round,
+            Phase::Evaluating(evaluating) => evaluating.into_round(),
         };
         round.withdraw(WithdrawReason::Stopped, effects, |_, _| true);
         let outcome = RoundOutcome::Abandoned(AbandonReason::Interrupted);

@@ -35,6 +35,8 @@ pub struct EvaluationTask {
     pub base: ModelRef,
     /// The model that may become the next base.
     pub candidate: ModelRef,
+    /// The metric that the plan looks at, by the name that evaluators give it.
+    pub metric: String,
     /// When reports are no longer waited for.
     pub deadline: Timestamp,
 }
@@ -161,7 +163,7 @@ pub enum Effect {
         /// The accepted updates by client.
         updates: BTreeMap<ClientId, Counted>,
     },
-    /// Ask clients to compare base and candidate; each answers with `EvaluationReported`.
+    /// Ask clients to compare base and candidate; each answers with `EvaluationReported` or `EvaluationDeclined`.
     RequestEvaluations {
         /// What to do.
         task: EvaluationTask,

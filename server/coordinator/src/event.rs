@@ -91,6 +91,17 @@ pub enum Event {
         before: f64,
         /// The metric with the candidate.
         after: f64,
+        /// Held-out examples, as the client declared them; 0 where it did not say.
+        num_examples: u64,
+    },
+    /// A client gave the request to evaluate back.
+    EvaluationDeclined {
+        /// Who.
+        client: ClientId,
+        /// The round.
+        round: RoundNumber,
+        /// Why.
+        decline: Decline,
     },
     /// The candidate is the base now: a durable fact.
     ModelPublished {

@@ -50,6 +50,7 @@ pub fn check(coordinator: &Coordinator, now: Timestamp) -> Result<(), Violation>
     a_merge_has_its_quorum(coordinator)?;
     no_more_updates_count_than_wanted(coordinator)?;
     late_tasks_are_few_and_fresh(coordinator)?;
+    whoever_was_asked_to_evaluate_is_waited_for_or_has_answered(coordinator)?;
     the_candidate_is_the_next_version(coordinator)
 }
 
@@ -174,6 +175,27 @@ pub fn no_more_updates_count_than_wanted(coordinator: &Coordinator) -> Result<()
                 round.number
             )
         },
+    )
+}
+
+/// While a candidate is evaluated, each client whose update it is made of is either waited for or has answered, and nobody else.
+///
+/// # Errors
+/// When it is not so.
+pub fn whoever_was_asked_to_evaluate_is_waited_for_or_has_answered(
+    coordinator: &Coordinator,
+) -> Result<(), Violation> {
+    let Phase::Evaluating(evaluating) = &coordinator.state.phase else {
+        return Ok(());
+    };
+    let answered = evaluating.round.evaluations.keys();
+    let mut asked: Vec<&ClientId> = evaluating.waiting.keys().chain(answered).collect();
+    asked.sort();
+    let updates = evaluating.round.counted();
+    hold(
+        asked.iter().copied().eq(updates.keys()),
+        "whoever was asked to evaluate is waited for or has answered",
+        || format!("asked {asked:?}, merged {:?}", updates.keys()),
     )
 }
 

@@ -10,6 +10,7 @@
 pub mod cohort;
 pub mod coordinator;
 pub mod effect;
+pub mod evaluation;
 pub mod event;
 pub mod invariant;
 mod late;
@@ -25,10 +26,11 @@ pub mod view;
 
 pub use coordinator::Coordinator;
 pub use effect::{Counted, Effect, EndReason, EvaluationTask, Task, WithdrawReason};
+pub use evaluation::{EvaluationOutcome, EvaluationRule, Gain, GainSummary, Goal};
 pub use event::{Event, UpdateRef};
-pub use plan::{Cohort, EvaluationRule, LatePolicy, Mode, PlanError, RoundPlan};
+pub use plan::{Cohort, LatePolicy, Mode, PlanError, RoundPlan};
 pub use population::Population;
 pub use record::{Record, RestoreError};
 pub use roll::Origin;
 pub use summary::{ClientOutcome, RoundOutcome, RoundSummary};
-pub use view::{Assignment, Briefing, View};
+pub use view::{Assignment, Briefing, Evaluation, View};

@@ -9,6 +9,8 @@ use fedmerge_common::units::Millis;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::evaluation::{EvaluationRule, GainSummary};
+
 /// Most clients a round may aim for: a limit on memory, far above a single server's reach.
 pub const MAX_TARGET: usize = 100_000;
 
@@ -24,15 +26,6 @@ pub struct Cohort {
     pub fraction: f64,
     /// Invitations for each wanted update, 1 to 10: the spare ones replace clients that drop out.
     pub over_select: f64,
-}
-
-/// When a candidate is good enough to be published.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EvaluationRule {
-    /// Least gain of the metric, after − before; negative allows a small loss.
-    pub min_gain: f64,
-    /// The quantile of the clients' gains that must reach it, 0 to 1; 0.5 is the (lower) median.
-    pub quantile: f64,
 }
 
 /// When a round merges.
@@ -184,6 +177,17 @@ pub enum PlanError {
         /// Hostile clients.
         tolerate: usize,
     },
+    /// A verdict at quorum would not withstand as many lying evaluators as promised.
+    #[error(
+        "`quorum` is {quorum}, but leaving out the {tolerate} lowest and highest gains needs 2 × {tolerate} + 1 = {} evaluations",
+        .tolerate.saturating_mul(2).saturating_add(1)
+    )]
+    QuorumUnderTrim {
+        /// The quorum, of evaluations as of updates.
+        quorum: usize,
+        /// Gains left out at each end.
+        tolerate: usize,
+    },
 }
 
 impl RoundPlan {
@@ -219,7 +223,37 @@ impl RoundPlan {
                 quorum: self.quorum,
             });
         }
-        Ok(())
+        self.check_evaluation()
+    }
+
+    fn check_evaluation(&self) -> Result<(), PlanError> {
+        let Some(rule) = &self.evaluate else {
+            return Ok(());
+        };
+        range(
+            rule.min_gain.is_finite(),
+            "evaluate.accept.min_gain",
+            rule.min_gain,
+            "a finite number",
+        )?;
+        match rule.summary {
+            GainSummary::Quantile(quantile) => range(
+                (0.0..=1.0).contains(&quantile),
+                "evaluate.accept.quantile",
+                quantile,
+                "from 0 to 1",
+            ),
+            GainSummary::TrimmedMean { tolerate: 0 } => Err(PlanError::Zero {
+                key: "evaluate.accept.tolerate",
+            }),
+            GainSummary::TrimmedMean { tolerate } => {
+                let quorum = self.quorum;
+                if quorum <= tolerate.saturating_mul(2) {
+                    return Err(PlanError::QuorumUnderTrim { quorum, tolerate });
+                }
+                Ok(())
+            }
+        }
     }
 
     fn check_population(&self) -> Result<(), PlanError> {
@@ -305,20 +339,6 @@ impl RoundPlan {
             over_select,
             "from 1 to 10",
         )?;
-        if let Some(rule) = &self.evaluate {
-            range(
-                (0.0..=1.0).contains(&rule.quantile),
-                "evaluate.accept.quantile",
-                rule.quantile,
-                "from 0 to 1",
-            )?;
-            range(
-                rule.min_gain.is_finite(),
-                "evaluate.accept.min_gain",
-                rule.min_gain,
-                "a finite number",
-            )?;
-        }
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! The state of a federation as it is stored, with the version of its form.
 //!
 //! A record of a newer version is refused, not guessed at. Whoever changes `State` or what it holds raises [`VERSION`] and
-//! reads the older forms too. What version 2 added, late tasks, is empty in a record of version 1.
+//! reads the older forms too. What version 2 added, late tasks and the answers of evaluators, is empty in a record of version 1.
 
 use fedmerge_common::update::ModelRef;
 use serde::{Deserialize, Deserializer, Serialize};

@@ -240,6 +240,7 @@ impl Roll {
             | Event::MergeFinished { .. }
             | Event::MergeFailed { .. }
             | Event::EvaluationReported { .. }
+            | Event::EvaluationDeclined { .. }
             | Event::ModelPublished { .. }
             | Event::PublishFailed { .. }
             | Event::TimePassed

@@ -10,6 +10,7 @@ use fedmerge_common::update::ModelRef;
 use serde::{Deserialize, Serialize};
 
 use crate::effect::{Counted, Effect, WithdrawReason};
+use crate::evaluation::EvaluationOutcome;
 use crate::plan::RoundPlan;
 use crate::quorum::Tally;
 use crate::roll::{Frame, Origin, Roll, Standing};
@@ -26,6 +27,9 @@ pub(crate) struct OpenRound {
     pub(crate) collected: Option<Timestamp>,
     #[serde(flatten)]
     pub(crate) roll: Roll,
+    /// What came of asking clients to evaluate the candidate, so far.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) evaluations: BTreeMap<ClientId, EvaluationOutcome>,
 }
 
 impl OpenRound {
@@ -87,6 +91,7 @@ impl OpenRound {
             outcome,
             clients: clients.collect(),
             origins: self.roll.origins,
+            evaluations: self.evaluations,
             opened: self.opened,
             collected: self.collected,
             closed: now.max(self.opened),

@@ -10,6 +10,7 @@ use fedmerge_common::update::ModelRef;
 use serde::{Deserialize, Serialize};
 
 use crate::effect::WithdrawReason;
+use crate::evaluation::EvaluationOutcome;
 use crate::event::UpdateRef;
 use crate::roll::Origin;
 
@@ -80,6 +81,9 @@ pub struct RoundSummary {
     /// Where the tasks come from that an earlier round gave.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub origins: BTreeMap<ClientId, Origin>,
+    /// Every client that was asked to evaluate the candidate, and what came of it; none where the plan has no gate.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub evaluations: BTreeMap<ClientId, EvaluationOutcome>,
     /// When the invitations went out.
     pub opened: Timestamp,
     /// When updates were last accepted; absent when the round was stopped before.

@@ -47,6 +47,15 @@ pub enum Assignment {
     },
 }
 
+/// A candidate that clients evaluate now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// What they do.
+    pub task: EvaluationTask,
+    /// Those that have not answered yet.
+    pub asked: BTreeSet<ClientId>,
+}
+
 /// A federation at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct View {
@@ -72,6 +81,8 @@ pub struct View {
     pub origins: BTreeMap<ClientId, Origin>,
     /// When the open round stops waiting for clients that show no progress.
     pub deadline: Option<Timestamp>,
+    /// The open round's candidate while clients evaluate it.
+    pub evaluation: Option<Evaluation>,
     /// Rounds that are over.
     pub rounds_ended: u64,
     /// The last of them.
@@ -151,6 +162,7 @@ impl Coordinator {
                 .map(|(client, origin)| (client.clone(), *origin))
                 .collect(),
             deadline: open.map(|round| round.deadline),
+            evaluation: self.evaluation_under_way(),
             rounds_ended: opened.saturating_sub(u64::from(open.is_some())),
             last_round: self.state.last_round.clone(),
             ended: self.ended(),
@@ -191,6 +203,20 @@ impl Coordinator {
             Phase::Gathering(_) | Phase::Merging(_) | Phase::Publishing(_) | Phase::Ended(_) => {
                 BTreeSet::new()
             }
+        }
+    }
+
+    fn evaluation_under_way(&self) -> Option<Evaluation> {
+        match &self.state.phase {
+            Phase::Evaluating(evaluating) => Some(Evaluation {
+                task: evaluating.task(),
+                asked: evaluating.waiting.keys().cloned().collect(),
+            }),
+            Phase::Gathering(_)
+            | Phase::Collecting(_)
+            | Phase::Merging(_)
+            | Phase::Publishing(_)
+            | Phase::Ended(_) => None,
         }
     }
 
@@ -263,7 +289,7 @@ fn evaluating_sentence(evaluating: &Evaluating, audience: Audience) -> String {
         let until = clock(evaluating.deadline);
         return format!("the evaluations of others until {until}");
     }
-    let reports = evaluating.gains.len();
+    let reports = evaluating.round.evaluations.len();
     let asked = reports + evaluating.waiting.len();
     let missing = names(evaluating.waiting.keys());
     let until = clock(evaluating.wake_at().unwrap_or(evaluating.deadline));
@@ -299,6 +325,9 @@ fn story_for_clients(summary: &RoundSummary) -> String {
         }
         RoundOutcome::Abandoned(AbandonReason::Regression { .. }) => {
             &"the merged model was worse than its base"
+        }
+        RoundOutcome::Abandoned(AbandonReason::NotEvaluated { .. }) => {
+            &"too few clients evaluated the merged model"
         }
         RoundOutcome::Abandoned(
             reason @ (AbandonReason::QuorumNotReached { .. } | AbandonReason::Interrupted),

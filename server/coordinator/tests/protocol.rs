@@ -13,6 +13,7 @@ mod protocol {
 
     mod closing;
     mod collecting;
+    mod evaluating;
     mod gathering;
     mod late;
     mod random;

@@ -139,6 +139,9 @@ fn way_out(error: &PlanError) -> Option<&'static str> {
         PlanError::PopulationTooSmall { .. } => {
             Some("count all clients that may be sampled in `clients` of `population`, in [round]")
         }
+        PlanError::QuorumUnderTrim { .. } => {
+            Some("raise `quorum` in [round], or lower `tolerate` of `accept` in [evaluate]")
+        }
         PlanError::SmallQuorum { .. } | PlanError::Zero { .. } | PlanError::OutOfRange { .. } => {
             None
         }

@@ -3,7 +3,7 @@
 //! A round opens at once when as many clients attend as would be invited, or when the quorum has been there for the grace time.
 //! After an abandoned round the opening pauses, so that a federation that can not succeed does not spin.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fedmerge_common::ids::ClientId;
 use fedmerge_common::units::{Millis, Timestamp};
@@ -123,6 +123,7 @@ fn open(around: &mut Surroundings<'_>, size: usize, effects: &mut Vec<Effect>) -
         deadline: around.now + around.plan.deadline,
         collected: None,
         roll,
+        evaluations: BTreeMap::new(),
     };
     let frame = round.frame(around.now);
     for client in invited {

@@ -2,8 +2,7 @@
 
 use fedmerge_common::reason::AbandonReason;
 use fedmerge_coordinator::{
-    Assignment, ClientOutcome, Effect, EndReason, EvaluationRule, Event, RoundOutcome, RoundPlan,
-    WithdrawReason,
+    Assignment, ClientOutcome, Effect, EndReason, Event, RoundOutcome, RoundPlan, WithdrawReason,
 };
 
 use super::federation::{Federation, client, closed, invited, model, plan, round};
@@ -18,37 +17,10 @@ fn merging(plan: RoundPlan) -> Federation {
     federation
 }
 
-fn evaluated() -> RoundPlan {
-    RoundPlan {
-        evaluate: Some(EvaluationRule {
-            min_gain: -0.01,
-            quantile: 0.5,
-        }),
-        ..plan(3, 2)
-    }
-}
-
-fn report(federation: &mut Federation, number: usize, before: f64, after: f64) -> Vec<Effect> {
-    federation.step(Event::EvaluationReported {
-        client: client(number),
-        round: round(1),
-        before,
-        after,
-    })
-}
-
 fn publishes(effects: &[Effect]) -> bool {
     effects
         .iter()
         .any(|effect| matches!(effect, Effect::Publish { .. }))
-}
-
-fn regression(effects: &[Effect]) -> String {
-    let outcome = &closed(effects).unwrap().outcome;
-    let RoundOutcome::Abandoned(AbandonReason::Regression { detail }) = outcome else {
-        panic!("{outcome:?}");
-    };
-    detail.clone()
 }
 
 #[test]
@@ -141,100 +113,6 @@ fn a_publication_of_another_model_than_the_candidate_does_not_become_the_base() 
         RoundOutcome::Abandoned(AbandonReason::PublishFailed { .. })
     ));
     assert_eq!(*federation.coordinator.base(), model(0));
-}
-
-#[test]
-fn a_gain_of_just_the_least_is_enough() {
-    let rule = EvaluationRule {
-        min_gain: 0.25,
-        quantile: 1.0,
-    };
-    let mut federation = merging(RoundPlan {
-        evaluate: Some(rule),
-        ..plan(3, 2)
-    });
-    federation.merged(1);
-    report(&mut federation, 1, 0.5, 0.75);
-    report(&mut federation, 2, 0.5, 0.75);
-    assert!(publishes(&report(&mut federation, 3, 0.5, 0.75)));
-}
-
-#[test]
-fn the_median_client_decides_and_one_liar_can_not_veto() {
-    let mut federation = merging(evaluated());
-    let effects = federation.merged(1);
-    assert!(
-        matches!(&effects[..], [Effect::RequestEvaluations { clients, .. }] if clients.len() == 3)
-    );
-    assert!(report(&mut federation, 1, 0.9, 0.0).is_empty());
-    assert!(report(&mut federation, 2, 0.90, 0.92).is_empty());
-    assert!(publishes(&report(&mut federation, 3, 0.90, 0.895)));
-}
-
-#[test]
-fn one_liar_can_not_wave_a_bad_model_through() {
-    let mut federation = merging(evaluated());
-    federation.merged(1);
-    report(&mut federation, 1, 0.0, 1.0);
-    report(&mut federation, 2, 0.5, 0.25);
-    let effects = report(&mut federation, 3, 0.5, 0.25);
-    assert_eq!(
-        regression(&effects),
-        "the 0.5 quantile of 3 clients' gains is -0.25, at least -0.01 is needed"
-    );
-}
-
-#[test]
-fn a_gain_that_is_no_number_counts_as_the_worst() {
-    let mut federation = merging(evaluated());
-    federation.merged(1);
-    report(&mut federation, 1, f64::NAN, 1.0);
-    report(&mut federation, 2, -f64::MAX, f64::MAX);
-    let effects = report(&mut federation, 3, 0.5, 0.75);
-    assert!(regression(&effects).contains("not a number"));
-}
-
-#[test]
-fn a_second_report_and_one_of_a_stranger_are_ignored() {
-    let mut federation = merging(evaluated());
-    federation.merged(1);
-    report(&mut federation, 1, 0.5, 0.0);
-    report(&mut federation, 1, 0.5, 1.0);
-    report(&mut federation, 9, 0.5, 1.0);
-    report(&mut federation, 2, 0.5, 0.0);
-    assert!(regression(&report(&mut federation, 3, 0.5, 1.0)).contains("-0.5"));
-}
-
-#[test]
-fn a_verdict_needs_as_many_reports_as_a_merge_needs_updates() {
-    let mut federation = merging(evaluated());
-    federation.merged(1);
-    report(&mut federation, 1, 0.5, 0.75);
-    assert_eq!(
-        regression(&federation.wait(600)),
-        "1 of 3 clients evaluated the candidate, 2 are needed"
-    );
-    let mut federation = merging(evaluated());
-    federation.merged(1);
-    report(&mut federation, 1, 0.5, 0.75);
-    report(&mut federation, 2, 0.5, 0.75);
-    federation.leave(3);
-    assert!(federation.wait(29).is_empty());
-    assert!(publishes(&federation.wait(1)));
-}
-
-#[test]
-fn a_client_that_comes_back_is_asked_again_to_evaluate() {
-    let mut federation = merging(evaluated());
-    federation.merged(1);
-    federation.leave(2);
-    let effects = federation.arrive([2]);
-    assert!(
-        matches!(&effects[..], [Effect::RequestEvaluations { clients, .. }] if clients.contains(&client(2)) && clients.len() == 1)
-    );
-    assert!(federation.coordinator.evaluation(&client(2)).is_some());
-    report(&mut federation, 2, 0.5, 0.5);
-    assert!(federation.coordinator.evaluation(&client(2)).is_none());
 }
 
 #[test]

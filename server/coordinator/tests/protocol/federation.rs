@@ -7,8 +7,8 @@ use fedmerge_common::units::{Millis, Timestamp};
 use fedmerge_common::update::ModelRef;
 use fedmerge_coordinator::invariant::{self, History};
 use fedmerge_coordinator::{
-    Assignment, ClientOutcome, Cohort, Coordinator, Effect, Event, LatePolicy, Mode, Record,
-    RoundPlan, RoundSummary, UpdateRef,
+    Assignment, ClientOutcome, Cohort, Coordinator, Effect, EvaluationRule, Event, GainSummary,
+    Goal, LatePolicy, Mode, Record, RoundPlan, RoundSummary, UpdateRef,
 };
 
 /// When every test begins: noon.
@@ -34,6 +34,16 @@ pub(crate) fn plan(target: usize, quorum: usize) -> RoundPlan {
         late: LatePolicy::Reject,
         max_staleness: 0,
         allow_small_quorum: true,
+    }
+}
+
+/// A gate for the median client's accuracy.
+pub(crate) fn median_of_accuracy(min_gain: f64) -> EvaluationRule {
+    EvaluationRule {
+        metric: "accuracy".into(),
+        goal: Goal::Max,
+        min_gain,
+        summary: GainSummary::Quantile(0.5),
     }
 }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use fedmerge_common::units::Millis;
 use fedmerge_coordinator::cohort::{choose, invitation_size};
-use fedmerge_coordinator::{Cohort, EvaluationRule, PlanError, Population, RoundPlan};
+use fedmerge_coordinator::{Cohort, PlanError, Population, RoundPlan};
 
-use super::federation::{Federation, NOON, client, invited, plan, round};
+use super::federation::{Federation, NOON, client, invited, median_of_accuracy, plan, round};
 
 #[test]
 fn the_invitation_is_a_fraction_of_those_present_but_not_below_the_target_nor_above_over_selection()
@@ -154,10 +154,7 @@ type Spoil = fn(&mut RoundPlan);
 fn good() -> RoundPlan {
     RoundPlan {
         tolerate: 2,
-        evaluate: Some(EvaluationRule {
-            min_gain: -0.005,
-            quantile: 0.5,
-        }),
+        evaluate: Some(median_of_accuracy(-0.005)),
         ..plan(8, 6)
     }
 }

@@ -13,7 +13,7 @@ use fedmerge_common::update::ModelRef;
 use fedmerge_coordinator::invariant::{self, History};
 use fedmerge_coordinator::{
     Assignment, Cohort, Coordinator, Counted, Effect, EvaluationRule, EvaluationTask, Event,
-    LatePolicy, Mode, Record, RoundPlan, UpdateRef,
+    GainSummary, Goal, LatePolicy, Mode, Record, RoundPlan, UpdateRef,
 };
 
 use super::federation::{NOON, client, model, stored};
@@ -68,9 +68,15 @@ impl World {
         let mut random = Random(seed);
         let target = 1 + random.index(CLIENTS);
         let quorum = 1 + random.index(target);
+        let summary = match quorum {
+            3.. if random.one_in(2) => GainSummary::TrimmedMean { tolerate: 1 },
+            _ => GainSummary::Quantile(0.5),
+        };
         let evaluate = random.one_in(3).then_some(EvaluationRule {
+            metric: "accuracy".into(),
+            goal: Goal::Max,
             min_gain: 0.0,
-            quantile: 0.5,
+            summary,
         });
         let plan = RoundPlan {
             rounds: ROUNDS,
@@ -252,11 +258,17 @@ impl World {
             }
             67..75 => self.some_merge(round),
             75..82 => self.some_publication(round),
-            82..90 => Event::EvaluationReported {
+            82..88 => Event::EvaluationReported {
                 client,
                 round,
                 before: 0.5,
                 after: [0.75, 0.5, 0.25, f64::NAN][self.random.index(4)],
+                num_examples: 1,
+            },
+            88..90 => Event::EvaluationDeclined {
+                client,
+                round,
+                decline: Decline::new(DeclineKind::NoEvaluator, "none here"),
             },
             90 if self.stops && self.random.one_in(20) => Event::Stopped,
             _ => Event::TimePassed,
@@ -356,6 +368,7 @@ impl World {
                 round,
                 before: 0.5,
                 after: 0.75,
+                num_examples: 1,
             });
         }
         let publication = self.some_publication(round);

@@ -1,12 +1,12 @@
 //! What a restart finds, does again, and refuses.
 
 use fedmerge_coordinator::{
-    Coordinator, Effect, EndReason, EvaluationRule, Event, Record, RestoreError, RoundPlan,
-    WithdrawReason,
+    Coordinator, Effect, EndReason, Event, Record, RestoreError, RoundPlan, WithdrawReason,
 };
 
 use super::federation::{
-    Federation, accepts, client, closed, invited, merge, model, plan, round, stored,
+    Federation, accepts, client, closed, invited, median_of_accuracy, merge, model, plan, round,
+    stored,
 };
 
 #[test]
@@ -72,10 +72,7 @@ fn a_publication_is_repeated_after_a_restart() {
 
 #[test]
 fn evaluations_are_asked_for_again_after_a_restart() {
-    let evaluate = Some(EvaluationRule {
-        min_gain: 0.0,
-        quantile: 0.5,
-    });
+    let evaluate = Some(median_of_accuracy(0.0));
     let mut federation = Federation::with(
         RoundPlan {
             evaluate,
@@ -91,6 +88,7 @@ fn evaluations_are_asked_for_again_after_a_restart() {
         round: round(1),
         before: 0.5,
         after: 0.75,
+        num_examples: 10,
     });
     let effects = federation.restart();
     assert!(

@@ -73,6 +73,7 @@ fn summary(round: u64) -> RoundSummary {
         outcome: RoundOutcome::Abandoned(AbandonReason::Interrupted),
         clients: BTreeMap::new(),
         origins: BTreeMap::new(),
+        evaluations: BTreeMap::new(),
         opened: Timestamp::new(10 * round),
         collected: None,
         closed: Timestamp::new(10 * round + 5),
