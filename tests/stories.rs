@@ -12,6 +12,7 @@ mod stories {
     mod crashes;
     mod determinism;
     mod enrolment;
+    mod evaluation;
     mod federation;
     mod full_disk;
     mod hostile;

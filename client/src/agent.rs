@@ -1,18 +1,20 @@
 //! The last step of the straight line: an announced base becomes this client's next task.
 //!
 //! Decides everything a client decides: an event in, effects out. Pure: no clock, no files, no network, no tokio, so a
-//! thousand of them run in one thread. At most one task is in hand; what late work reports about another round is
-//! ignored, so every effect may be lost, repeated or answered late. What must outlive the process is [`Agent::memory`],
-//! which is to be durable before the effects of a step are carried out.
+//! thousand of them run in one thread. At most one task or evaluation is in hand; what late work reports about another
+//! round is ignored, so every effect may be lost, repeated or answered late. What must outlive the process is
+//! [`Agent::memory`], which is to be durable before the effects of a step are carried out.
 
 mod effect;
 mod event;
+mod gate;
 mod memory;
 mod phase;
 
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::reason::{Decline, DeclineKind, RejectionCode};
 
+use self::gate::Gate;
 use self::phase::Phase;
 use crate::milestone::{Milestone, Step};
 use crate::task::{Notice, Task};
@@ -20,6 +22,7 @@ use crate::trainer::Trained;
 
 pub use effect::Effect;
 pub use event::{Answer, Event};
+pub use gate::Evaluator;
 pub use memory::Memory;
 
 /// When a client leaves by itself.
@@ -42,6 +45,7 @@ pub struct Agent {
     remains: Option<Memory>,
     /// The last round this client finished with: an invitation to it is an echo.
     finished: Option<RoundNumber>,
+    gate: Gate,
     told_waiting: String,
     told_last_round: String,
     told_examples_unknown: Told,
@@ -56,12 +60,13 @@ enum Told {
 impl Agent {
     /// An agent that knows nothing but what an earlier process had finished.
     #[must_use]
-    pub fn new(stay: Stay, remains: Option<Memory>) -> Self {
+    pub fn new(stay: Stay, evaluator: Evaluator, remains: Option<Memory>) -> Self {
         Self {
             stay,
             phase: Phase::Idle,
             remains,
             finished: None,
+            gate: Gate::new(evaluator),
             told_waiting: String::new(),
             told_last_round: String::new(),
             told_examples_unknown: Told::No,
@@ -81,6 +86,14 @@ impl Agent {
             Event::NoticeReceived(notice) => self.notice(notice, &mut effects),
             Event::LinkLost => self.link_lost(&mut effects),
             Event::TaskFailed { round, decline } => self.failed(round, decline, &mut effects),
+            Event::ModelMeasured {
+                round,
+                digest,
+                measurement,
+            } => self.measured(round, digest, measurement, &mut effects),
+            Event::EvaluationFailed { round, decline } => {
+                self.evaluation_failed(round, decline, &mut effects);
+            }
             Event::StopAsked => self.stop(&mut effects),
             Event::UpdateAnswered { round, answer } => self.answered(round, answer, &mut effects),
             Event::BaseDownloaded { .. }
@@ -146,9 +159,7 @@ impl Agent {
         if let Some(remains) = self.remains.take() {
             return self.recall(remains, notice, effects);
         }
-        if let Notice::Invited(invited) = &notice
-            && self.phase.task() == Some((invited.round, invited.base.digest))
-        {
+        if self.phase.is_about(&notice) {
             return;
         }
         match &mut self.phase {
@@ -165,7 +176,14 @@ impl Agent {
             | Phase::Training(_)
             | Phase::Preparing(..)
             | Phase::Sending(_)
+            | Phase::Evaluating(_)
             | Phase::Left => {}
+        }
+        if let Phase::Evaluating(request) = &self.phase {
+            let round = request.round;
+            effects.push(Effect::Abort);
+            effects.push(Effect::Tell(Milestone::EvaluationOver { round }));
+            self.phase = Phase::Idle;
         }
         if let Some((round, _)) = self.phase.task() {
             effects.push(Effect::Abort);
@@ -182,7 +200,7 @@ impl Agent {
         let round = remains.round();
         let invited = match &notice {
             Notice::Invited(task) => Some(task),
-            Notice::Standby { .. } | Notice::Ended { .. } => None,
+            Notice::Standby { .. } | Notice::Evaluate(_) | Notice::Ended { .. } => None,
         };
         match (remains, invited) {
             (remains, Some(task)) if remains.is_of(task) => self.resume(remains, task, effects),
@@ -254,6 +272,12 @@ impl Agent {
                     };
                 }
             }
+            Notice::Evaluate(request) => {
+                if !self.gate.has_answered(&request) {
+                    self.told_waiting.clear();
+                    self.evaluate(request, effects);
+                }
+            }
             Notice::Ended { reason, last } => {
                 effects.push(Effect::Tell(Milestone::Ended { reason, last }));
                 if self.stay != Stay::Always {
@@ -273,6 +297,7 @@ impl Agent {
             | Phase::Training(_)
             | Phase::Preparing(..)
             | Phase::Sending(_)
+            | Phase::Evaluating(_)
             | Phase::Left => None,
         };
         if let Some(ended @ Notice::Ended { .. }) = next {
@@ -298,6 +323,7 @@ impl Agent {
             | Phase::Sending(_)
             | Phase::Committing { .. }
             | Phase::Asking { .. }
+            | Phase::Evaluating(_)
             | Phase::Left => return,
         };
         match answer {
@@ -328,12 +354,16 @@ impl Agent {
     }
 
     fn stop(&mut self, effects: &mut Vec<Effect>) {
-        if let Phase::Asking { .. } = &self.phase {
+        if let Phase::Evaluating(request) = &self.phase {
+            let round = request.round;
+            effects.push(Effect::Abort);
+            self.answer(round, Err(interrupted()), effects);
+        } else if let Phase::Asking { .. } = &self.phase {
             // It was given to the server long ago: the next process asks again.
             self.remains = self.phase.memory();
             effects.push(Effect::Abort);
         } else if let Some((round, _)) = self.phase.task() {
-            let decline = Decline::new(DeclineKind::Interrupted, "a person stopped the client");
+            let decline = interrupted();
             effects.push(Effect::Abort);
             effects.push(Effect::Tell(Milestone::Declined {
                 round,
@@ -369,6 +399,10 @@ impl Agent {
 fn prepare(task: Task, trained: Trained, effects: &mut Vec<Effect>) -> Phase {
     effects.push(Effect::Prepare(task.clone(), trained.clone()));
     Phase::Preparing(task, trained)
+}
+
+fn interrupted() -> Decline {
+    Decline::new(DeclineKind::Interrupted, "a person stopped the client")
 }
 
 fn tell_forgotten(round: RoundNumber, reason: &'static str, effects: &mut Vec<Effect>) {

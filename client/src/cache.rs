@@ -1,6 +1,7 @@
 //! Bases that were downloaded, by digest: a file is under its name only when its bytes are those of the digest.
 //!
-//! Files are read-only, because trainers get their paths. The last two are kept: the one in use and the one before.
+//! Files are read-only, because trainers get their paths. Two are kept, the newest and the last one that was asked for: a base
+//! outlives the candidates that do not become the next.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use fedmerge_common::digest::Digest;
 use fedmerge_common::update::ModelRef;
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
 
 /// Bases that are kept.
 const KEPT_BASES: usize = 2;
@@ -76,6 +78,7 @@ impl Cache {
             Ok(found)
                 if found.len() == model.size_bytes && Digest::of_file(&path)? == model.digest =>
             {
+                mark_as_used(&path);
                 return Ok(Some(path));
             }
             Ok(_) => {}
@@ -137,6 +140,25 @@ impl Cache {
             fs::remove_file(path)?;
         }
         Ok(())
+    }
+}
+
+/// Makes a base the last to be forgotten. One that cannot be marked is only forgotten earlier, and downloaded again.
+fn mark_as_used(path: &Path) {
+    let unchanged = Timespec {
+        tv_sec: 0,
+        tv_nsec: UTIME_OMIT,
+    };
+    let now = Timespec {
+        tv_nsec: UTIME_NOW,
+        ..unchanged
+    };
+    let times = Timestamps {
+        last_access: unchanged,
+        last_modification: now,
+    };
+    if let Err(error) = utimensat(CWD, path, &times, AtFlags::empty()) {
+        tracing::warn!(path = %path.display(), %error, "cached base not marked as used");
     }
 }
 
@@ -213,5 +235,16 @@ mod tests {
             KEPT_BASES
         );
         assert!(!abandoned.exists());
+    }
+
+    #[test]
+    fn a_base_that_is_used_outlives_candidates_that_came_to_nothing() {
+        let (_root, cache) = cache();
+        let base = store(&cache, b"base");
+        for candidate in [b"one", b"two", b"six"] {
+            let path = store(&cache, candidate);
+            assert!(path.exists());
+            assert_eq!(cache.find(&model(b"base")).unwrap(), Some(base.clone()));
+        }
     }
 }

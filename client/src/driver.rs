@@ -1,8 +1,8 @@
 //! Runs the agent: every event goes in, every effect that comes out is carried out, in order.
 //!
-//! Owns all that a running client owns: the attendance, the one piece of work in hand, the errands (declines on their
-//! way). The client waits here and nowhere else. No decision is made here. What is finished of a task is in the journal
-//! before anything is done or told that follows from it.
+//! Owns all that a running client owns: the attendance, the one piece of work in hand, the errands (declines and
+//! evaluations on their way). The client waits here and nowhere else. No decision is made here. What is finished of a task
+//! is in the journal before anything is done or told that follows from it.
 
 mod attend;
 mod teller;
@@ -17,6 +17,7 @@ use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::output::Output;
 use fedmerge_common::reason::Decline;
 use fedmerge_common::units::Millis;
+use fedmerge_proto::convert::evaluation::EvaluationReport;
 use fedmerge_proto::v1;
 use fedmerge_proto::v1::round_client::RoundClient;
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,8 +25,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
+use tonic::transport::Channel;
+use tonic::{Response, Status};
 
-use crate::agent::{Agent, Effect, Event, Memory, Stay};
+use crate::agent::{Agent, Effect, Evaluator, Event, Memory, Stay};
 use crate::cache::Cache;
 use crate::journal::Journal;
 use crate::link::trouble::Trouble;
@@ -33,6 +36,7 @@ use crate::link::{Greeting, Link};
 use crate::policy::Policy;
 use crate::settings::{ClientDirectory, Settings};
 use crate::trainer::command::TrainerCommand;
+use crate::trainer::evaluator::EvaluatorCommand;
 use crate::transfer::download::blocking;
 use teller::Teller;
 
@@ -50,6 +54,8 @@ pub struct Site {
     pub settings: Settings,
     /// How a base is fine-tuned.
     pub trainer: TrainerCommand,
+    /// How a model is measured, where the site does that.
+    pub evaluator: Option<EvaluatorCommand>,
     /// What may leave.
     pub policy: Policy,
     /// When to leave.
@@ -120,9 +126,13 @@ pub async fn drive_until(
     let journal = Journal::of(&site.directory, &site.settings);
     let remains = recall(&journal, output).await?;
     let link = Link::new(site.settings.server.clone(), tls, Greeting::Hello, output);
+    let evaluator = match site.evaluator {
+        Some(_) => Evaluator::Present,
+        None => Evaluator::Absent,
+    };
     let (reports, mut incoming) = mpsc::channel(EVENTS_AHEAD);
     let mut driver = Driver {
-        agent: Agent::new(site.stay, remains.clone()),
+        agent: Agent::new(site.stay, evaluator, remains.clone()),
         journal,
         kept: remains,
         workshop: Arc::new(work::Workshop { link, cache, site }),
@@ -222,6 +232,10 @@ impl Driver {
                     let reports = self.reports.clone();
                     self.begin(|workshop| work::upload(workshop, header, reports));
                 }
+                Effect::Measure(request, model) => {
+                    self.begin(|workshop| work::measure(workshop, request, model));
+                }
+                Effect::Report(report) => self.report(report),
                 Effect::Abort => self.abort().await,
                 Effect::Decline { round, decline } => self.decline(round, decline),
                 Effect::Tell(milestone) => self.teller.tell(&milestone),
@@ -276,15 +290,34 @@ impl Driver {
     }
 
     fn decline(&mut self, round: RoundNumber, decline: Decline) {
-        let workshop = Arc::clone(&self.workshop);
         let request = v1::DeclineRequest::from((round, decline));
+        self.errand("decline", move |channel| {
+            let request = request.clone();
+            async move { RoundClient::new(channel).decline(request).await }
+        });
+    }
+
+    fn report(&mut self, report: EvaluationReport) {
+        let request = v1::ReportEvaluationRequest::from(report);
+        self.errand("evaluation", move |channel| {
+            let request = request.clone();
+            async move { RoundClient::new(channel).report_evaluation(request).await }
+        });
+    }
+
+    /// Makes a call beside the work in hand, until it is answered.
+    fn errand<T, F>(
+        &mut self,
+        what: &'static str,
+        call: impl Fn(Channel) -> F + Send + Sync + 'static,
+    ) where
+        T: Send + 'static,
+        F: Future<Output = Result<Response<T>, Status>> + Send + 'static,
+    {
+        let workshop = Arc::clone(&self.workshop);
         self.errands.spawn(async move {
-            let call = |channel| {
-                let request = request.clone();
-                async move { RoundClient::new(channel).decline(request).await }
-            };
             if let Err(trouble) = workshop.link.call(call).await {
-                tracing::warn!(reason = %trouble, "decline was not taken");
+                tracing::warn!(what, reason = %trouble, "errand was not taken");
             }
         });
         while self.errands.try_join_next().is_some() {}
@@ -294,7 +327,7 @@ impl Driver {
         self.abort().await;
         let errands = async { while self.errands.join_next().await.is_some() {} };
         if timeout(GOODBYE_LIMIT, errands).await.is_err() {
-            tracing::warn!("left without a decline reaching the server");
+            tracing::warn!("left without an errand reaching the server");
         }
     }
 }

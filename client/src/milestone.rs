@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use fedmerge_common::ids::RoundNumber;
+use fedmerge_common::ids::{ModelVersion, RoundNumber};
 use fedmerge_common::reason::{Decline, Rejection};
 use fedmerge_common::units::{ByteSize, Millis};
 use fedmerge_common::update::ModelRef;
@@ -82,6 +82,33 @@ pub enum Milestone {
         /// The round.
         round: RoundNumber,
     },
+    /// A candidate was compared with its base.
+    Evaluated {
+        /// The round.
+        round: RoundNumber,
+        /// The version that the candidate would have.
+        candidate: ModelVersion,
+        /// The metric that the plan looks at.
+        metric: String,
+        /// The metric of the base.
+        before: f64,
+        /// The metric of the candidate.
+        after: f64,
+        /// Examples it was measured on; 0 when the evaluator did not say.
+        num_examples: u64,
+    },
+    /// This client does not evaluate the round's candidate.
+    EvaluationDeclined {
+        /// The round.
+        round: RoundNumber,
+        /// Why.
+        decline: Decline,
+    },
+    /// The server does not wait for this client's evaluation any more.
+    EvaluationOver {
+        /// The round.
+        round: RoundNumber,
+    },
     /// The federation is over.
     Ended {
         /// One line.
@@ -116,31 +143,20 @@ impl fmt::Display for Milestone {
             Self::Waiting { waiting_for } => write!(f, "waiting: {waiting_for}"),
             Self::LastRound { outcome } => write!(f, "{outcome}"),
             Self::Resumed { round, step } => write!(f, "round {round}: goes on with {step} before"),
-            Self::Forgotten { round, reason } => {
-                write!(
-                    f,
-                    "round {round}: what was finished before is dropped: {reason}"
-                )
-            }
-            Self::Base { round, base } => write!(
+            Self::Forgotten { round, reason } => write!(
                 f,
-                "round {round}: base {} (blake3:{}…, {})",
-                base.version,
-                base.digest.short(),
-                ByteSize::new(base.size_bytes)
+                "round {round}: what was finished before is dropped: {reason}"
             ),
+            Self::Base { round, base } => write!(f, "round {round}: base {}", new_base(base)),
             Self::Trained {
                 round,
                 num_examples,
                 loss,
                 elapsed_ms,
             } => {
-                let plural = if *num_examples == 1 { "" } else { "s" };
-                write!(
-                    f,
-                    "round {round}: trained in {} on {num_examples} example{plural}",
-                    Millis::new(*elapsed_ms).approximate()
-                )?;
+                let span = Millis::new(*elapsed_ms).approximate();
+                let on = examples(*num_examples);
+                write!(f, "round {round}: trained in {span}{on}")?;
                 loss.map_or(Ok(()), |loss| write!(f, ", loss {loss:.2}"))
             }
             Self::ExamplesUnknown => write!(
@@ -153,27 +169,63 @@ impl fmt::Display for Milestone {
                 "round {round}: rejected ({}): {}",
                 rejection.code, rejection.detail
             ),
-            Self::Declined { round, decline } => {
-                write!(
-                    f,
-                    "round {round}: declined ({}): {}",
-                    decline.kind, decline.detail
-                )
-            }
+            Self::Declined { round, decline } => write!(
+                f,
+                "round {round}: declined ({}): {}",
+                decline.kind, decline.detail
+            ),
             Self::Withdrawn { round } => {
                 write!(f, "round {round}: over before this client's update was in")
             }
+            Self::Evaluated {
+                round,
+                candidate,
+                metric,
+                before,
+                after,
+                num_examples,
+            } => {
+                let on = examples(*num_examples);
+                write!(
+                    f,
+                    "round {round}: evaluated model {candidate}: {metric} {before:.3} → {after:.3}{on}"
+                )
+            }
+            Self::EvaluationDeclined { round, decline } => write!(
+                f,
+                "round {round}: the merged model is not evaluated here ({}): {}",
+                decline.kind, decline.detail
+            ),
+            Self::EvaluationOver { round } => write!(
+                f,
+                "round {round}: over before this client had evaluated the merged model"
+            ),
             Self::Ended { reason, last } => {
-                write!(f, "the federation ended: {reason}")?;
-                last.as_ref().map_or(Ok(()), |last| {
-                    write!(
-                        f,
-                        "; last base {} (blake3:{}…)",
-                        last.version,
-                        last.digest.short()
-                    )
-                })
+                let last = last.as_ref().map(last_base).unwrap_or_default();
+                write!(f, "the federation ended: {reason}{last}")
             }
         }
     }
+}
+
+/// ` on 36 examples`; nothing where their number is not known.
+fn examples(count: u64) -> String {
+    match count {
+        0 => String::new(),
+        1 => " on 1 example".to_owned(),
+        count => format!(" on {count} examples"),
+    }
+}
+
+fn new_base(base: &ModelRef) -> String {
+    let size = ByteSize::new(base.size_bytes);
+    format!("{} (blake3:{}…, {size})", base.version, base.digest.short())
+}
+
+fn last_base(last: &ModelRef) -> String {
+    format!(
+        "; last base {} (blake3:{}…)",
+        last.version,
+        last.digest.short()
+    )
 }

@@ -7,6 +7,7 @@ use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::task_vector::Encoding;
 use fedmerge_common::units::{ByteSize, Timestamp};
 use fedmerge_common::update::ModelRef;
+use fedmerge_proto::convert::evaluation::EvaluationRequest;
 use fedmerge_proto::convert::round::round_number;
 use fedmerge_proto::convert::{InvalidMessage, nested};
 use fedmerge_proto::v1;
@@ -38,6 +39,8 @@ pub enum Notice {
     },
     /// Train and submit.
     Invited(Task),
+    /// Compare a candidate with its base.
+    Evaluate(EvaluationRequest),
     /// The federation is over.
     Ended {
         /// Why, one line.
@@ -78,6 +81,9 @@ impl TryFrom<v1::Notice> for Notice {
             }),
             Some(v1::notice::State::Invitation(invitation)) => {
                 Ok(Self::Invited(invitation.try_into()?))
+            }
+            Some(v1::notice::State::Evaluation(evaluation)) => {
+                Ok(Self::Evaluate(evaluation.try_into()?))
             }
             Some(v1::notice::State::Ended(ended)) => Ok(Self::Ended {
                 reason: ended.reason,

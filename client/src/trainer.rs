@@ -1,11 +1,13 @@
-//! Ways to fine-tune a base: any command of the user, or the trainer that comes with the program.
+//! Ways to fine-tune a base and to measure a model: any command of the user, or those that come with the program.
 //!
-//! What a trainer says is data, never trusted: counts, metrics and losses are checked and bounded where they are read.
+//! What such a program says is data, never trusted: counts, metrics and losses are checked and bounded where they are read.
 
 pub mod builtin;
 pub mod command;
+pub mod evaluator;
 mod group;
 mod lines;
+mod program;
 pub mod speech;
 pub mod workplace;
 
@@ -22,6 +24,15 @@ pub struct Trained {
     pub metrics: BTreeMap<String, f64>,
     /// How long it ran.
     pub elapsed: Millis,
+}
+
+/// What an evaluator that ended well said about a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measurement {
+    /// Examples that it measured on, at least 1; absent when it did not say.
+    pub num_examples: Option<u64>,
+    /// Its metrics by name.
+    pub metrics: BTreeMap<String, f64>,
 }
 
 /// A sign of life from a trainer at work.

@@ -1,10 +1,11 @@
-//! Messages to domain types and back: one file for each description in `proto/fedmerge/v1`.
+//! Messages to domain types and back: a file for each description in `proto/fedmerge/v1`, and one for the gate before publishing.
 //!
 //! A conversion from the wire checks everything and names the field that is wrong; the domain types
 //! it makes are valid. Nothing is filled in that was not sent.
 
 pub mod admin;
 pub mod enrolment;
+pub mod evaluation;
 pub mod round;
 pub mod transfer;
 

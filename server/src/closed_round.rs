@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::{ClientId, ModelVersion, RoundNumber};
 use fedmerge_common::units::Millis;
-use fedmerge_coordinator::{ClientOutcome, RoundOutcome, RoundSummary};
+use fedmerge_coordinator::{ClientOutcome, EvaluationOutcome, Gain, RoundOutcome, RoundSummary};
 use serde::Serialize;
 
 use crate::directory::ServerDirectory;
@@ -63,12 +63,74 @@ pub struct ClosedClient {
     pub reason: String,
     /// Training examples; 0 unless accepted.
     pub num_examples: u64,
+    /// What came of asking it to evaluate the candidate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<ClosedEvaluation>,
+}
+
+/// What came of asking a client to evaluate a candidate.
+#[derive(Debug, Clone, Serialize)]
+pub struct ClosedEvaluation {
+    /// `reported`, `declined` or `silent`.
+    pub outcome: &'static str,
+    /// By how much the candidate is better, in the unit of the metric; absent unless reported, and where it was no number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gain: Option<f64>,
+    /// Examples it was measured on, as the client says; 0 when it did not say.
+    pub num_examples: u64,
+    /// Why it declined; empty otherwise.
+    pub reason: String,
+}
+
+impl ClosedEvaluation {
+    fn new(outcome: &EvaluationOutcome) -> Self {
+        let (name, gain, num_examples, reason) = match outcome {
+            EvaluationOutcome::Reported { gain, num_examples } => {
+                ("reported", gain.0, *num_examples, String::new())
+            }
+            EvaluationOutcome::Declined(decline) => ("declined", None, 0, decline.to_string()),
+            EvaluationOutcome::Silent => ("silent", None, 0, String::new()),
+        };
+        Self {
+            outcome: name,
+            gain,
+            num_examples,
+            reason,
+        }
+    }
+
+    /// It in a few words for people: `gain -0.31 on 36 examples`, `declined: no-evaluator: …`.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        match (self.outcome, self.gain) {
+            ("reported", gain) => {
+                let gain = Gain(gain);
+                match self.num_examples {
+                    0 => format!("gain {gain}"),
+                    1 => format!("gain {gain} on 1 example"),
+                    count => format!("gain {gain} on {count} examples"),
+                }
+            }
+            (outcome, _) if self.reason.is_empty() => outcome.to_owned(),
+            (outcome, _) => format!("{outcome}: {}", self.reason),
+        }
+    }
 }
 
 impl ClosedClient {
-    /// A client's part, from the story of the round.
-    #[must_use]
-    pub fn new(client: &ClientId, outcome: &ClientOutcome) -> Self {
+    /// Each invited client's part, by name, from the story of the round.
+    pub fn of(summary: &RoundSummary) -> impl Iterator<Item = Self> {
+        summary.clients.iter().map(|(client, outcome)| {
+            let evaluation = summary.evaluations.get(client);
+            Self::new(client, outcome, evaluation.map(ClosedEvaluation::new))
+        })
+    }
+
+    fn new(
+        client: &ClientId,
+        outcome: &ClientOutcome,
+        evaluation: Option<ClosedEvaluation>,
+    ) -> Self {
         let (name, reason, num_examples) = match outcome {
             ClientOutcome::Accepted { update, .. } => {
                 ("accepted", String::new(), update.num_examples)
@@ -86,6 +148,7 @@ impl ClosedClient {
             outcome: name,
             reason,
             num_examples,
+            evaluation,
         }
     }
 }
@@ -94,11 +157,7 @@ impl ClosedRound {
     /// A round from its story, and how long its merge took, milliseconds, where there was one.
     #[must_use]
     pub fn new(summary: &RoundSummary, merge_ms: Option<u64>, directory: &ServerDirectory) -> Self {
-        let clients: Vec<ClosedClient> = summary
-            .clients
-            .iter()
-            .map(|(client, outcome)| ClosedClient::new(client, outcome))
-            .collect();
+        let clients: Vec<ClosedClient> = ClosedClient::of(summary).collect();
         let count = |name| clients.iter().filter(|one| one.outcome == name).count();
         let (outcome, reason) = match &summary.outcome {
             RoundOutcome::Published(_) => ("published", String::new()),
@@ -122,6 +181,13 @@ impl ClosedRound {
             model,
             clients,
         }
+    }
+
+    /// The clients that were asked to evaluate the candidate and did not, in the order of their names.
+    pub fn missed_evaluations(&self) -> impl Iterator<Item = (&ClientId, &ClosedEvaluation)> {
+        let asked = self.clients.iter();
+        let asked = asked.filter_map(|one| Some((&one.client, one.evaluation.as_ref()?)));
+        asked.filter(|(_, evaluation)| evaluation.outcome != "reported")
     }
 
     /// The round in one line for people: `published model 3, 8 accepted, merged in 3ms, 410ms in all`.

@@ -149,6 +149,11 @@ impl Console {
             self.output
                 .line(format_args!("  {name} {outcome}: {reason}"));
         }
+        for (name, evaluation) in closed.missed_evaluations() {
+            let words = indented(&evaluation.in_words());
+            self.output
+                .line(format_args!("  {name} did not evaluate it, {words}"));
+        }
         self.output.json(&Line::RoundClosed(closed));
     }
 

@@ -297,6 +297,8 @@ impl Driver {
             // Whoever is invited or not any more reads it from the notice.
             Effect::Invite { client, task } => self.console.invited(&client, &task),
             Effect::Withdraw { .. } => {}
+            // So does whoever is asked to evaluate.
+            Effect::RequestEvaluations { .. } => {}
             Effect::AcceptUpdate { client, round } => self.answer(client, round, Ok(())),
             Effect::RejectUpdate {
                 client,
@@ -308,13 +310,6 @@ impl Driver {
                 base,
                 updates,
             } => self.deeds.merge(round, base, updates),
-            Effect::RequestEvaluations { task, .. } => {
-                // A plan that asks for evaluations is refused before it gets here.
-                tracing::error!(
-                    round = task.round.get(),
-                    "no client can be asked to evaluate"
-                );
-            }
             Effect::Publish { round, candidate } => {
                 let parent = self.coordinator.base().digest;
                 self.deeds.publish(round, parent, candidate);

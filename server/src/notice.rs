@@ -4,7 +4,8 @@
 
 use fedmerge_common::task_vector::Encoding;
 use fedmerge_common::units::ByteSize;
-use fedmerge_coordinator::{Assignment, Task};
+use fedmerge_coordinator::{Assignment, EvaluationTask, Task};
+use fedmerge_proto::convert::evaluation::EvaluationRequest;
 use fedmerge_proto::convert::round::Invitation;
 use fedmerge_proto::v1;
 use fedmerge_proto::v1::notice::State;
@@ -41,6 +42,21 @@ pub fn notice(offers: &ByRound<Offer>, assignment: Assignment) -> v1::Notice {
         }),
     };
     v1::Notice { state: Some(state) }
+}
+
+/// A request to compare a candidate with its base, as a client hears it.
+#[must_use]
+pub fn evaluation(task: EvaluationTask) -> v1::Notice {
+    let request = EvaluationRequest {
+        round: task.round,
+        base: task.base,
+        candidate: task.candidate,
+        metric: task.metric,
+        deadline: task.deadline,
+    };
+    v1::Notice {
+        state: Some(State::Evaluation(request.into())),
+    }
 }
 
 impl Offer {

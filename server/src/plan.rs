@@ -8,6 +8,7 @@ mod changes;
 mod choice;
 pub(crate) mod document;
 mod error;
+mod evaluate;
 pub(crate) mod fields;
 pub(crate) mod file;
 pub(crate) mod merge;
@@ -163,6 +164,7 @@ impl FederationPlan {
             example,
         };
         let recipe = merge::recipe(&file.merge, document)?;
+        round.evaluate = evaluate::rule(file.evaluate.as_ref(), &file.merge, document)?;
         let plan = Self {
             name: file
                 .name

@@ -45,6 +45,11 @@ seed     = 0                # fixes the choice of cohorts, and what dare, della 
 [update]
 encodings = ["f32"]         # how updates are sent, preferred first: "bf16" halves them, "f32" is exact
 max_bytes = "2GiB"          # largest update
+
+# [evaluate]                # without this table every merged model is published; with it, clients compare it with its base first
+# metric = "accuracy"       # what they measure on data of their own that they do not train on; for a loss: goal = "min"
+# accept = { min_gain = -0.005, quantile = 0.5 }
+                            # published if the median client loses no more than 0.005; or rule = "trimmed-mean", tolerate = 1
 "#;
 
 const SETTINGS: &str = r#"# The settings of this server. A key that you leave out has the value that stands here.
@@ -130,8 +135,12 @@ mod tests {
                 "freeze   = []               # tensors that never change, such as ",
                 "freeze = ",
             )
-            .replace("[\"f32\"]", "[\"bf16\", \"f32\"]");
+            .replace("[\"f32\"]", "[\"bf16\", \"f32\"]")
+            .replace("# [evaluate]", "[evaluate]")
+            .replace("# metric =", "metric =")
+            .replace("# accept =", "accept =");
         let plan = FederationPlan::parse(&offered, Path::new("f.toml")).unwrap();
+        assert_eq!(plan.round.evaluate.unwrap().metric, "accuracy");
         assert_eq!((plan.recipe.before.len(), plan.encodings.len()), (1, 2));
         assert!(plan.freeze.matches("model.embed_tokens.weight"));
     }

@@ -322,7 +322,9 @@ pub(crate) async fn invitation(seat: &mut Seat) -> v1::Invitation {
     let notice = seat.notices.wait_for(invited).await.unwrap().clone();
     match notice.state {
         Some(State::Invitation(invitation)) => invitation,
-        Some(State::Standby(_) | State::Ended(_)) | None => unreachable!("was waited for"),
+        Some(State::Standby(_) | State::Evaluation(_) | State::Ended(_)) | None => {
+            unreachable!("was waited for")
+        }
     }
 }
 

@@ -39,6 +39,18 @@ pub(crate) struct ClientOutcome {
     pub(crate) reason: String,
     #[serde(default)]
     pub(crate) num_examples: u64,
+    #[serde(default)]
+    pub(crate) evaluation: Option<Evaluation>,
+}
+
+/// What came of asking one client to evaluate the candidate.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Evaluation {
+    pub(crate) outcome: String,
+    #[serde(default)]
+    pub(crate) gain: Option<f64>,
+    pub(crate) num_examples: u64,
+    pub(crate) reason: String,
 }
 
 impl RoundClosed {
@@ -57,6 +69,13 @@ impl RoundClosed {
         let mut clients = self.clients.iter();
         let found = clients.find(|client| client.client == name);
         found.unwrap_or_else(|| panic!("{name} was not invited: {self:#?}"))
+    }
+
+    /// What came of asking a client to evaluate the candidate.
+    #[track_caller]
+    pub(crate) fn evaluation(&self, name: &str) -> &Evaluation {
+        let evaluation = self.client(name).evaluation.as_ref();
+        evaluation.unwrap_or_else(|| panic!("{name} was not asked: {self:#?}"))
     }
 
     /// Fails the test unless the client's part ended so, for a reason with all of `words`.

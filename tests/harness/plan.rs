@@ -16,6 +16,8 @@ pub(crate) struct Plan {
     pub(crate) merge: &'static str,
     /// Lines of `[update]`.
     pub(crate) update: &'static str,
+    /// Lines of `[evaluate]`; empty publishes every merge.
+    pub(crate) evaluate: &'static str,
 }
 
 impl Plan {
@@ -30,6 +32,7 @@ impl Plan {
             round: "",
             merge: "method = \"mean\"",
             update: "encodings = [\"f32\"]",
+            evaluate: "",
         }
     }
 }
@@ -44,6 +47,10 @@ impl fmt::Display for Plan {
         writeln!(f, "deadline = \"{}\"", self.deadline)?;
         writeln!(f, "grace = \"{}\"\n", self.grace)?;
         writeln!(f, "[merge]\n{}\n", self.merge)?;
-        writeln!(f, "[update]\n{}", self.update)
+        writeln!(f, "[update]\n{}", self.update)?;
+        if self.evaluate.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "\n[evaluate]\n{}", self.evaluate)
     }
 }

@@ -151,6 +151,22 @@ impl RawClient {
         }))
     }
 
+    /// Says of a round's candidate that it is as bad as can be.
+    pub(crate) fn condemn(&self, round: u64) -> Answer<v1::ReportEvaluationResponse> {
+        let mut client = RoundClient::new(self.channel.clone());
+        let comparison = v1::Comparison {
+            before: 1e300,
+            after: f64::NAN,
+            num_examples: u64::MAX,
+        };
+        self.answer(client.report_evaluation(v1::ReportEvaluationRequest {
+            round,
+            outcome: Some(v1::report_evaluation_request::Outcome::Comparison(
+                comparison,
+            )),
+        }))
+    }
+
     /// Asks for a model.
     pub(crate) fn download(&self, digest: &Digest) -> Answer<Bytes> {
         let mut client = TransferClient::new(self.channel.clone());

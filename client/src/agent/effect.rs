@@ -2,7 +2,8 @@
 
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::reason::Decline;
-use fedmerge_common::update::UpdateHeader;
+use fedmerge_common::update::{ModelRef, UpdateHeader};
+use fedmerge_proto::convert::evaluation::{EvaluationReport, EvaluationRequest};
 
 use crate::milestone::Milestone;
 use crate::task::Task;
@@ -19,7 +20,11 @@ pub enum Effect {
     Prepare(Task, Trained),
     /// Send the update and have it decided.
     Upload(UpdateHeader),
-    /// Stop whatever is being done for the task in hand.
+    /// Get a model of the request into the cache and run the evaluator on it.
+    Measure(EvaluationRequest, ModelRef),
+    /// Tell the server what came of an evaluation.
+    Report(EvaluationReport),
+    /// Stop whatever is being done for the task or the evaluation in hand.
     Abort,
     /// Give the invitation back.
     Decline {

@@ -1,11 +1,12 @@
 //! What happens to an agent, in the past tense.
 
+use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::reason::{Decline, Rejection};
 use fedmerge_common::update::UpdateHeader;
 
 use crate::task::Notice;
-use crate::trainer::Trained;
+use crate::trainer::{Measurement, Trained};
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +47,22 @@ pub enum Event {
     /// A step of the task failed for good.
     TaskFailed {
         /// The round.
+        round: RoundNumber,
+        /// Why, as the server will hear it.
+        decline: Decline,
+    },
+    /// The evaluator ended well.
+    ModelMeasured {
+        /// The round whose candidate is evaluated.
+        round: RoundNumber,
+        /// The model.
+        digest: Digest,
+        /// What it said.
+        measurement: Measurement,
+    },
+    /// A model cannot be had or measured.
+    EvaluationFailed {
+        /// The round whose candidate is evaluated.
         round: RoundNumber,
         /// Why, as the server will hear it.
         decline: Decline,

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed test should panic")]
 
+mod evaluating;
 mod remains;
 
 use std::collections::BTreeMap;
@@ -107,7 +108,7 @@ fn path(number: u64) -> Vec<Event> {
 }
 
 fn agent_after(stay: Stay, events: impl IntoIterator<Item = Event>) -> Agent {
-    let mut agent = Agent::new(stay, None);
+    let mut agent = Agent::new(stay, Evaluator::Present, None);
     for event in events {
         agent.step(event);
     }
@@ -127,7 +128,7 @@ fn lines(effects: &[Effect]) -> Vec<String> {
 
 #[test]
 fn a_round_goes_from_invitation_to_acceptance() {
-    let mut agent = Agent::new(Stay::WhileItLasts, None);
+    let mut agent = Agent::new(Stay::WhileItLasts, Evaluator::Present, None);
     let [invitation, downloaded, finished, prepared, sent] = path(3).try_into().unwrap();
     assert_eq!(agent.step(invitation), [Effect::Download(task(3))]);
     let effects = agent.step(downloaded);
@@ -302,7 +303,7 @@ fn the_end_is_not_missed_when_the_server_goes_before_it_decides() {
 
 #[test]
 fn who_is_told_to_stay_stays_when_the_federation_ends() {
-    let mut agent = Agent::new(Stay::Always, None);
+    let mut agent = Agent::new(Stay::Always, Evaluator::Present, None);
     assert_eq!(lines(&agent.step(ended())).len(), 1);
     assert_eq!(agent.step(invited(4)), [Effect::Download(task(4))]);
 }
@@ -337,7 +338,7 @@ fn a_stop_declines_the_task_in_hand_and_leaves() {
     );
     assert_eq!(effects[3], Effect::Leave);
     assert_eq!(
-        Agent::new(Stay::Always, None).step(Event::StopAsked),
+        Agent::new(Stay::Always, Evaluator::Present, None).step(Event::StopAsked),
         [Effect::Leave]
     );
     assert_eq!(agent.step(Event::StopAsked), [], "once is enough");
@@ -345,7 +346,7 @@ fn a_stop_declines_the_task_in_hand_and_leaves() {
 
 #[test]
 fn the_same_wait_is_told_once() {
-    let mut agent = Agent::new(Stay::WhileItLasts, None);
+    let mut agent = Agent::new(Stay::WhileItLasts, Evaluator::Present, None);
     assert_eq!(
         lines(&agent.step(standby("6 clients", ""))),
         ["waiting: 6 clients"]
@@ -359,7 +360,7 @@ fn the_same_wait_is_told_once() {
 
 #[test]
 fn a_trainer_that_counts_no_examples_is_remarked_upon_once() {
-    let mut agent = Agent::new(Stay::WhileItLasts, None);
+    let mut agent = Agent::new(Stay::WhileItLasts, Evaluator::Present, None);
     let mut remarks = 0;
     for number in 1..=2 {
         let mut events = path(number);

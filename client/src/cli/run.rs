@@ -17,15 +17,21 @@ use crate::policy::Policy;
 use crate::settings::{ClientDirectory, Settings};
 use crate::telemetry;
 use crate::trainer::command::TrainerCommand;
+use crate::trainer::evaluator::EvaluatorCommand;
 
 pub(super) const EXAMPLES: &str = "\
-Example:
+Examples:
   fedmerge client run --dir ward-3 --train 'python train.py --data ward-3.csv'
+  fedmerge client run --dir ward-3 --train 'python train.py --data ward-3.csv' \\
+    --evaluate 'python evaluate.py --data ward-3-held-out.csv'
 
 The command gets FEDMERGE_BASE, FEDMERGE_OUT, FEDMERGE_ROUND and FEDMERGE_CONFIG, reads the base,
 writes the fine-tuned checkpoint, and may print JSON lines such as
 {\"progress\":0.4,\"loss\":0.31} and
-{\"num_examples\":1280,\"metrics\":{\"accuracy\":0.9}}.";
+{\"num_examples\":1280,\"metrics\":{\"accuracy\":0.9}}.
+
+Where the plan has an [evaluate] table, the other command gets a merged model as FEDMERGE_BASE
+before it is published, and prints the second of these lines.";
 
 /// What `client run` takes.
 #[derive(Debug, Args)]
@@ -39,7 +45,18 @@ pub struct RunArguments {
     /// Longest run of the command before it is killed and the round declined
     #[arg(long, value_name = "DURATION", default_value = "1h")]
     pub train_timeout: Millis,
-    /// Leave after one round, however it ends
+    /// Command that measures a model on data of this site that nobody trains on, run by `sh -c`
+    #[arg(long, value_name = "COMMAND")]
+    pub evaluate: Option<String>,
+    /// Longest run of that command on one model before it is killed and the evaluation declined
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "1h",
+        requires = "evaluate"
+    )]
+    pub evaluate_timeout: Millis,
+    /// Leave after one update, however it ends, and evaluate nothing
     #[arg(long, conflicts_with = "stay")]
     pub once: bool,
     /// Stay when the federation ends, in case it goes on
@@ -68,6 +85,10 @@ pub(super) fn run(arguments: RunArguments, output: &Output) -> Result<(), Failur
             command: arguments.train,
             time_limit: arguments.train_timeout,
         },
+        evaluator: arguments.evaluate.map(|command| EvaluatorCommand {
+            command,
+            time_limit: arguments.evaluate_timeout,
+        }),
         policy: Policy::default(),
         stay,
         identity_wait: arguments.identity_wait,

@@ -42,6 +42,9 @@ impl Teller {
             | Milestone::Rejected { .. }
             | Milestone::Declined { .. }
             | Milestone::Withdrawn { .. }
+            | Milestone::Evaluated { .. }
+            | Milestone::EvaluationDeclined { .. }
+            | Milestone::EvaluationOver { .. }
             | Milestone::Ended { .. } => self.output.line(milestone),
         }
     }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed test should panic")]
 
+mod evaluating;
 mod python;
 mod remains;
 mod theatre;
@@ -37,6 +38,7 @@ struct Play {
     root: tempfile::TempDir,
     directory: PathBuf,
     theatre: Theatre,
+    evaluator: Option<String>,
     time_limit: Millis,
 }
 
@@ -45,6 +47,7 @@ fn play() -> Play {
     Play {
         directory: root.path().join("client"),
         theatre: Theatre::new(checkpoint(&root.path().join("base.safetensors"), [2, 3])),
+        evaluator: None,
         time_limit: Millis::from_secs(60),
         root,
     }
@@ -86,6 +89,10 @@ async fn perform_until<F: Future<Output = ()>>(
             command: command.to_owned(),
             time_limit: play.time_limit,
         },
+        evaluator: play.evaluator.map(|command| EvaluatorCommand {
+            command,
+            time_limit: play.time_limit,
+        }),
         policy: Policy::default(),
         stay: Stay::WhileItLasts,
         identity_wait: Millis::new(0),

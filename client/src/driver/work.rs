@@ -1,15 +1,17 @@
-//! The pieces of work of one task. Each ends in one event, or in trouble that ends the client.
+//! The pieces of work of one task, or of one evaluation. Each ends in one event, or in trouble that ends the client.
 //!
 //! A piece that is dropped stops at once, processes and all. What it leaves on disk is overwritten by the next, apart from
 //! what the journal remembers: that is what the next piece starts from, in this process or in another.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fedmerge_common::failpoint::{self, Point};
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::reason::{Decline, DeclineKind};
-use fedmerge_common::update::UpdateHeader;
+use fedmerge_common::update::{ModelRef, UpdateHeader};
+use fedmerge_proto::convert::evaluation::EvaluationRequest;
 use fedmerge_proto::convert::round::ProgressReport;
 use fedmerge_proto::v1;
 use fedmerge_proto::v1::round_client::RoundClient;
@@ -21,10 +23,11 @@ use crate::agent::{Answer, Event};
 use crate::cache::Cache;
 use crate::link::Link;
 use crate::link::trouble::Trouble;
+use crate::settings::Settings;
 use crate::submission;
 use crate::task::Task;
-use crate::trainer::workplace::Workplace;
-use crate::trainer::{Progress, Trained};
+use crate::trainer::workplace::{EvaluationPlace, Workplace};
+use crate::trainer::{Measurement, Progress, Trained};
 use crate::transfer::{TransferError, download, upload};
 
 /// Shortest time between two signs of life.
@@ -170,6 +173,49 @@ pub(super) async fn upload(
         Ok(answer) => Ok(Event::UpdateAnswered { round, answer }),
         Err(error) => failed(round, error),
     }
+}
+
+/// Gets one model of a request and runs the evaluator on it.
+pub(super) async fn measure(
+    workshop: Arc<Workshop>,
+    request: EvaluationRequest,
+    model: ModelRef,
+) -> Result<Event, Trouble> {
+    let round = request.round;
+    let fetched = download::fetch(&workshop.link, &workshop.cache, &model).await;
+    let measured = match fetched {
+        Ok(path) => run_evaluator(&workshop.site, &request, &model, path).await,
+        Err(error) => Err(error.into_decline()?),
+    };
+    Ok(match measured {
+        Ok(measurement) => Event::ModelMeasured {
+            round,
+            digest: model.digest,
+            measurement,
+        },
+        Err(decline) => Event::EvaluationFailed { round, decline },
+    })
+}
+
+async fn run_evaluator(
+    site: &Site,
+    request: &EvaluationRequest,
+    model: &ModelRef,
+    path: PathBuf,
+) -> Result<Measurement, Decline> {
+    let evaluator = site.evaluator.as_ref();
+    let evaluator =
+        evaluator.ok_or_else(|| Decline::new(DeclineKind::NoEvaluator, "there is no evaluator"))?;
+    let Settings {
+        federation, client, ..
+    } = &site.settings;
+    let work = site.directory.work();
+    let place = EvaluationPlace::prepare(&work, request, (model, path), (federation, client));
+    let place = place.map_err(|error| {
+        let words = format!("the evaluation's directory cannot be made: {error}");
+        Decline::new(DeclineKind::Storage, words)
+    })?;
+    evaluator.run(&place).await
 }
 
 fn failed(round: RoundNumber, error: TransferError) -> Result<Event, Trouble> {

@@ -3,6 +3,7 @@
 //! Invariant: the group ends when this process lets go of it, and also when this process is killed and can do nothing any
 //! more. A trainer left over from a killed client would write into the same round as the one that its successor starts.
 
+use std::ffi::OsString;
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -11,9 +12,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::timeout;
 
-use super::workplace::Workplace;
-
-/// Time between asking a trainer to end and killing it.
+/// Time between asking a command to end and killing it.
 const KILL_GRACE: Duration = Duration::from_secs(1);
 /// Leads the group, and ends it when the other end of its standard input is gone, which is when the client is. A signal to the
 /// whole group is not meant for it.
@@ -22,18 +21,21 @@ const GUARD: &str = "trap '' HUP INT TERM; read -r _; kill -9 0";
 /// A running command and its guard.
 #[derive(Debug)]
 pub(super) struct Group {
-    trainer: Child,
+    command: Child,
     /// Not waited for before the group is killed: so the group's number stays its own.
     _guard: Child,
     leader: Option<Pid>,
 }
 
 impl Group {
-    /// Starts `command` with the paths of `place`.
+    /// Starts `command` with these variables beside the client's own.
     ///
     /// # Errors
     /// When `sh` cannot be started.
-    pub(super) fn start(command: &str, place: &Workplace) -> io::Result<Self> {
+    pub(super) fn start(
+        command: &str,
+        environment: &[(&'static str, OsString)],
+    ) -> io::Result<Self> {
         let guard = Command::new("sh")
             .arg("-c")
             .arg(GUARD)
@@ -47,14 +49,11 @@ impl Group {
             .id()
             .and_then(|id| i32::try_from(id).ok())
             .and_then(Pid::from_raw)
-            .ok_or(io::Error::other("the trainer's guard has no number"))?;
-        let trainer = Command::new("sh")
+            .ok_or(io::Error::other("the command's guard has no number"))?;
+        let command = Command::new("sh")
             .arg("-c")
             .arg(command)
-            .env("FEDMERGE_BASE", &place.base)
-            .env("FEDMERGE_OUT", &place.out)
-            .env("FEDMERGE_ROUND", place.round.to_string())
-            .env("FEDMERGE_CONFIG", &place.config)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -62,7 +61,7 @@ impl Group {
             .kill_on_drop(true)
             .spawn()?;
         Ok(Self {
-            trainer,
+            command,
             _guard: guard,
             leader: Some(leader),
         })
@@ -70,7 +69,7 @@ impl Group {
 
     /// What the command says, once.
     pub(super) fn voices(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
-        (self.trainer.stdout.take(), self.trainer.stderr.take())
+        (self.command.stdout.take(), self.command.stderr.take())
     }
 
     /// Waits for the end of the command, whatever becomes of what it started.
@@ -78,14 +77,14 @@ impl Group {
     /// # Errors
     /// The system's.
     pub(super) async fn wait(&mut self) -> io::Result<ExitStatus> {
-        self.trainer.wait().await
+        self.command.wait().await
     }
 
     /// Gives the group a moment to end by itself.
     pub(super) async fn ask_to_end(&mut self) {
         self.signal(Signal::TERM);
         // The caller kills what is left either way, so it does not matter how this wait ends.
-        let _ = timeout(KILL_GRACE, self.trainer.wait()).await;
+        let _ = timeout(KILL_GRACE, self.command.wait()).await;
     }
 
     /// Ends what is left of the group. Only once: later the number may belong to someone else.
@@ -99,7 +98,7 @@ impl Group {
             && let Err(error) = kill_process_group(leader, signal)
             && error != rustix::io::Errno::SRCH
         {
-            tracing::warn!(error = %error, "trainer cannot be signalled");
+            tracing::warn!(error = %error, "command cannot be signalled");
         }
     }
 }
@@ -113,14 +112,12 @@ impl Drop for Group {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed test should panic")]
 mod tests {
-    use fedmerge_common::ids::RoundNumber;
     use rustix::process::test_kill_process_group;
 
     use super::*;
 
     fn start(command: &str) -> Group {
-        let place = Workplace::of("work".as_ref(), RoundNumber::new(1), "base".into());
-        Group::start(command, &place).unwrap()
+        Group::start(command, &[]).unwrap()
     }
 
     #[tokio::test]

@@ -5,30 +5,25 @@
 
 use std::collections::BTreeMap;
 
+use fedmerge_proto::convert::transfer::{MAX_METRIC_NAME_BYTES, MAX_METRICS};
 use serde_json::{Map, Value};
 
 use super::Progress;
 
-/// Most metrics that are kept.
-const MAX_METRICS: usize = 64;
-/// Longest name of a metric, bytes.
-const MAX_METRIC_NAME_BYTES: usize = 64;
 /// So much of what a trainer printed is repeated in a problem.
 const MAX_QUOTED_CHARACTERS: usize = 80;
 
-/// A claim of a trainer that cannot be true.
+/// A claim of a trainer or an evaluator that cannot be true, to be read after its name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpeechProblem {
     /// Not a whole number of at least 1.
-    #[error(
-        "the trainer printed num_examples = {found}, which is not a whole number of at least 1"
-    )]
+    #[error("printed num_examples = {found}, which is not a whole number of at least 1")]
     Examples {
         /// What it printed.
         found: String,
     },
     /// A metric that is no finite number.
-    #[error("the trainer printed the metric {name} = {found}, which is not a finite number")]
+    #[error("printed the metric {name} = {found}, which is not a finite number")]
     Metric {
         /// The metric.
         name: String,
@@ -36,11 +31,11 @@ pub enum SpeechProblem {
         found: String,
     },
     /// Too many metrics.
-    #[error("the trainer printed more than {MAX_METRICS} metrics")]
+    #[error("printed more than {MAX_METRICS} metrics")]
     TooManyMetrics,
     /// A count or metrics in a line that cannot be read.
     #[error(
-        "the trainer printed {found}, which is no JSON: names need double quotes, and there is no NaN or Infinity"
+        "printed {found}, which is no JSON: names need double quotes, and there is no NaN or Infinity"
     )]
     Unreadable {
         /// Its beginning.

@@ -1,4 +1,4 @@
-//! The directory of one round's training: what the trainer is given, where it writes, what it printed.
+//! The directory of one round's training, and of the evaluation after it: what a program is given, where it writes, what it printed.
 //!
 //! Only the newest round's directory is kept: enough to look at a failure, never a growing pile. What a crash left half
 //! written in it is removed before it is written again.
@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::{ClientId, FederationName, ModelVersion, RoundNumber};
 use fedmerge_common::task_vector::Encoding;
+use fedmerge_common::update::ModelRef;
+use fedmerge_proto::convert::evaluation::EvaluationRequest;
 use serde::Serialize;
 
 use crate::task::Task;
@@ -128,6 +130,68 @@ impl Workplace {
             log: directory.join("trainer.log"),
             update: directory.join("update").join("update.safetensors"),
         }
+    }
+}
+
+/// Paths an evaluator works with, in the directory of its round.
+#[derive(Clone, Debug)]
+pub struct EvaluationPlace {
+    /// The round that produced the candidate.
+    pub round: RoundNumber,
+    /// The model to measure, read-only: `FEDMERGE_BASE`.
+    pub model: PathBuf,
+    /// What is measured as JSON: `FEDMERGE_CONFIG`.
+    pub config: PathBuf,
+    /// Everything the evaluator printed, up to a bound.
+    pub log: PathBuf,
+}
+
+/// What `FEDMERGE_CONFIG` holds for an evaluator; fields may be added, never changed.
+#[derive(Debug, Serialize)]
+struct EvaluatorConfig<'a> {
+    federation: &'a FederationName,
+    client: &'a ClientId,
+    round: RoundNumber,
+    base: TrainerBase<'a>,
+    metric: &'a str,
+    deadline_ms: u64,
+}
+
+impl EvaluationPlace {
+    /// Makes the files of one measurement beside those of the round's training.
+    ///
+    /// # Errors
+    /// The file system's, as the disk may be full.
+    pub fn prepare(
+        work: &Path,
+        request: &EvaluationRequest,
+        (model, path): (&ModelRef, PathBuf),
+        whose: (&FederationName, &ClientId),
+    ) -> io::Result<Self> {
+        let directory = work.join(directory(request.round));
+        fs::create_dir_all(&directory)?;
+        let name = format!("evaluation-{}", model.version);
+        let place = Self {
+            round: request.round,
+            model: path,
+            config: directory.join(format!("{name}.json")),
+            log: directory.join(format!("{name}.log")),
+        };
+        let config = EvaluatorConfig {
+            federation: whose.0,
+            client: whose.1,
+            round: request.round,
+            base: TrainerBase {
+                version: model.version,
+                digest: &model.digest,
+                path: &place.model,
+            },
+            metric: &request.metric,
+            deadline_ms: request.deadline.get(),
+        };
+        let json = serde_json::to_vec_pretty(&config).map_err(io::Error::other)?;
+        fs::write(&place.config, json)?;
+        Ok(place)
     }
 }
 

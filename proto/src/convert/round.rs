@@ -256,11 +256,15 @@ impl TryFrom<v1::DeclineRequest> for (RoundNumber, Decline) {
     type Error = InvalidMessage;
 
     fn try_from(message: v1::DeclineRequest) -> Result<Self, Self::Error> {
-        let kind =
-            v1::DeclineKind::try_from(message.kind).map_err(|_| unknown("kind", message.kind))?;
         let round = round_number("round", message.round)?;
-        Ok((round, Decline::new(kind.try_into()?, message.detail)))
+        Ok((round, decline(message.kind, &message.detail)?))
     }
+}
+
+/// A reason to give something back, as its fields `kind` and `detail` stand in a message.
+pub(super) fn decline(kind: i32, detail: &str) -> Result<Decline, InvalidMessage> {
+    let kind = v1::DeclineKind::try_from(kind).map_err(|_| unknown("kind", kind))?;
+    Ok(Decline::new(kind.try_into()?, detail))
 }
 
 impl From<(RoundNumber, Decline)> for v1::DeclineRequest {

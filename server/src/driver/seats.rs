@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 
 use fedmerge_common::ids::ClientId;
-use fedmerge_coordinator::Coordinator;
+use fedmerge_coordinator::{Briefing, Coordinator};
 use fedmerge_proto::limits::INSTANCE_BYTES;
 use fedmerge_proto::status::{Refusal, RefusalReason};
 use fedmerge_proto::v1;
 use tokio::sync::watch;
 
 use super::inbox::Seat;
-use crate::notice::{Offer, notice};
+use crate::notice::{Offer, evaluation, notice};
 use crate::plan::ByRound;
 
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Seats {
         }
         self.sessions += 1;
         let session = self.sessions;
-        let notice = notice(&self.offers, coordinator.assignment(client));
+        let notice = self.expected(client, coordinator, &coordinator.briefing());
         let (sender, notices) = watch::channel(notice);
         let place = Place {
             instance,
@@ -95,11 +95,24 @@ impl Seats {
         is_current
     }
 
+    /// What is expected of a client now: an evaluation of those who are asked for one.
+    fn expected(
+        &self,
+        client: &ClientId,
+        coordinator: &Coordinator,
+        briefing: &Briefing<'_>,
+    ) -> v1::Notice {
+        match coordinator.evaluation(client) {
+            Some(task) => evaluation(task),
+            None => notice(&self.offers, briefing.of(client)),
+        }
+    }
+
     /// Tells everyone what is expected of them now, where that has changed.
     pub(super) fn refresh(&self, coordinator: &Coordinator) {
         let briefing = coordinator.briefing();
         for (client, place) in &self.places {
-            let notice = notice(&self.offers, briefing.of(client));
+            let notice = self.expected(client, coordinator, &briefing);
             place.notices.send_if_modified(|shown| {
                 let is_new = *shown != notice;
                 if is_new {

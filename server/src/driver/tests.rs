@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed test should panic")]
 
+mod evaluations;
 mod places;
 mod restarts;
 
+use fedmerge_common::digest::Digest;
 use fedmerge_common::dtype::Dtype;
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::reason::RejectionCode;

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use fedmerge_coordinator::{EvaluationRule, GainSummary};
 use serde_json::{Value, json};
 
 use super::FederationPlan;
@@ -65,6 +66,7 @@ fn in_words(plan: &FederationPlan) -> Value {
         for key in ["tolerate", "seed"] {
             merge[key] = json!(round.remove(key));
         }
+        round.remove("evaluate");
     }
     merge["weight"] = json!(plan.weight.as_str());
     merge["freeze"] = plan.freeze.patterns().collect();
@@ -75,8 +77,26 @@ fn in_words(plan: &FederationPlan) -> Value {
         "base": plan.base,
         "round": round,
         "merge": merge,
+        "evaluate": plan.round.evaluate.as_ref().map(gate_in_words),
         "update": { "encodings": encodings.collect::<Vec<_>>(), "max_bytes": plan.max_update },
     })
+}
+
+fn gate_in_words(rule: &EvaluationRule) -> Value {
+    let EvaluationRule {
+        metric,
+        goal,
+        min_gain,
+        summary,
+    } = rule;
+    let mut accept = match summary {
+        GainSummary::Quantile(quantile) => json!({ "rule": "quantile", "quantile": quantile }),
+        GainSummary::TrimmedMean { tolerate } => {
+            json!({ "rule": "trimmed-mean", "tolerate": tolerate })
+        }
+    };
+    accept["min_gain"] = json!(min_gain);
+    json!({ "metric": metric, "goal": goal, "accept": accept })
 }
 
 fn flatten(key: String, value: Value, values: &mut BTreeMap<String, Value>) {
@@ -197,6 +217,30 @@ mod tests {
                 "round.population.clients unset -> 9",
                 "round.population.hostile unset -> 0",
                 "round.population.risk unset -> 0.01"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_gate_is_told_key_by_key() {
+        let gate = "[evaluate]\nmetric = \"accuracy\"";
+        assert_eq!(
+            told("", gate),
+            [
+                "evaluate.accept.min_gain unset -> 0.0",
+                "evaluate.accept.quantile unset -> 0.5",
+                "evaluate.accept.rule unset -> \"quantile\"",
+                "evaluate.goal unset -> \"max\"",
+                "evaluate.metric unset -> \"accuracy\"",
+            ]
+        );
+        let trimmed = "accept = { rule = \"trimmed-mean\", tolerate = 1 }";
+        assert_eq!(
+            told(gate, &format!("{gate}\n{trimmed}")),
+            [
+                "evaluate.accept.quantile 0.5 -> unset",
+                "evaluate.accept.rule \"quantile\" -> \"trimmed-mean\"",
+                "evaluate.accept.tolerate unset -> 1",
             ]
         );
     }

@@ -113,10 +113,6 @@ pub(crate) struct KnownTable {
     pub(crate) name: &'static str,
     /// Keys that have a meaning.
     pub(crate) keys: &'static [&'static str],
-    /// Keys that will have a meaning in a later version.
-    pub(crate) planned: &'static [&'static str],
-    /// What to do without those.
-    pub(crate) planned_hint: &'static str,
     /// Values of `method` that a later version will know: their tables are not looked into.
     pub(crate) planned_methods: &'static [&'static str],
 }
@@ -127,8 +123,6 @@ impl KnownTable {
         Self {
             name,
             keys,
-            planned: &[],
-            planned_hint: "",
             planned_methods: &[],
         }
     }
@@ -235,16 +229,8 @@ impl Document {
         let Some(stray) = strays.into_iter().min_by_key(|stray| stray.span.start) else {
             return Ok(());
         };
-        let place = self.place(stray.span);
-        if stray.table.planned.contains(&stray.key.as_str()) {
-            return Err(ReadDocumentError::NotAvailable {
-                place,
-                what: format!("`{}`", stray.key),
-                hint: stray.table.planned_hint.to_owned(),
-            });
-        }
         Err(ReadDocumentError::UnknownKey {
-            place,
+            place: self.place(stray.span),
             hint: hint(&stray.key, stray.table, tables),
             key: stray.key,
             table: heading(stray.table.name),

@@ -63,6 +63,16 @@ pub enum ReadPlanError {
         /// What is wrong with it.
         fault: &'static str,
     },
+    /// A metric that is most likely better when it falls, and nothing says so.
+    #[error(
+        "{place}: `{metric}` looks like a metric that is better when it falls, and no `goal` says so"
+    )]
+    UndirectedMetric {
+        /// Where.
+        place: Place,
+        /// The metric.
+        metric: String,
+    },
     /// The rounds cannot work.
     #[error("{}: no round can work like this", path.display())]
     Rounds {
@@ -92,12 +102,18 @@ impl From<ReadPlanError> for Failure {
             ReadPlanError::MissingKey { example, .. } => {
                 failure.with_hint(format!("write {example}"))
             }
-            ReadPlanError::ForeignKey { key, owners, .. } => {
+            ReadPlanError::ForeignKey {
+                key, what, owners, ..
+            } => {
+                let named_by = if what == "rule" { "rule" } else { "method" };
                 failure.with_hint(match owners.as_slice() {
-                    [owner] => format!("remove `{key}`, or write method = \"{owner}\""),
+                    [owner] => format!("remove `{key}`, or write {named_by} = \"{owner}\""),
                     _ => format!("remove `{key}`, or choose a method that has it"),
                 })
             }
+            ReadPlanError::UndirectedMetric { .. } => failure.with_hint(
+                "write goal = \"min\" in [evaluate] if less is better, goal = \"max\" if more is",
+            ),
             ReadPlanError::Rounds { source, .. } => match way_out(&source) {
                 Some(hint) => failure.with_hint(hint),
                 None => failure,

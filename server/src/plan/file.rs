@@ -14,9 +14,6 @@ use super::document::KnownTable;
 use super::fields::fields_of;
 use super::merge;
 
-/// Keys at the top that a later version will know.
-const PLANNED_TOP: &[&str] = &["evaluate"];
-
 /// The whole file.
 #[derive(Debug, Deserialize)]
 pub(super) struct PlanFile {
@@ -28,6 +25,7 @@ pub(super) struct PlanFile {
     pub(super) merge: MergeTable,
     #[serde(default)]
     pub(super) update: UpdateTable,
+    pub(super) evaluate: Option<EvaluateTable>,
 }
 
 /// `[round]`
@@ -145,20 +143,39 @@ pub(super) struct UpdateTable {
     pub(super) max_bytes: Option<ByteSize>,
 }
 
+/// `[evaluate]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct EvaluateTable {
+    pub(super) metric: Option<Spanned<String>>,
+    pub(super) goal: Option<Spanned<String>>,
+    pub(super) accept: AcceptTable,
+}
+
+/// `accept` of `[evaluate]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct AcceptTable {
+    pub(super) min_gain: Option<f64>,
+    pub(super) rule: Option<Spanned<String>>,
+    pub(super) quantile: Option<Spanned<f64>>,
+    pub(super) tolerate: Option<Spanned<usize>>,
+}
+
 /// Every table of the file with its keys.
 pub(super) fn tables() -> Vec<KnownTable> {
     let mut tables = vec![
-        KnownTable {
-            planned: PLANNED_TOP,
-            planned_hint: "remove the table: this version publishes every merge",
-            ..KnownTable::new("", fields_of::<PlanFile>())
-        },
+        KnownTable::new("", fields_of::<PlanFile>()),
         KnownTable::new("round", fields_of::<RoundTable>()),
         KnownTable::new("round.cohort", fields_of::<CohortTable>()),
         KnownTable::new("round.population", fields_of::<PopulationTable>()),
     ];
     tables.extend(merge_tables());
-    tables.push(KnownTable::new("update", fields_of::<UpdateTable>()));
+    tables.extend([
+        KnownTable::new("update", fields_of::<UpdateTable>()),
+        KnownTable::new("evaluate", fields_of::<EvaluateTable>()),
+        KnownTable::new("evaluate.accept", fields_of::<AcceptTable>()),
+    ]);
     tables
 }
 

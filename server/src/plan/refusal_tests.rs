@@ -156,11 +156,6 @@ fn an_unknown_name_is_told_its_neighbour_or_what_there_is() {
 fn what_a_later_version_will_know_is_told_as_such() {
     for (text, expected) in [
         (
-            "[evaluate]\nmetric = \"accuracy\"",
-            "error: plan/federation.toml:3: `evaluate` is not available in this version\n\
-             hint: remove the table: this version publishes every merge",
-        ),
-        (
             "[merge]\nmethod = \"slerp\"\nangle = 3",
             "error: plan/federation.toml:4: the merge method `slerp` is not available in this version\n\
              hint: available: mean, median, trimmed-mean, meamed, phocas, sign-majority, task-arithmetic, ties, \

@@ -3,7 +3,7 @@
 
 use fedmerge_common::failure::Failure;
 use fedmerge_common::units::Millis;
-use fedmerge_coordinator::{Cohort, LatePolicy, Mode, Population};
+use fedmerge_coordinator::{Cohort, GainSummary, LatePolicy, Mode, Population};
 use fedmerge_merge::{Before, ClipNorm, Method};
 
 use super::*;
@@ -182,4 +182,6 @@ fn the_deployed_example_tolerates_two_of_ten() {
     assert_eq!(plan.recipe.method, Method::TrimmedMean { tolerate: 2 });
     let norm = ClipNorm::Median;
     assert_eq!(plan.recipe.before, [Before::Clip { norm }]);
+    let gate = plan.round.evaluate.unwrap();
+    assert_eq!(gate.summary, GainSummary::TrimmedMean { tolerate: 2 });
 }

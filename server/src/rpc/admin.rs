@@ -161,11 +161,7 @@ fn round(story: &RoundStory) -> v1::RoundRecord {
         outcome: outcome.to_owned(),
         reason,
         model: summary.outcome.published().map(|model| (*model).into()),
-        clients: summary
-            .clients
-            .iter()
-            .map(|(client, outcome)| part(ClosedClient::new(client, outcome)))
-            .collect(),
+        clients: ClosedClient::of(summary).map(part).collect(),
         merge_ms: story.merge_ms.unwrap_or(0),
         wall_ms: summary.wall().get(),
     }
@@ -177,5 +173,11 @@ fn part(client: ClosedClient) -> v1::RoundClient {
         outcome: client.outcome.to_owned(),
         reason: client.reason,
         num_examples: client.num_examples,
+        evaluation: client.evaluation.map(|evaluation| v1::ClientEvaluation {
+            outcome: evaluation.outcome.to_owned(),
+            gain: evaluation.gain,
+            num_examples: evaluation.num_examples,
+            reason: evaluation.reason,
+        }),
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::reason::Decline;
 use fedmerge_coordinator::Event;
+use fedmerge_proto::convert::evaluation::EvaluationReport;
 use fedmerge_proto::convert::round::{ProgressReport, instance};
 use fedmerge_proto::status::{Refusal, RefusalReason};
 use fedmerge_proto::v1;
@@ -82,6 +83,30 @@ impl Round for Service {
         };
         self.0.federation.report(event).await?;
         Ok(Response::new(v1::DeclineResponse {}))
+    }
+
+    async fn report_evaluation(
+        &self,
+        request: Request<v1::ReportEvaluationRequest>,
+    ) -> Result<Response<v1::ReportEvaluationResponse>, Status> {
+        let client = client(&request)?;
+        let EvaluationReport { round, outcome } = request.into_inner().try_into()?;
+        let event = match outcome {
+            Ok(comparison) => Event::EvaluationReported {
+                client,
+                round,
+                before: comparison.before,
+                after: comparison.after,
+                num_examples: comparison.num_examples,
+            },
+            Err(decline) => Event::EvaluationDeclined {
+                client,
+                round,
+                decline,
+            },
+        };
+        self.0.federation.report(event).await?;
+        Ok(Response::new(v1::ReportEvaluationResponse {}))
     }
 }
 

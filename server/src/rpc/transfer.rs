@@ -1,7 +1,7 @@
 //! The straight line, the bytes: models down as chunks, updates up into staging, each acknowledged when it is durable.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::{ClientId, RoundNumber};
 use fedmerge_common::update::UpdateHeader;
+use fedmerge_coordinator::EvaluationTask;
 use fedmerge_proto::convert::nested;
 use fedmerge_proto::convert::transfer::{chunk, upload_id, verified_chunk};
 use fedmerge_proto::limits::CHUNK_BYTES;
@@ -24,7 +25,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Desk;
-use super::access::client;
+use super::access::{Caller, caller, client};
 use crate::files;
 use crate::store::staging::StagingWriter;
 
@@ -54,22 +55,20 @@ impl Transfer for Service {
         &self,
         request: Request<v1::DownloadModelRequest>,
     ) -> Result<Response<Self::DownloadModelStream>, Status> {
+        let caller = caller(&request)?.clone();
         let message = request.into_inner();
         let digest: Digest = nested("digest", message.digest)?;
-        let path = self.locate(&digest, message.offset).await?;
+        let (path, file) = self.open(&caller, &digest, message.offset).await?;
         let (chunks, stream) = mpsc::channel(CHUNKS_AHEAD);
         let stop = self.0.stop.clone();
         self.0.tasks.spawn(async move {
-            let sending = send_file(&path, message.offset, &chunks);
+            let sending = send_file(file, message.offset, &chunks);
             let Some(sent) = stop.run_until_cancelled(sending).await else {
                 let _gone = chunks.try_send(Err(stopping()));
                 return;
             };
             if let Err(error) = sent {
-                tracing::error!(path = %path.display(), %error, "model not readable");
-                let words = "the server could not read the model";
-                let refusal = Refusal::new(RefusalReason::Internal, words);
-                let _gone = chunks.send(Err(refusal.into())).await;
+                let _gone = chunks.send(Err(unreadable(&path, &error))).await;
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
@@ -137,31 +136,72 @@ impl Transfer for Service {
 }
 
 impl Service {
-    async fn locate(&self, digest: &Digest, offset: u64) -> Result<PathBuf, Status> {
-        let found = self.0.ledger.model_by_digest(digest).await;
-        let found = found.map_err(Refusal::from)?.ok_or_else(|| {
-            let words = format!("there is no model {digest}");
-            Refusal::new(RefusalReason::ModelUnknown, words)
-        })?;
-        if offset > found.model.size_bytes {
+    /// Opens a published model, or the candidate that the caller is asked to evaluate.
+    async fn open(
+        &self,
+        caller: &Caller,
+        digest: &Digest,
+        offset: u64,
+    ) -> Result<(PathBuf, File), Status> {
+        let directory = &self.0.uploads.directory;
+        let published = self.0.ledger.model_by_digest(digest).await;
+        let published = published.map_err(Refusal::from)?.map(|stored| stored.model);
+        let (model, folder) = match published {
+            Some(model) => (model, directory.model(model.version)),
+            None => {
+                let task = self.evaluation_of(caller, digest);
+                let task = task.ok_or_else(|| unknown(digest))?;
+                (task.candidate, directory.candidate(task.round))
+            }
+        };
+        if offset > model.size_bytes {
             let words = format!(
                 "offset {offset} is past the end of the model, which has {} bytes",
-                found.model.size_bytes
+                model.size_bytes
             );
             return Err(Refusal::new(RefusalReason::WrongOffset, words).into());
         }
-        let directory = self.0.uploads.directory.model(found.model.version);
-        Ok(directory.join(files::MODEL))
+        let path = folder.join(files::MODEL);
+        match File::open(&path).await {
+            Ok(file) => Ok((path, file)),
+            // The evaluation ended while the file was looked for: it is published, or gone for good.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && published.is_none() => {
+                Err(unknown(digest))
+            }
+            Err(error) => Err(unreadable(&path, &error)),
+        }
     }
+
+    /// What the caller evaluates now, where its candidate has the digest.
+    fn evaluation_of(&self, caller: &Caller, digest: &Digest) -> Option<EvaluationTask> {
+        let Caller::Client(client) = caller else {
+            return None;
+        };
+        let view = self.0.federation.now();
+        let evaluation = view.evaluation.as_ref()?;
+        let is_its = evaluation.asked.contains(client);
+        let task = &evaluation.task;
+        (is_its && task.candidate.digest == *digest).then(|| task.clone())
+    }
+}
+
+fn unknown(digest: &Digest) -> Status {
+    let words = format!("there is no model {digest}");
+    Refusal::new(RefusalReason::ModelUnknown, words).into()
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Status {
+    tracing::error!(path = %path.display(), %error, "model not readable");
+    let words = "the server could not read the model";
+    Refusal::new(RefusalReason::Internal, words).into()
 }
 
 /// Sends a file from an offset on, until its end or until nobody listens.
 async fn send_file(
-    path: &PathBuf,
+    mut file: File,
     mut offset: u64,
     chunks: &mpsc::Sender<Result<v1::DownloadModelResponse, Status>>,
 ) -> io::Result<()> {
-    let mut file = File::open(path).await?;
     file.set_max_buf_size(CHUNK_BYTES);
     file.seek(SeekFrom::Start(offset)).await?;
     loop {

@@ -1,5 +1,6 @@
 //! What an earlier process had finished: gone on with where the server still waits for it, and dropped elsewhere.
 
+use super::evaluating::asked;
 use super::*;
 
 fn trained_in(number: u64) -> Memory {
@@ -15,7 +16,7 @@ fn prepared_in(number: u64) -> Memory {
 }
 
 fn agent_with(remains: Memory) -> Agent {
-    Agent::new(Stay::WhileItLasts, Some(remains))
+    Agent::new(Stay::WhileItLasts, Evaluator::Present, Some(remains))
 }
 
 /// An invitation to the same round from another base.
@@ -57,7 +58,7 @@ fn each_finished_step_is_remembered_until_the_decision() {
 fn after_a_crash_at_any_step_no_finished_step_is_done_again() {
     for steps in 1..=5 {
         let crashed = agent_after(Stay::WhileItLasts, path(3).into_iter().take(steps));
-        let mut agent = Agent::new(Stay::WhileItLasts, crashed.memory());
+        let mut agent = Agent::new(Stay::WhileItLasts, Evaluator::Present, crashed.memory());
         let mut effects = Vec::new();
         for event in path(3).into_iter().chain([accepted(3)]) {
             effects.extend(agent.step(event));
@@ -100,7 +101,14 @@ fn a_ready_update_is_sent_as_it_is() {
 
 #[test]
 fn a_finished_training_that_nobody_waits_for_is_dropped_and_told() {
-    for notice in [standby("", ""), invited(4), invited_elsewhere(), ended()] {
+    let of_no_use = [
+        standby("", ""),
+        invited(4),
+        invited_elsewhere(),
+        asked(4),
+        ended(),
+    ];
+    for notice in of_no_use {
         let mut agent = agent_with(trained_in(3));
         let effects = agent.step(notice.clone());
         let told =
@@ -138,6 +146,33 @@ fn the_answer_that_was_lost_is_asked_for_before_anything_else() {
         assert_eq!(effects[1..], [Effect::Download(task(4))]);
         assert_eq!(agent.memory(), None);
     }
+}
+
+#[test]
+fn the_answer_that_was_lost_is_asked_for_before_the_candidate_it_is_part_of_is_evaluated() {
+    for evaluated in [3, 4] {
+        let mut agent = agent_with(prepared_in(3));
+        assert_eq!(agent.step(asked(evaluated)), [Effect::Upload(header(3))]);
+        assert_eq!(agent.memory(), Some(prepared_in(3)));
+        assert_eq!(agent.step(Event::UpdateSent { round: round(3) }), []);
+        assert_eq!(agent.step(asked(evaluated)), [], "it waits for the answer");
+        let effects = agent.step(accepted(3));
+        assert_eq!(lines(&effects), ["round 3: accepted"]);
+        assert!(matches!(effects[1..], [Effect::Measure(..)]), "{effects:?}");
+        assert_eq!(agent.memory(), None);
+    }
+}
+
+#[test]
+fn a_stop_while_the_answer_is_asked_for_leaves_the_evaluation_to_the_next_process() {
+    let mut agent = agent_with(prepared_in(3));
+    agent.step(asked(3));
+    assert_eq!(
+        agent.step(Event::StopAsked),
+        [Effect::Abort, Effect::Leave],
+        "nothing is declined"
+    );
+    assert_eq!(agent.memory(), Some(prepared_in(3)));
 }
 
 #[test]

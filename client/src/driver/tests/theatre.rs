@@ -1,4 +1,4 @@
-//! The server of these tests: invites to one round, takes one update, and remembers what it saw.
+//! The server of these tests: invites to one round, takes one update, may ask for one evaluation, and remembers what it saw.
 
 use std::sync::{Arc, Mutex};
 
@@ -21,12 +21,15 @@ pub(super) struct Seen {
     pub(super) begun: Vec<v1::UpdateHeader>,
     pub(super) payload: Vec<u8>,
     pub(super) declined: Vec<v1::DeclineRequest>,
+    pub(super) evaluations: Vec<v1::ReportEvaluationRequest>,
     pub(super) attended: usize,
 }
 
 /// Invites each attending client to one round, and ends when it is answered.
 pub(super) struct Theatre {
     pub(super) base: Vec<u8>,
+    /// What the client is asked to evaluate when its update is in; without it the federation ends then.
+    pub(super) candidate: Option<Vec<u8>>,
     pub(super) encodings: Vec<i32>,
     pub(super) rejection: Option<Rejection>,
     pub(super) refusal: Option<RefusalReason>,
@@ -45,6 +48,7 @@ impl Theatre {
     pub(super) fn new(base: Vec<u8>) -> Self {
         Self {
             base,
+            candidate: None,
             encodings: vec![99, v1::Encoding::Bf16.into()],
             rejection: None,
             refusal: None,
@@ -70,12 +74,34 @@ impl Theatre {
         *self.stage.lock().unwrap() = None;
     }
 
+    /// Asks for the evaluation, if there is to be one.
+    fn evaluate(&self) {
+        let Some(candidate) = &self.candidate else {
+            return self.end();
+        };
+        self.notice(v1::notice::State::Evaluation(v1::Evaluation {
+            round: 3,
+            base: Some(model(2, &self.base)),
+            candidate: Some(model(3, candidate)),
+            metric: "accuracy".to_owned(),
+            deadline_ms: 0,
+        }));
+    }
+
     fn end(&self) {
         let ended = v1::FederationEnded {
             reason: "all rounds are done".to_owned(),
             last: None,
         };
         self.notice(v1::notice::State::Ended(ended));
+    }
+}
+
+fn model(version: u64, bytes: &[u8]) -> v1::Model {
+    v1::Model {
+        version,
+        digest: Some(Digest::of(bytes).into()),
+        size_bytes: bytes.len() as u64,
     }
 }
 
@@ -123,14 +149,9 @@ impl Round for Actor {
             self.0.end();
             return Ok(Response::new(ReceiverStream::new(receiver)));
         }
-        let base = &self.0.base;
         self.0.notice(v1::notice::State::Invitation(v1::Invitation {
             round: 3,
-            base: Some(v1::Model {
-                version: 2,
-                digest: Some(Digest::of(base).into()),
-                size_bytes: base.len() as u64,
-            }),
+            base: Some(model(2, &self.0.base)),
             deadline_ms: 0,
             encodings: self.0.encodings.clone(),
             max_update_bytes: 1 << 20,
@@ -158,6 +179,20 @@ impl Round for Actor {
         self.0.end();
         Ok(Response::new(v1::DeclineResponse {}))
     }
+
+    async fn report_evaluation(
+        &self,
+        request: Request<v1::ReportEvaluationRequest>,
+    ) -> Result<Response<v1::ReportEvaluationResponse>, Status> {
+        self.0
+            .seen
+            .lock()
+            .unwrap()
+            .evaluations
+            .push(request.into_inner());
+        self.0.end();
+        Ok(Response::new(v1::ReportEvaluationResponse {}))
+    }
 }
 
 #[tonic::async_trait]
@@ -167,10 +202,13 @@ impl Transfer for Actor {
 
     async fn download_model(
         &self,
-        _request: Request<v1::DownloadModelRequest>,
+        request: Request<v1::DownloadModelRequest>,
     ) -> Result<Response<Self::DownloadModelStream>, Status> {
         let (sender, receiver) = mpsc::channel(1);
-        let chunk = chunk(0, self.0.base.clone().into());
+        let wanted = request.into_inner().digest;
+        let candidate = self.0.candidate.as_ref();
+        let candidate = candidate.filter(|bytes| wanted == Some(Digest::of(bytes).into()));
+        let chunk = chunk(0, candidate.unwrap_or(&self.0.base).clone().into());
         sender
             .try_send(Ok(v1::DownloadModelResponse { chunk: Some(chunk) }))
             .unwrap();
@@ -213,7 +251,7 @@ impl Transfer for Actor {
         &self,
         _request: Request<v1::CommitUploadRequest>,
     ) -> Result<Response<v1::CommitUploadResponse>, Status> {
-        self.0.end();
+        self.0.evaluate();
         let outcome = match &self.0.rejection {
             Some(rejection) => Outcome::Rejected(rejection.clone().into()),
             None => Outcome::Accepted(v1::Accepted {}),

@@ -4,13 +4,16 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::{ModelVersion, RoundNumber};
+use fedmerge_common::reason::DeclineKind;
 use fedmerge_common::task_vector::Encoding;
 use fedmerge_common::units::{ByteSize, Timestamp};
 use fedmerge_common::update::ModelRef;
 use rustix::process::{Pid, test_kill_process};
+use tokio::time::Instant;
 
 use super::*;
 use crate::task::Task;

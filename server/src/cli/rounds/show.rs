@@ -6,7 +6,7 @@
 mod agreement;
 
 use fedmerge_common::failure::{ExitCode, Failure};
-use fedmerge_common::ids::{ClientId, RoundNumber};
+use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::output::Output;
 use fedmerge_common::units::{ByteSize, Millis};
 use fedmerge_common::update::ModelRef;
@@ -67,6 +67,7 @@ impl Story {
                 .iter()
                 .filter_map(|told| self.more(told)),
         );
+        lines.extend(self.evaluations());
         if let Some(merge) = &self.merge {
             lines.push(String::new());
             lines.extend(agreement::lines(&merge.report));
@@ -124,11 +125,31 @@ impl Story {
         ))
     }
 
+    /// What each client said of the candidate; nothing where nobody was asked.
+    fn evaluations(&self) -> Vec<String> {
+        let told = self.closed.clients.iter().filter_map(|told| {
+            let words = told.evaluation.as_ref()?.in_words();
+            Some(format!("  {}: {}", told.client, indented(&words)))
+        });
+        let mut lines: Vec<String> = told.collect();
+        if !lines.is_empty() {
+            lines.splice(0..0, [String::new(), "evaluations".to_owned()]);
+        }
+        lines
+    }
+
+    /// Each client's part, and what became of its task.
+    fn parts(&self) -> impl Iterator<Item = (&ClosedClient, &ClientOutcome)> {
+        self.closed
+            .clients
+            .iter()
+            .zip(self.summary.clients.values())
+    }
+
     fn clients(&self) -> String {
-        let rows = self.summary.clients.iter().map(|(client, outcome)| {
-            let told = ClosedClient::new(client, outcome);
+        let rows = self.parts().map(|(told, outcome)| {
             let mut row = [
-                client.to_string(),
+                told.client.to_string(),
                 told.outcome.to_owned(),
                 String::new(),
                 String::new(),
@@ -173,16 +194,17 @@ impl Story {
         story["collected"] = json!(collected.map(|collected| collected.to_string()));
         story["closed"] = json!(closed.to_string());
         story["collect_ms"] = json!(collected.map(|collected| (collected - *opened).get()));
-        let clients = self.summary.clients.iter();
+        let clients = self.parts();
         story["clients"] = clients
-            .map(|(client, outcome)| self.client_as_json(client, outcome))
+            .map(|(told, outcome)| self.client_as_json(told, outcome))
             .collect();
         story["merge"] = json!(self.merge.as_ref().map(|merge| &merge.report));
         story
     }
 
-    fn client_as_json(&self, client: &ClientId, outcome: &ClientOutcome) -> Value {
-        let mut told = json!(ClosedClient::new(client, outcome));
+    fn client_as_json(&self, closed: &ClosedClient, outcome: &ClientOutcome) -> Value {
+        let client = &closed.client;
+        let mut told = json!(closed);
         match outcome {
             ClientOutcome::Accepted { update, at } => {
                 told["update"] = json!(update.payload);

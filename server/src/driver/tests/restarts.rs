@@ -2,7 +2,6 @@
 
 use std::sync::atomic::AtomicBool;
 
-use fedmerge_common::digest::Digest;
 use fedmerge_merge::{Method, Recipe};
 
 use super::*;

@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 
 use fedmerge_common::digest::Digest;
-use fedmerge_common::ids::ModelVersion;
+use fedmerge_common::ids::{ClientId, ModelVersion};
 use fedmerge_common::reason::{AbandonReason, Decline, DeclineKind, Rejection};
 use fedmerge_common::units::Timestamp;
-use fedmerge_coordinator::{Origin, RoundOutcome, UpdateRef, WithdrawReason};
+use fedmerge_coordinator::{
+    EvaluationOutcome, Gain, Origin, RoundOutcome, UpdateRef, WithdrawReason,
+};
 
 use super::*;
 use crate::directory::ServerDirectory;
@@ -83,6 +85,7 @@ fn story(outcome: RoundOutcome, merge: Option<Value>) -> Story {
         outcome,
         clients,
         origins: BTreeMap::new(),
+        evaluations: BTreeMap::new(),
         opened: Timestamp::new(OPENED),
         collected: Some(Timestamp::new(OPENED + 31_250)),
         closed: Timestamp::new(OPENED + 31_660),
@@ -235,4 +238,33 @@ fn who_answered_the_task_of_an_earlier_round_and_who_goes_on_in_the_next_is_told
     assert_eq!(told(1, "task_round"), Value::Null);
     assert_eq!(told(4, "outcome"), "carried-over");
     assert_eq!(told(4, "task_round"), 3);
+}
+
+#[test]
+fn what_each_client_said_of_the_candidate_is_told() {
+    let mut gated = story(RoundOutcome::Published(model(3)), None);
+    let reported = EvaluationOutcome::Reported {
+        gain: Gain(Some(0.25)),
+        num_examples: 36,
+    };
+    let decline = Decline::new(DeclineKind::EvaluatorFailed, "first\nround 9");
+    gated.summary.evaluations = BTreeMap::from([
+        ("ward-1".parse().unwrap(), reported),
+        (
+            "ward-2".parse().unwrap(),
+            EvaluationOutcome::Declined(decline),
+        ),
+    ]);
+    gated.closed = ClosedRound::new(&gated.summary, None, &ServerDirectory::new("hub"));
+    let told = gated.lines().join("\n");
+    let expected = "
+evaluations
+  ward-1: gain +0.25 on 36 examples
+  ward-2: declined: evaluator-failed: first
+    round 9";
+    assert!(told.ends_with(expected), "{told}");
+    let json = gated.as_json();
+    assert_eq!(json["clients"][0]["evaluation"]["gain"], 0.25);
+    assert_eq!(json["clients"][1]["evaluation"]["outcome"], "declined");
+    assert_eq!(json["clients"][2]["evaluation"], Value::Null);
 }
