@@ -11,7 +11,7 @@ use fedmerge_common::failure::{self, Failure};
 use fedmerge_common::output::{Output, OutputFormat};
 use fedmerge_server::cli::{MergeArguments, ServerArguments};
 
-use crate::simulate::{AttackArguments, SimulateArguments};
+use crate::simulate::{AttackArguments, PraiseArguments, SimulateArguments};
 
 /// Federated model merging: clients fine-tune a base on data that stays with them, a server merges their task vectors
 /// robustly into the next base, round after round.
@@ -87,6 +87,9 @@ enum Command {
     /// A trainer that lies, for `simulate --attack`
     #[command(hide = true)]
     AttackTrainer(Box<AttackArguments>),
+    /// An evaluator that lies, for `simulate --attack`
+    #[command(hide = true)]
+    AttackEvaluator(PraiseArguments),
 }
 
 /// Reads the command line, runs the command and answers with the exit code.
@@ -131,6 +134,7 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
             Ok(())
         }
         Command::AttackTrainer(arguments) => crate::simulate::lie(&arguments),
+        Command::AttackEvaluator(arguments) => crate::simulate::praise(&arguments),
     }
 }
 

@@ -20,7 +20,7 @@ mod summary;
 use fedmerge_common::failure::{ExitCode, Failure};
 use fedmerge_common::output::Output;
 
-pub(crate) use attacker::{AttackArguments, lie};
+pub(crate) use attacker::{AttackArguments, PraiseArguments, lie, praise};
 pub(crate) use settings::SimulateArguments;
 
 use scoreboard::Scoreboard;

@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
 use fedmerge_common::failure::{ExitCode, Failure};
 use fedmerge_common::output::Output;
 
+use crate::trainer::builtin::measure::EvaluateArguments;
 use crate::trainer::builtin::{self, TrainArguments};
 
 pub use enrol::EnrolArguments;
@@ -40,6 +41,8 @@ pub enum ClientCommand {
     Status(StatusArguments),
     /// The trainer that comes with the program: fine-tunes a small classifier, as a command for `run --train`
     Train(TrainArguments),
+    /// The evaluator that comes with the program: measures a small classifier, as a command for `run --evaluate`
+    Evaluate(EvaluateArguments),
 }
 
 /// Runs a client's command to its end.
@@ -52,6 +55,7 @@ pub fn run(arguments: ClientArguments, output: &Output) -> Result<(), Failure> {
         ClientCommand::Run(arguments) => run::run(arguments, output),
         ClientCommand::Status(arguments) => status::run(&arguments, output),
         ClientCommand::Train(arguments) => builtin::run(&arguments, output),
+        ClientCommand::Evaluate(arguments) => builtin::measure::run(&arguments),
     }
 }
 

@@ -1,14 +1,20 @@
-//! The trainer of a client that lies: it trains like the others and then hands in something else.
+//! The programs of a client that lies: a trainer that trains like the others and then hands in something else, and an
+//! evaluator that praises every merge.
 //!
-//! It is a program for `fedmerge client run --train`, so an attack goes through the whole wire like any update.
+//! They are programs for `fedmerge client run`, so a lie goes through the whole wire like any update and any report.
+
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use fedmerge_client::trainer::builtin::mlp::Parameters;
 use fedmerge_client::trainer::builtin::{self, Outcome, TrainArguments};
 use fedmerge_common::digest::Digest;
-use fedmerge_common::failure::Failure;
+use fedmerge_common::failure::{ExitCode, Failure};
+use fedmerge_common::ids::ModelVersion;
+use fedmerge_common::output::{Output, OutputFormat};
 use rand::{SeedableRng, rngs::ChaCha8Rng};
 use rand_distr::{Distribution, StandardNormal};
+use serde::Deserialize;
 
 /// A sign-flipping or scaling attacker multiplies its update by this.
 const EXAGGERATION: f32 = 10.0;
@@ -54,6 +60,47 @@ pub(crate) struct AttackArguments {
     attack: Attack,
     #[command(flatten)]
     train: TrainArguments,
+}
+
+/// Arguments of the lying evaluator.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PraiseArguments {
+    /// What is evaluated, as the client tells it
+    #[arg(long, env = "FEDMERGE_CONFIG", value_name = "PATH")]
+    config: PathBuf,
+}
+
+/// What a lying evaluator reads of its task.
+#[derive(Debug, Deserialize)]
+struct Praised {
+    base: PraisedModel,
+}
+
+#[derive(Debug, Deserialize)]
+struct PraisedModel {
+    version: ModelVersion,
+}
+
+/// Measures nothing, and says of each version that it is better than the one before.
+///
+/// # Errors
+/// When the task cannot be read.
+pub(crate) fn praise(arguments: &PraiseArguments) -> Result<(), Failure> {
+    let unreadable = |error: &dyn std::error::Error| {
+        Failure::new(ExitCode::BadData, "cannot read what is to be evaluated").with_source(error)
+    };
+    let text = std::fs::read_to_string(&arguments.config).map_err(|error| unreadable(&error))?;
+    let praised: Praised = serde_json::from_str(&text).map_err(|error| unreadable(&error))?;
+    let version = i64::try_from(praised.base.version.get()).unwrap_or(i64::MAX);
+    let contract = Output {
+        format: OutputFormat::Json,
+        ..Output::default()
+    };
+    contract.json(&serde_json::json!({
+        "num_examples": CLAIMED_EXAMPLES,
+        "metrics": { "accuracy": version, "loss": -version },
+    }));
+    Ok(())
 }
 
 /// Trains and lies.

@@ -93,6 +93,7 @@ impl<'a> Scoreboard<'a> {
                 attack: settings.attackers.map(|attackers| attackers.attack.name()),
                 partition: settings.partition.to_string(),
                 merge: settings.merge.clone(),
+                gate: settings.gate.clone(),
                 out: stage.dir.clone(),
                 elapsed_ms: 0,
                 server_peak_bytes: None,
@@ -137,6 +138,9 @@ impl<'a> Scoreboard<'a> {
             paint(heading, "merge"),
             self.rounds_planned
         ));
+        if let Some(gate) = &self.summary.gate {
+            self.print(format_args!("{}    {gate}", paint(heading, "gate")));
+        }
         self.print(format_args!(
             "{} {}",
             paint(heading, "results"),

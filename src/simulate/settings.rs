@@ -53,6 +53,8 @@ pub(super) struct Settings {
     pub(super) out: Option<PathBuf>,
     /// The merge in words: `trimmed-mean, tolerate 2`.
     pub(super) merge: String,
+    /// The gate before publishing in words, where the plan has one: `accuracy of each client's held-out fifth`.
+    pub(super) gate: Option<String>,
     /// The federation's plan; `base` is filled in where the files are laid out.
     pub(super) plan: Table,
 }
@@ -87,6 +89,7 @@ impl Settings {
             seed: arguments.seed,
             out: arguments.out,
             merge,
+            gate: gate(&plan),
             plan,
         })
     }
@@ -97,6 +100,13 @@ impl Settings {
             .filter(|attackers| number > self.clients - attackers.count)
             .map(|attackers| attackers.attack)
     }
+}
+
+/// A plan's gate in words; what it says exactly is for the server to judge.
+fn gate(plan: &Table) -> Option<String> {
+    let metric = plan.get("evaluate")?.get("metric");
+    let metric = metric.and_then(toml::Value::as_str).unwrap_or_default();
+    Some(format!("{metric} of the fifth that each client holds out"))
 }
 
 fn attackers(arguments: &SimulateArguments) -> Result<Option<Attackers>, Failure> {
@@ -249,6 +259,23 @@ mod tests {
             (5, "mean, lambda 0.7")
         );
         assert_eq!(flagged.plan["name"].as_str(), Some("n"));
+    }
+
+    #[test]
+    fn a_gate_of_the_plan_is_told_and_stays_in_it() {
+        assert_eq!(resolve("").unwrap().gate, None);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("federation.toml");
+        std::fs::write(&path, "[evaluate]\nmetric = \"accuracy\"\n").unwrap();
+        let settings = resolve(&path.display().to_string()).unwrap();
+        assert_eq!(
+            settings.gate.as_deref(),
+            Some("accuracy of the fifth that each client holds out")
+        );
+        assert_eq!(
+            settings.plan["evaluate"]["metric"].as_str(),
+            Some("accuracy")
+        );
     }
 
     #[test]

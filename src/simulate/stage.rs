@@ -76,10 +76,30 @@ impl Stage {
             let part = training
                 .select(&rows)
                 .expect("a partition leaves nobody without examples");
+            let part = match settings.gate {
+                Some(_) => stage.hold_out(number, &part)?,
+                None => part,
+            };
             part.write(&stage.examples(number))
                 .map_err(|error| unwritable(&error))?;
         }
         Ok(stage)
+    }
+
+    /// Sets a fifth of a client's examples aside for its evaluations; answers with the others, which it trains on.
+    fn hold_out(&self, number: usize, part: &Dataset) -> Result<Dataset, Failure> {
+        if part.len() < 2 {
+            let message = format!(
+                "{} has one example and none to hold out",
+                client_name(number)
+            );
+            return Err(Failure::new(ExitCode::Usage, message).with_hint("lower --clients"));
+        }
+        let (training, held_out) = part.split();
+        held_out
+            .write(&self.held_out(number))
+            .map_err(|error| unwritable(&error))?;
+        Ok(training)
     }
 
     /// The server's directory.
@@ -95,6 +115,11 @@ impl Stage {
     /// A client's examples.
     pub(super) fn examples(&self, number: usize) -> PathBuf {
         self.client(number).join("data.safetensors")
+    }
+
+    /// What a client evaluates models on, where the plan has a gate.
+    pub(super) fn held_out(&self, number: usize) -> PathBuf {
+        self.client(number).join("held-out.safetensors")
     }
 
     /// The first base.

@@ -104,6 +104,9 @@ pub(super) struct Summary {
     pub(super) partition: String,
     /// The merge in words.
     pub(super) merge: String,
+    /// The gate before publishing in words, where the plan has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) gate: Option<String>,
     /// Where everything lies.
     pub(super) out: PathBuf,
     /// From the start of the server to the end.

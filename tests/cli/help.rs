@@ -100,6 +100,48 @@ fn enrolling_is_explained_with_an_example() {
 }
 
 #[test]
+fn taking_part_is_explained_with_both_commands_of_a_site() {
+    assert_snapshot!(own_help(&["client", "run"]), @r#"
+    Take part: wait for invitations, train, submit
+
+    Usage: fedmerge client run [OPTIONS] --train <COMMAND>
+
+    Options:
+          --dir <DIR>
+              The client's directory, as enrolled
+
+              [default: .]
+
+          --train <COMMAND>
+              Command that fine-tunes a base, run by `sh -c`
+
+          --train-timeout <DURATION>
+              Longest run of the command before it is killed and the round declined
+
+              [default: 1h]
+
+          --evaluate <COMMAND>
+              Command that measures a model on data of this site that nobody trains on, run by `sh -c`
+
+          --evaluate-timeout <DURATION>
+              Longest run of that command on one model before it is killed and the evaluation declined
+
+              [default: 1h]
+
+          --once
+              Leave after one update, however it ends, and evaluate nothing
+
+          --stay
+              Stay when the federation ends, in case it goes on
+
+          --identity-wait <DURATION>
+              How long to wait for another process with the same certificate to leave
+
+              [default: 30s]
+    "#);
+}
+
+#[test]
 fn simulating_is_explained_with_every_choice() {
     assert_snapshot!(own_help(&["simulate"]), @r#"
     Run a server and many client processes on this machine: real training, TLS and tokens
@@ -108,7 +150,7 @@ fn simulating_is_explained_with_every_choice() {
 
     Arguments:
       [PLAN]
-              A federation.toml whose round and merge tables to use; flags override it
+              A federation.toml whose round, merge and evaluate tables to use; flags override it
 
     Options:
           --clients <N>
@@ -260,6 +302,7 @@ fn every_command_has_help_and_every_deed_an_example() {
         &["client", "enrol"],
         &["client", "enroll"],
         &["client", "run"],
+        &["client", "evaluate"],
         &["client", "status"],
         &["completions"],
         &["server", "backup"],

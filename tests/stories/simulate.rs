@@ -88,6 +88,70 @@ fn attackers_that_hand_in_nan_are_rejected_and_shown() {
     );
 }
 
+/// A plan whose clients compare each merged model with its base by their loss.
+fn gated_plan(dir: &Path) -> String {
+    let path = dir.join("federation.toml");
+    let plan = "[merge]\nmethod = \"mean\"\n[evaluate]\nmetric = \"loss\"\ngoal = \"min\"\naccept = { quantile = 0.5 }\n";
+    std::fs::write(&path, plan).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn clients_that_hold_data_out_let_good_merges_pass() {
+    let dir = tempfile::tempdir().unwrap();
+    let (plan, out) = (gated_plan(dir.path()), dir.path().join("out"));
+    let arguments = [plan.as_str(), "--clients", "4", "--rounds", "2"];
+    let ended = start(&out, &arguments).end().well();
+    let summary = summary(&ended);
+    assert_eq!(
+        summary["gate"],
+        "loss of the fifth that each client holds out"
+    );
+    for round in summary["rounds"].as_array().unwrap() {
+        assert_eq!(round["outcome"], "published", "{summary:#}");
+    }
+    assert!(out.join("clients/client-4/held-out.safetensors").exists());
+}
+
+#[test]
+fn a_poisoned_merge_is_abandoned_by_the_gate_though_the_liars_praise_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (plan, out) = (gated_plan(dir.path()), dir.path().join("out"));
+    let arguments = [
+        plan.as_str(),
+        "--clients",
+        "5",
+        "--rounds",
+        "2",
+        "--attack",
+        "sign-flip",
+        "--attackers",
+        "2",
+    ];
+    let ended = start(&out, &arguments).end().with_code(75);
+    assert!(
+        ended.stderr.contains("no round produced a new model"),
+        "{ended}"
+    );
+    let summary = summary(&ended);
+    let rounds = summary["rounds"].as_array().unwrap();
+    assert_eq!(rounds.len(), 2, "{summary:#}");
+    for round in rounds {
+        assert_eq!(
+            (&round["outcome"], &round["accepted"]),
+            (&"abandoned".into(), &5.into()),
+            "{summary:#}"
+        );
+        let reason = round["reason"].as_str().unwrap();
+        assert!(
+            reason.starts_with("regression: the median of the gains in loss of 5 clients is -"),
+            "{reason}"
+        );
+    }
+    assert_eq!(summary["final"]["model"], Value::Null, "{summary:#}");
+    assert!(!out.join("server/models/1").exists());
+}
+
 /// A simulation under way, and the mark by which its processes are found.
 fn under_way(out: &Path) -> (Process, String) {
     let mark = format!("FEDMERGE_TEST_MARK={}", out.display());

@@ -5,6 +5,7 @@
 
 pub mod dataset;
 pub mod digits;
+pub mod measure;
 pub mod mlp;
 pub mod source;
 pub mod train;

@@ -115,7 +115,7 @@ pub(super) async fn enrol(
 }
 
 pub(super) fn client_task(settings: &Settings, stage: &Stage, number: usize) -> Task {
-    let arguments: [OsString; 8] = [
+    let mut arguments: Vec<OsString> = vec![
         "client".into(),
         "run".into(),
         "--dir".into(),
@@ -125,6 +125,10 @@ pub(super) fn client_task(settings: &Settings, stage: &Stage, number: usize) -> 
         "--train-timeout".into(),
         TRAIN_LIMIT.into(),
     ];
+    if settings.gate.is_some() {
+        arguments.push("--evaluate".into());
+        arguments.push(evaluate_command(settings, stage, number).into());
+    }
     Task::new(client_name(number), arguments).single_threaded()
 }
 
@@ -142,6 +146,18 @@ fn train_command(settings: &Settings, stage: &Stage, number: usize) -> String {
         "{trainer} --data {examples} --local-steps {} --seed {seed}",
         settings.local_steps
     )
+}
+
+/// The command of a client's evaluator, for a shell: who lies about its update lies about the merge too.
+fn evaluate_command(settings: &Settings, stage: &Stage, number: usize) -> String {
+    let program = quoted(&stage.program);
+    match settings.attack_of(number) {
+        Some(_) => format!("{program} attack-evaluator"),
+        None => format!(
+            "{program} client evaluate --data {}",
+            quoted(&stage.held_out(number))
+        ),
+    }
 }
 
 fn quoted(path: &Path) -> String {

@@ -22,7 +22,7 @@ const DEFAULT_CLIENTS: usize = 8;
   fedmerge simulate federation.toml --clients 20 --rounds 50 --partition by-label --out run-1
   fedmerge simulate --format json | tail -n 1")]
 pub(crate) struct SimulateArguments {
-    /// A federation.toml whose round and merge tables to use; flags override it
+    /// A federation.toml whose round, merge and evaluate tables to use; flags override it
     #[arg(value_name = "PLAN")]
     pub(super) plan: Option<PathBuf>,
 
