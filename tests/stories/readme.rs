@@ -136,6 +136,12 @@ const COMMANDS: &[(&str, How)] = &[
         ),
     ),
     (
+        "fedmerge client evaluate --data digits:test --base hub/models/10/model.safetensors",
+        How::ToItsEnd(
+            "fedmerge client evaluate --data digits:test --base hub/models/10/model.safetensors | grep '\"accuracy\":0.9'",
+        ),
+    ),
+    (
         "fedmerge merge recipe.toml --out merged --dry-run",
         How::ToItsEnd(
             "cp ../recipe.toml . && fedmerge merge recipe.toml --out merged --dry-run && test ! -e merged",
