@@ -155,3 +155,36 @@ fn a_killed_server_remembers_who_evaluated_and_shows_the_candidate_to_nobody_els
     }
     assert_eq!(measured(&federation, "quick"), "0\n1\n");
 }
+
+#[test]
+fn a_client_that_dies_while_it_evaluates_is_asked_again_when_it_is_back() {
+    let plan = Plan {
+        grace: "30s",
+        evaluate: "metric = \"accuracy\"",
+        ..Plan::of(2)
+    };
+    let mut federation = Federation::new(&plan);
+    federation.start_server();
+    federation.enrol(&["a", "fragile"]);
+    let good = evaluator("a", [0.5, 0.75, 0.0]);
+    start(&mut federation, "a", Some(&good));
+    // Its first evaluator takes the client with it.
+    let good = evaluator("fragile", [0.5, 0.75, 0.0]);
+    let deadly = Trainer::shell(format!(
+        "[ -e fragile.died ] || {{ : > fragile.died; kill -9 $PPID; exit 1; }}; {}",
+        good.command()
+    ));
+    start(&mut federation, "fragile", Some(&deadly));
+    let died = federation.client_end("fragile");
+    assert!(died.stdout.contains(r#""event":"accepted""#), "{died}");
+    start(&mut federation, "fragile", Some(&deadly));
+
+    let closed = federation.next_round();
+    assert_eq!(
+        Values::read(&closed.published().path),
+        Values::base().plus(1.0)
+    );
+    assert_eq!(closed.evaluation("fragile").gain, Some(0.25));
+    assert_eq!(measured(&federation, "fragile"), "0\n1\n");
+    federation.client_end("fragile").well();
+}
