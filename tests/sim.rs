@@ -15,8 +15,10 @@ mod sim {
     mod client;
     mod disk;
     mod faults;
+    mod happening;
     mod random;
     mod scenarios;
     mod server;
+    mod verdict;
     mod world;
 }

@@ -1,5 +1,7 @@
 //! The world: one queue of what will happen, in virtual milliseconds, and the checks after every event.
 
+mod network;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use fedmerge_client::agent::Event as AgentEvent;
@@ -8,100 +10,19 @@ use fedmerge_common::ids::{ClientId, ModelVersion, RoundNumber};
 use fedmerge_common::units::Timestamp;
 use fedmerge_common::update::ModelRef;
 use fedmerge_coordinator::invariant::History;
-use fedmerge_coordinator::{ClientOutcome, Coordinator, Counted, Event, RoundOutcome, RoundPlan};
+use fedmerge_coordinator::{Coordinator, Counted, Event, RoundPlan};
 
-use super::calls::{Call, Reply, Streamed};
-use super::client::{self, Client, Manner, Reminder};
+use super::calls::{Call, Reply};
+use super::client::Client;
 use super::disk::{Disk, Write};
 use super::faults::Faults;
+use super::happening::Happening;
 use super::random::Random;
-use super::server::{self, Asked, Server, Turn};
+use super::server::{Asked, Server, Turn};
+use super::verdict;
 
 /// When every simulation begins: noon.
 const NOON: u64 = 1_700_049_600_000;
-
-/// What will happen.
-#[derive(Clone, Debug)]
-enum Happening {
-    Arrives {
-        asked: Asked,
-        call: Call,
-    },
-    Answered {
-        asked: Asked,
-        reply: Reply,
-    },
-    Streamed {
-        client: usize,
-        streamed: Streamed,
-    },
-    ClientLosesStream {
-        client: usize,
-        session: u64,
-    },
-    ServerLosesStream {
-        client: usize,
-        session: u64,
-        life: u64,
-    },
-    Worked {
-        client: usize,
-        life: u64,
-        work: u64,
-        event: AgentEvent,
-    },
-    Reminded {
-        client: usize,
-        life: u64,
-        what: Reminder,
-    },
-    ClientStarts {
-        client: usize,
-    },
-    ServerStarts,
-    Merged {
-        life: u64,
-        round: RoundNumber,
-        base: ModelRef,
-        updates: BTreeMap<ClientId, Counted>,
-    },
-    Published {
-        life: u64,
-        round: RoundNumber,
-        candidate: ModelRef,
-    },
-    Wakes {
-        life: u64,
-    },
-    /// The ledger could be written at last.
-    Written {
-        life: u64,
-        wishes: Vec<server::Wish>,
-    },
-    FaultsEnd,
-}
-
-impl Happening {
-    /// Whether it waits while the server waits for its ledger.
-    fn is_for_the_server(&self) -> bool {
-        match self {
-            Self::Arrives { .. }
-            | Self::ServerLosesStream { .. }
-            | Self::Merged { .. }
-            | Self::Published { .. }
-            | Self::Wakes { .. } => true,
-            Self::Answered { .. }
-            | Self::Streamed { .. }
-            | Self::ClientLosesStream { .. }
-            | Self::Worked { .. }
-            | Self::Reminded { .. }
-            | Self::ClientStarts { .. }
-            | Self::ServerStarts
-            | Self::Written { .. }
-            | Self::FaultsEnd => false,
-        }
-    }
-}
 
 /// What a simulation is made of.
 #[derive(Debug)]
@@ -194,7 +115,10 @@ impl World {
             self.trail.push_back(format!("{at} {happening:?}"));
             self.happen(happening);
         }
-        self.check_the_end();
+        let server = self.server.as_ref().expect("the server lives");
+        let ended = server.coordinator.ended();
+        assert!(ended.is_some(), "still waits for {}", self.waiting());
+        verdict::check(self.plan.rounds, &self.disk, &self.clients);
     }
 
     /// Keeps so many of the last happenings.
@@ -481,190 +405,5 @@ impl World {
             round,
             model: candidate,
         });
-    }
-
-    fn latency(&mut self) -> u64 {
-        if self.random.chance(self.faults.late) {
-            self.random.between(1_000, 120_000)
-        } else {
-            self.random.between(1, 200)
-        }
-    }
-
-    fn fulfil(&mut self, wish: server::Wish) {
-        let life = self.server_life;
-        match wish {
-            server::Wish::EndStream(client, session) => {
-                self.after(250, Happening::ClientLosesStream { client, session });
-            }
-            server::Wish::Reply(asked, reply) => {
-                if self.random.chance(self.faults.lost_response) {
-                    if let Reply::Seated { session } = reply {
-                        self.break_stream(asked.client, session, 60_000);
-                    }
-                } else {
-                    // A seat comes before what is streamed to it.
-                    let delay = match reply {
-                        Reply::Seated { .. } => 200,
-                        Reply::Refused | Reply::Answered { .. } | Reply::Done => self.latency(),
-                    };
-                    self.after(delay, Happening::Answered { asked, reply });
-                }
-            }
-            server::Wish::Stream(client, streamed) => {
-                let session = streamed.session;
-                // A stream keeps its order: what it carries takes as long as what came before it.
-                self.after(250, Happening::Streamed { client, streamed });
-                if self.random.chance(self.faults.broken_stream) {
-                    self.break_stream(client, session, 60_000);
-                }
-            }
-            server::Wish::Merge {
-                round,
-                base,
-                updates,
-            } => {
-                let takes = self.random.between(1, 5_000);
-                self.after(
-                    takes,
-                    Happening::Merged {
-                        life,
-                        round,
-                        base,
-                        updates,
-                    },
-                );
-            }
-            server::Wish::Publish { round, candidate } => {
-                let takes = self.random.between(1, 500);
-                self.after(
-                    takes,
-                    Happening::Published {
-                        life,
-                        round,
-                        candidate,
-                    },
-                );
-            }
-        }
-    }
-
-    /// Both ends learn of it, each in its own time.
-    fn break_stream(&mut self, client: usize, session: u64, within: u64) {
-        let life = self.server_life;
-        let (near, far) = (self.random.below(within), self.random.below(within));
-        self.after(near, Happening::ClientLosesStream { client, session });
-        self.after(
-            far,
-            Happening::ServerLosesStream {
-                client,
-                session,
-                life,
-            },
-        );
-    }
-
-    fn grant(&mut self, client: usize, wishes: Vec<client::Wish>) {
-        let life = self.clients[client].life;
-        for wish in wishes {
-            match wish {
-                client::Wish::Send { id, call } => self.send(client, life, id, &call),
-                client::Wish::Work { after, work, event } => self.after(
-                    after,
-                    Happening::Worked {
-                        client,
-                        life,
-                        work,
-                        event,
-                    },
-                ),
-                client::Wish::Remind { after, what } => {
-                    self.after(after, Happening::Reminded { client, life, what });
-                }
-                client::Wish::Ended => {}
-            }
-        }
-        if self.clients[client].is_alive() && self.random.chance(self.faults.client_death) {
-            self.kill_client(client);
-        }
-    }
-
-    fn send(&mut self, client: usize, life: u64, id: u64, call: &Call) {
-        let may_repeat = !matches!(call, Call::Attend { .. });
-        let copies = 1 + u64::from(may_repeat && self.random.chance(self.faults.repeated));
-        for _ in 0..copies {
-            if self.random.chance(self.faults.lost_request) {
-                continue;
-            }
-            let asked = Asked { client, life, id };
-            let call = call.clone();
-            let delay = self.latency();
-            self.after(delay, Happening::Arrives { asked, call });
-        }
-    }
-
-    fn kill_client(&mut self, client: usize) {
-        let session = self.clients[client].session();
-        self.clients[client].die();
-        if let Some(session) = session {
-            let (life, delay) = (self.server_life, self.random.below(5_000));
-            self.after(
-                delay,
-                Happening::ServerLosesStream {
-                    client,
-                    session,
-                    life,
-                },
-            );
-        }
-        let down = self.random.between(100, 60_000);
-        self.after(down, Happening::ClientStarts { client });
-    }
-
-    /// Everything came to its end, and nothing that was promised was broken.
-    fn check_the_end(&self) {
-        let server = self.server.as_ref().expect("the server lives");
-        let ended = server.coordinator.ended();
-        assert!(ended.is_some(), "still waits for {}", self.waiting());
-        let stories = self.disk.stories();
-        let rounds: Vec<u64> = stories.keys().map(|round| round.get()).collect();
-        let expected: Vec<u64> = (1..=self.plan.rounds).collect();
-        assert_eq!(rounds, expected, "every round came to its end");
-        for client in self
-            .clients
-            .iter()
-            .filter(|one| one.manner == Manner::Honest)
-        {
-            assert!(client.has_left, "{} did not hear of the end", client.name);
-            let (told, trained) = client.told();
-            for (round, payload) in told {
-                let outcomes = stories.values().filter_map(|story| {
-                    let outcome = story.outcome(&client.name, *round)?;
-                    Some((story, outcome))
-                });
-                let counted: Vec<_> = outcomes
-                    .filter(|(_, outcome)| {
-                        matches!(outcome, ClientOutcome::Accepted { update, .. } if update.payload == *payload)
-                    })
-                    .collect();
-                assert_eq!(
-                    counted.len(),
-                    1,
-                    "{} was told that {round} counts",
-                    client.name
-                );
-                let (story, _) = counted[0];
-                let is_in = self.disk.content().contains(&(client.name.clone(), *round));
-                let is_published = matches!(story.outcome, RoundOutcome::Published(_));
-                assert_eq!(is_in, is_published, "{} {round}", client.name);
-            }
-            for (round, times) in trained {
-                assert_eq!(
-                    *times, 1,
-                    "{} trained {times} times for {round}",
-                    client.name
-                );
-            }
-        }
     }
 }
