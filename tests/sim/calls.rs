@@ -5,6 +5,7 @@ use fedmerge_client::task::Notice;
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::reason::{Decline, Rejection};
 use fedmerge_common::update::UpdateHeader;
+use fedmerge_proto::convert::evaluation::EvaluationReport;
 
 /// A request. Every one may come twice, late, or from a process that is dead by now.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub(crate) enum Call {
         /// What intake says, where the bytes are not sound.
         fault: Option<Rejection>,
     },
+    /// What came of evaluating a candidate.
+    Report(EvaluationReport),
     /// Gives an invitation back.
     Decline {
         round: RoundNumber,

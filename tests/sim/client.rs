@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use fedmerge_client::agent::{Agent, Answer, Effect, Event, Memory, Stay};
+use fedmerge_client::agent::{Agent, Answer, Effect, Evaluator, Event, Memory, Stay};
 use fedmerge_client::task::{Notice, Task};
-use fedmerge_client::trainer::Trained;
+use fedmerge_client::trainer::{Measurement, Trained};
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::{ClientId, RoundNumber};
 use fedmerge_common::reason::{Decline, DeclineKind, Rejection};
 use fedmerge_common::task_vector::Encoding;
 use fedmerge_common::units::Millis;
-use fedmerge_common::update::UpdateHeader;
+use fedmerge_common::update::{ModelRef, UpdateHeader};
+use fedmerge_proto::convert::evaluation::EvaluationRequest;
 
 use super::calls::{Call, Reply, Streamed};
 use super::random::Random;
@@ -81,6 +82,7 @@ pub(crate) struct Client {
     /// Milliseconds that a training takes.
     pub(crate) pace: u64,
     pub(crate) is_talkative: bool,
+    evaluator: Evaluator,
     site: Site,
     process: Option<Process>,
     pub(crate) life: u64,
@@ -95,6 +97,11 @@ impl Client {
             manner,
             pace,
             is_talkative,
+            evaluator: if is_talkative {
+                Evaluator::Present
+            } else {
+                Evaluator::Absent
+            },
             site: Site::default(),
             process: None,
             life: 0,
@@ -127,7 +134,11 @@ impl Client {
     pub(crate) fn start(&mut self, random: &mut Random) -> Vec<Wish> {
         self.life += 1;
         self.process = Some(Process {
-            agent: Agent::new(Stay::WhileItLasts, self.site.journal.clone()),
+            agent: Agent::new(
+                Stay::WhileItLasts,
+                self.evaluator,
+                self.site.journal.clone(),
+            ),
             instance: random.next(),
             session: None,
             open: BTreeMap::new(),
@@ -322,6 +333,8 @@ impl Client {
                 }
                 Vec::new()
             }
+            Effect::Measure(request, model) => self.measure(&request, &model, random),
+            Effect::Report(report) => self.ask(Call::Report(report)),
             Effect::Decline { round, decline } => self.ask(Call::Decline { round, decline }),
             Effect::Tell(_) => Vec::new(),
             Effect::Leave => {
@@ -366,6 +379,28 @@ impl Client {
         wishes
     }
 
+    /// Later models are better; a liar praises or slanders whatever it sees.
+    fn measure(
+        &mut self,
+        request: &EvaluationRequest,
+        model: &ModelRef,
+        random: &mut Random,
+    ) -> Vec<Wish> {
+        let metric = match self.manner {
+            Manner::Honest => u32::try_from(model.version.get()).map_or(0.0, f64::from),
+            Manner::Hostile => *random.pick(&[-1e9, 1e9, f64::NAN]),
+        };
+        let event = Event::ModelMeasured {
+            round: request.round,
+            digest: model.digest,
+            measurement: Measurement {
+                num_examples: Some(1),
+                metrics: BTreeMap::from([(request.metric.clone(), metric)]),
+            },
+        };
+        self.begin(random.between(10, self.pace), event)
+    }
+
     /// A training that fails: the world's choice.
     pub(crate) fn failure(event: &Event) -> Option<Event> {
         let Event::TrainingFinished { round, .. } = event else {
@@ -397,6 +432,7 @@ impl Client {
     fn misbehave(&mut self, notice: &Notice, random: &mut Random) -> Vec<Wish> {
         let round = match notice {
             Notice::Invited(task) => task.round,
+            Notice::Evaluate(request) => request.round,
             Notice::Standby { .. } | Notice::Ended { .. } => RoundNumber::new(random.below(9)),
         };
         self.ids += 1;

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use fedmerge_common::units::Millis;
-use fedmerge_coordinator::{Cohort, LatePolicy, Mode, RoundPlan};
+use fedmerge_coordinator::{
+    Cohort, EvaluationRule, GainSummary, Goal, LatePolicy, Mode, RoundPlan,
+};
 
 use super::client::{Client, Manner};
 use super::faults::Faults;
@@ -52,7 +54,12 @@ fn setting(seed: u64) -> Setting {
         tolerate: 0,
         population: None,
         seed,
-        evaluate: None,
+        evaluate: random.chance(300).then(|| EvaluationRule {
+            metric: "accuracy".to_owned(),
+            goal: Goal::Max,
+            min_gain: 0.0,
+            summary: GainSummary::Quantile(0.5),
+        }),
         mode: *random.pick(&[Mode::Synchronous, Mode::Synchronous, Mode::Buffered]),
         late: *random.pick(&[LatePolicy::Reject, LatePolicy::Carry]),
         max_staleness: random.below(4),
@@ -74,6 +81,7 @@ struct Seen {
     published: AtomicU64,
     abandoned: AtomicU64,
     stale: AtomicU64,
+    evaluated: AtomicU64,
 }
 
 impl Seen {
@@ -85,6 +93,8 @@ impl Seen {
                 None => &self.abandoned,
             };
             counter.fetch_add(1, Ordering::Relaxed);
+            let evaluated = u64::from(!summary.evaluations.is_empty());
+            self.evaluated.fetch_add(evaluated, Ordering::Relaxed);
         }
         for updates in world.history().merges().values() {
             let stale = updates.values().filter(|counted| counted.staleness > 0);
@@ -133,7 +143,12 @@ fn whatever_goes_wrong_the_promises_hold_and_everything_comes_to_its_end() {
             });
         }
     });
-    for counter in [&seen.published, &seen.abandoned, &seen.stale] {
+    for counter in [
+        &seen.published,
+        &seen.abandoned,
+        &seen.stale,
+        &seen.evaluated,
+    ] {
         assert!(
             counter.load(Ordering::Relaxed) > seeds / 4,
             "the faults are too tame: {seen:?}"

@@ -14,6 +14,8 @@ use fedmerge_coordinator::{
     Assignment, Coordinator, Counted, Effect, Event, RoundPlan, RoundSummary, UpdateRef,
 };
 
+use fedmerge_proto::convert::evaluation::{EvaluationReport, EvaluationRequest};
+
 use super::calls::{Call, Reply, Streamed};
 use super::disk::{Disk, Write};
 
@@ -136,6 +138,10 @@ impl Server {
                     },
                 };
                 self.step(now, event)
+            }
+            Call::Report(report) => {
+                wishes.push(Wish::Reply(asked, Reply::Done));
+                self.step(now, reported(client, report))
             }
             Call::Decline { round, decline } => {
                 wishes.push(Wish::Reply(asked, Reply::Done));
@@ -273,13 +279,41 @@ impl Server {
     fn refresh(&mut self, wishes: &mut Vec<Wish>) {
         let briefing = self.coordinator.briefing();
         for (client, place) in &mut self.places {
-            let notice = notice(briefing.of(&self.names[*client]));
+            let name = &self.names[*client];
+            let notice = match self.coordinator.evaluation(name) {
+                Some(task) => Notice::Evaluate(EvaluationRequest {
+                    round: task.round,
+                    base: task.base,
+                    candidate: task.candidate,
+                    metric: task.metric,
+                    deadline: task.deadline,
+                }),
+                None => notice(briefing.of(name)),
+            };
             if place.shown.as_ref() != Some(&notice) {
                 place.shown = Some(notice.clone());
                 let session = place.session;
                 wishes.push(Wish::Stream(*client, Streamed { session, notice }));
             }
         }
+    }
+}
+
+fn reported(client: ClientId, report: EvaluationReport) -> Event {
+    let round = report.round;
+    match report.outcome {
+        Ok(comparison) => Event::EvaluationReported {
+            client,
+            round,
+            before: comparison.before,
+            after: comparison.after,
+            num_examples: comparison.num_examples,
+        },
+        Err(decline) => Event::EvaluationDeclined {
+            client,
+            round,
+            decline,
+        },
     }
 }
 
