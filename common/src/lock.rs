@@ -11,7 +11,15 @@ use crate::failure::{ExitCode, Failure};
 /// A directory in use by this process, until dropped.
 #[derive(Debug)]
 pub struct DirectoryLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for DirectoryLock {
+    /// Let go of by itself, the lock would stay for a moment where a child is being started: it holds the file until it is its own program.
+    fn drop(&mut self) {
+        // Where that fails the lock goes with the last holder of the file.
+        let _kept = self.file.unlock();
+    }
 }
 
 /// Why a directory cannot be used.
@@ -84,7 +92,7 @@ impl DirectoryLock {
             writeln!(file, "{}", std::process::id())
         };
         write(&mut file).map_err(wrong)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 
     /// The process that holds the lock, if one does.

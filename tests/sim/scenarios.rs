@@ -119,6 +119,10 @@ fn simulate(seed: u64, seen: &Seen) {
     seen.add(&world);
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test has no settings but the environment"
+)]
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
     Some(text.parse().unwrap())
@@ -133,11 +137,8 @@ fn whatever_goes_wrong_the_promises_hold_and_everything_comes_to_its_end() {
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed > seeds {
-                        break;
-                    }
+                let taken = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
+                for seed in taken.take_while(|seed| *seed <= seeds) {
                     simulate(seed, &seen);
                 }
             });

@@ -18,7 +18,7 @@ use super::disk::{Disk, Write};
 use super::faults::Faults;
 use super::happening::Happening;
 use super::random::Random;
-use super::server::{Asked, Server, Turn};
+use super::server::{Asked, Server, Turn, Wish};
 use super::verdict;
 
 /// When every simulation begins: noon.
@@ -227,15 +227,17 @@ impl World {
                     self.serve(Event::TimePassed);
                 }
             }
-            Happening::Written { life, wishes } => {
-                if life == self.server_life && self.server.is_some() {
-                    for wish in wishes {
-                        self.fulfil(wish);
-                    }
-                    self.set_alarm();
-                }
-            }
+            Happening::Written { life, wishes } => self.written(life, wishes),
             Happening::FaultsEnd => self.faults = Faults::none(),
+        }
+    }
+
+    fn written(&mut self, life: u64, wishes: Vec<Wish>) {
+        if life == self.server_life && self.server.is_some() {
+            for wish in wishes {
+                self.fulfil(wish);
+            }
+            self.set_alarm();
         }
     }
 
