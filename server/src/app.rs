@@ -101,13 +101,7 @@ impl App {
             .add_routes(self.routes)
             .serve_with_incoming_shutdown(incoming, self.stop.clone().cancelled_owned());
         let serving = tokio::spawn(until_stopped(serving, self.stop.clone()));
-        let driving = self.driver.run(self.stop.clone());
-        let guard = self.stop.clone().drop_guard();
-        let driving = tokio::spawn(async move {
-            // However the driver ends, there is nothing to serve without it.
-            let _stop = guard;
-            driving.await
-        });
+        // Before the driver, which tells what follows from it: a server may end with its federation at once.
         console::listening(&self.output, &address, &self.federation, &self.base);
         if let Some(change) = &self.news.change {
             console::plan_changed(&self.output, change);
@@ -115,6 +109,13 @@ impl App {
         if self.news.reopened {
             console::reopened(&self.output);
         }
+        let driving = self.driver.run(self.stop.clone());
+        let guard = self.stop.clone().drop_guard();
+        let driving = tokio::spawn(async move {
+            // However the driver ends, there is nothing to serve without it.
+            let _stop = guard;
+            driving.await
+        });
         tokio::select! {
             () = self.stop.cancelled() => {}
             () = interrupted => self.stop.cancel(),

@@ -57,7 +57,7 @@ pub struct PublishedModel {
 pub struct ClosedClient {
     /// Its name.
     pub client: ClientId,
-    /// `accepted`, `rejected`, `declined`, `silent` or `carried-over`.
+    /// `accepted`, `rejected`, `declined`, `silent`, `carried-over` or `lost`.
     pub outcome: &'static str,
     /// Why it did not count; empty when accepted.
     pub reason: String,
@@ -138,6 +138,7 @@ impl ClosedClient {
             ClientOutcome::Rejected(rejection) => ("rejected", rejection.to_string(), 0),
             ClientOutcome::Declined(decline) => ("declined", decline.to_string(), 0),
             ClientOutcome::Silent { reason } => ("silent", reason.to_string(), 0),
+            ClientOutcome::Lost { detail, .. } => ("lost", detail.clone(), 0),
             ClientOutcome::CarriedOver => {
                 let reason = "it counts in the next round".to_owned();
                 ("carried-over", reason, 0)

@@ -103,11 +103,13 @@ impl Console {
 
     /// A client is invited; told with the others of its round.
     pub(crate) fn invited(&mut self, _client: &ClientId, task: &Task) {
-        let count = self
-            .inviting
-            .filter(|(round, _)| *round == task.round)
-            .map_or(0, |(_, count)| count);
-        self.inviting = Some((task.round, count + 1));
+        // A task of an earlier round may be told again to its client, and opens no round.
+        let newest = self.inviting.filter(|(round, _)| *round >= task.round);
+        self.inviting = match newest {
+            Some((round, count)) if round == task.round => Some((round, count + 1)),
+            Some(of_a_later_round) => Some(of_a_later_round),
+            None => Some((task.round, 1)),
+        };
     }
 
     /// How things stand: tells what is waited for when that is another thing than before.

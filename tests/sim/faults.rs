@@ -23,6 +23,8 @@ pub(crate) struct Faults {
     pub(crate) client_death: u64,
     /// A merge or a publication fails.
     pub(crate) failed_deed: u64,
+    /// An accepted update is not there when it is to be merged.
+    pub(crate) lost_update: u64,
     /// A trainer fails.
     pub(crate) failed_training: u64,
     /// The server's clock jumps, at each of its steps.
@@ -48,6 +50,7 @@ impl Faults {
             busy_ledger: some(5, 50),
             client_death: some(3, 20),
             failed_deed: some(20, 200),
+            lost_update: some(20, 200),
             failed_training: some(10, 100),
             clock_jump: some(2, 20),
         }

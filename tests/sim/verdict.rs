@@ -38,14 +38,19 @@ fn counts(disk: &Disk, client: &Client, round: RoundNumber, payload: &Digest) {
     let mut stories = disk.stories().values().filter(|story| {
         matches!(
             story.outcome(&client.name, round),
-            Some(ClientOutcome::Accepted { update, .. }) if update.payload == *payload
+            Some(ClientOutcome::Accepted { update, .. } | ClientOutcome::Lost { update, .. })
+                if update.payload == *payload
         )
     });
     let story = stories.next();
     let Some(story) = story.filter(|_| stories.next().is_none()) else {
         panic!("{} was told that its update of {round} counts", client.name);
     };
+    let is_lost = matches!(
+        story.outcome(&client.name, round),
+        Some(ClientOutcome::Lost { .. })
+    );
     let is_in = disk.content().contains(&(client.name.clone(), round));
-    let is_published = matches!(story.outcome, RoundOutcome::Published(_));
+    let is_published = matches!(story.outcome, RoundOutcome::Published(_)) && !is_lost;
     assert_eq!(is_in, is_published, "{} {round}", client.name);
 }

@@ -380,7 +380,14 @@ impl World {
         if life != self.server_life || self.server.is_none() {
             return;
         }
-        let event = if self.random.chance(self.faults.failed_deed) {
+        let event = if self.random.chance(self.faults.lost_update) {
+            let lost = updates.keys().filter(|_| self.random.chance(300));
+            let lost = lost.map(|client| (client.clone(), "no such file".to_owned()));
+            Event::UpdatesLost {
+                round,
+                lost: lost.collect(),
+            }
+        } else if self.random.chance(self.faults.failed_deed) {
             let detail = "no space".to_owned();
             Event::MergeFailed { round, detail }
         } else {

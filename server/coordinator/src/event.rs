@@ -3,6 +3,8 @@
 //! Events are facts the shell reports in the order it learnt them. Any event may come late, twice, or for a round that never was:
 //! the coordinator answers or ignores it, but never fails.
 
+use std::collections::BTreeMap;
+
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::{ClientId, RoundNumber};
 use fedmerge_common::reason::{Decline, Rejection};
@@ -73,6 +75,13 @@ pub enum Event {
         round: RoundNumber,
         /// The candidate, stored but not published.
         candidate: ModelRef,
+    },
+    /// The merge found accepted updates gone or damaged; the others were not merged.
+    UpdatesLost {
+        /// The round.
+        round: RoundNumber,
+        /// Whose, and what was found.
+        lost: BTreeMap<ClientId, String>,
     },
     /// The merge could not be completed.
     MergeFailed {

@@ -1,7 +1,7 @@
 //! Who holds a task, and how each task stands.
 //!
 //! A round has a roll; so have the tasks that outlive their round, until the next one takes them over. Invariants: a standing that is not
-//! `Pending` never changes again; a client is on one roll at a time, with one task.
+//! `Pending` changes once more only where an accepted update is lost; a client is on one roll at a time, with one task.
 
 use std::collections::BTreeMap;
 
@@ -131,9 +131,11 @@ impl Roll {
                 Standing::Settled(ClientOutcome::Accepted { .. }) => &mut tally.accepted,
                 Standing::Settled(ClientOutcome::Rejected(_)) => &mut tally.rejected,
                 Standing::Settled(ClientOutcome::Declined(_)) => &mut tally.declined,
-                Standing::Settled(ClientOutcome::Silent { .. } | ClientOutcome::CarriedOver) => {
-                    &mut tally.silent
-                }
+                Standing::Settled(
+                    ClientOutcome::Silent { .. }
+                    | ClientOutcome::CarriedOver
+                    | ClientOutcome::Lost { .. },
+                ) => &mut tally.silent,
             } += 1;
         }
         tally
@@ -169,6 +171,18 @@ impl Roll {
             && standing.is_pending()
         {
             *standing = Standing::Settled(outcome);
+        }
+    }
+
+    /// Takes an update out that was accepted and is not there any more: the one thing that a standing becomes after it is settled.
+    pub(crate) fn lose(&mut self, client: &ClientId, detail: &str) {
+        if let Some(Standing::Settled(outcome)) = self.clients.get_mut(client)
+            && let ClientOutcome::Accepted { update, .. } = outcome
+        {
+            *outcome = ClientOutcome::Lost {
+                update: update.clone(),
+                detail: detail.to_owned(),
+            };
         }
     }
 
@@ -238,6 +252,7 @@ impl Roll {
             | Event::UpdateRejected { .. }
             | Event::ClientDeclined { .. }
             | Event::MergeFinished { .. }
+            | Event::UpdatesLost { .. }
             | Event::MergeFailed { .. }
             | Event::EvaluationReported { .. }
             | Event::EvaluationDeclined { .. }
@@ -328,9 +343,15 @@ pub(crate) fn answer(
     outcome: Option<&ClientOutcome>,
 ) -> Effect {
     let rejection = match outcome {
-        Some(ClientOutcome::Accepted {
-            update: counted, ..
-        }) => {
+        // What was decided is not taken back.
+        Some(
+            ClientOutcome::Accepted {
+                update: counted, ..
+            }
+            | ClientOutcome::Lost {
+                update: counted, ..
+            },
+        ) => {
             if counted.payload == update.payload {
                 return Effect::AcceptUpdate {
                     client: client.clone(),

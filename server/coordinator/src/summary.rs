@@ -63,6 +63,13 @@ pub enum ClientOutcome {
         /// Why its invitation ended.
         reason: WithdrawReason,
     },
+    /// Its update was accepted, and then lost on the server's disk: the merge did without it.
+    Lost {
+        /// The update.
+        update: UpdateRef,
+        /// What was found in its place.
+        detail: String,
+    },
     /// Its task, or what it handed in, goes on in the next round.
     CarriedOver,
 }

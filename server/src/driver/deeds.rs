@@ -24,7 +24,7 @@ use super::LEDGER_PAUSE;
 use crate::compute::{self, Compute};
 use crate::directory::ServerDirectory;
 use crate::files;
-use crate::merging::{MergeJob, Merged, merge};
+use crate::merging::{MergeFailure, MergeJob, Merged, merge};
 use crate::plan::{ByRound, FederationPlan, Freeze, Weight};
 use crate::publish::{Publication, PublishError, publish};
 use crate::store::ledger::{Ledger, LedgerError, MergeNote};
@@ -178,6 +178,10 @@ impl Workshop {
             match result.await {
                 Ok(Ok(merged)) => break self.note(round, merged, begun).await,
                 Ok(Err(error)) if is_for_want_of_room(&error) => room.wait(explain(&error)).await,
+                Ok(Err(MergeFailure::Lost { lost })) => {
+                    tracing::error!(?lost, "accepted updates are lost");
+                    return Event::UpdatesLost { round, lost };
+                }
                 Ok(Err(error)) => break Err(explain(&error)),
                 Err(error) => break Err(explain(&error)),
             }

@@ -1,5 +1,6 @@
 //! Why a merge did not succeed: the reason with which its round is abandoned.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,12 @@ pub enum MergeFailure {
         /// Why.
         #[source]
         source: ReadCheckpointError,
+    },
+    /// Updates that were accepted are not there any more.
+    #[error("{} of the updates are lost", lost.len())]
+    Lost {
+        /// Whose, and what was found.
+        lost: BTreeMap<ClientId, String>,
     },
     /// A client's update lacks a tensor, though intake found it whole.
     #[error("the update of {client} has no tensor `{tensor}`")]

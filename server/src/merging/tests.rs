@@ -211,32 +211,6 @@ fn the_bytes_depend_on_neither_threads_nor_memory_nor_order_and_repeat() {
 }
 
 #[test]
-fn an_update_that_is_gone_or_cut_off_is_told_with_its_client() {
-    for is_gone in [true, false] {
-        let bed = Bed::new();
-        let updates = [
-            bed.update(1, "ward-1", 1, &w(&[1.0, 1.0])),
-            bed.update(1, "ward-2", 1, &w(&[2.0, 2.0])),
-        ];
-        let (round, payload) = (RoundNumber::new(1), updates[1].1.payload);
-        let place = files::update(&bed.directory, round, &client("ward-2"), &payload);
-        if is_gone {
-            fs::remove_file(&place).unwrap();
-        } else {
-            fs::File::options()
-                .write(true)
-                .open(&place)
-                .unwrap()
-                .set_len(20)
-                .unwrap();
-        }
-        let error = merge(&bed.job(&updates, mean()), &GO_ON).unwrap_err();
-        assert!(explain(&error).contains("update of ward-2"), "{error}");
-        assert!(!bed.candidate().exists());
-    }
-}
-
-#[test]
 fn an_update_without_a_tensor_of_the_base_is_told_with_its_client() {
     let bed = Bed::new();
     let updates = [bed.update(1, "ward-1", 1, &[("v", Dtype::F32, &[1.0, 1.0])])];
@@ -324,4 +298,29 @@ fn a_late_update_is_discounted_by_its_staleness_and_the_sum_still_divided_by_the
     let late = told.clone().find(|update| update.staleness > 0).unwrap();
     assert_eq!(late.task_round, Some(RoundNumber::new(7)));
     assert_eq!(told.filter(|update| update.task_round.is_none()).count(), 1);
+}
+
+#[test]
+fn updates_that_are_gone_or_cut_off_are_told_all_at_once_and_nothing_is_merged() {
+    let bed = Bed::new();
+    let updates = [1_u8, 2, 3].map(|number| {
+        let name = format!("ward-{number}");
+        bed.update(1, &name, 1, &w(&[1.0, f32::from(number)]))
+    });
+    let job = bed.job(&updates, mean());
+    let place = |number: usize| {
+        let (client, update) = &updates[number];
+        files::update(&job.directory, job.round, client, &update.payload)
+    };
+    fs::remove_file(place(0)).unwrap();
+    let cut = fs::File::options().write(true).open(place(2)).unwrap();
+    cut.set_len(20).unwrap();
+    let failure = merge(&job, &GO_ON).unwrap_err();
+    let names = if let MergeFailure::Lost { lost } = &failure {
+        lost.keys().cloned().collect()
+    } else {
+        Vec::new()
+    };
+    assert_eq!(names, [client("ward-1"), client("ward-3")], "{failure:?}");
+    assert!(!bed.candidate().exists());
 }

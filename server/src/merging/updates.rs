@@ -1,8 +1,10 @@
 //! The accepted updates of a round as a merge takes them: in their order, opened, weighed.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 
-use fedmerge_common::checkpoint::Checkpoint;
+use fedmerge_common::checkpoint::{Checkpoint, ReadCheckpointError};
+use fedmerge_common::failure::explain;
 use fedmerge_common::ids::ClientId;
 use fedmerge_coordinator::Counted;
 use fedmerge_merge::WeightUse;
@@ -49,16 +51,42 @@ pub(super) fn trusted(job: &MergeJob, ordered: &[Ordered]) -> Result<Option<usiz
 }
 
 /// The files of the updates.
+///
+/// # Errors
+/// All that are lost, so that a merge is begun anew once; or the first that cannot be read though it may be there.
 pub(super) fn open(job: &MergeJob, ordered: &[Ordered]) -> Result<Vec<Checkpoint>, MergeFailure> {
-    let open = |Ordered { client, counted }: &Ordered| {
+    let mut lost = BTreeMap::new();
+    let mut opened = Vec::with_capacity(ordered.len());
+    for Ordered { client, counted } in ordered {
         let payload = &counted.update.payload;
         let path = files::update(&job.directory, counted.round, client, payload);
-        Checkpoint::open(&path).map_err(|source| MergeFailure::Update {
-            client: client.clone(),
-            source,
-        })
-    };
-    ordered.iter().map(open).collect()
+        match Checkpoint::open(&path) {
+            Ok(checkpoint) => opened.push(checkpoint),
+            Err(error) if is_lost(&error) => {
+                lost.insert(client.clone(), explain(&error));
+            }
+            Err(source) => {
+                return Err(MergeFailure::Update {
+                    client: client.clone(),
+                    source,
+                });
+            }
+        }
+    }
+    if lost.is_empty() {
+        Ok(opened)
+    } else {
+        Err(MergeFailure::Lost { lost })
+    }
+}
+
+/// Whether an update is gone or garbage, and not merely out of reach at this moment.
+fn is_lost(error: &ReadCheckpointError) -> bool {
+    match error {
+        ReadCheckpointError::Invalid { .. } | ReadCheckpointError::NoCheckpoint { .. } => true,
+        ReadCheckpointError::Io { source, .. } => source.kind() == ErrorKind::NotFound,
+        ReadCheckpointError::OutOfRange { .. } | ReadCheckpointError::Convert { .. } => false,
+    }
 }
 
 /// The tensors called `names` of each update, discounted by its staleness before anything else happens to it.

@@ -118,6 +118,7 @@ impl Evaluating {
             | Event::UpdateRejected { .. }
             | Event::ClientDeclined { .. }
             | Event::MergeFinished { .. }
+            | Event::UpdatesLost { .. }
             | Event::MergeFailed { .. }
             | Event::ModelPublished { .. }
             | Event::PublishFailed { .. }

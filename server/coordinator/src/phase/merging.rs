@@ -1,8 +1,11 @@
 //! Waits for the merge of the accepted updates, which the shell performs.
 //!
-//! A merge is repeated after a restart: the same updates give the same bytes. The candidate must carry the version after the
+//! Where updates turn out to be lost, the others are merged if they are enough. A merge is repeated after a restart: the same updates give the same bytes. The candidate must carry the version after the
 //! base's, so that there is one base per version whatever happens.
 
+use std::collections::BTreeMap;
+
+use fedmerge_common::ids::ClientId;
 use fedmerge_common::reason::AbandonReason;
 use fedmerge_common::update::ModelRef;
 use serde::{Deserialize, Serialize};
@@ -49,12 +52,31 @@ impl Merging {
         {
             return self.finished(*candidate, around, effects);
         }
+        if let Event::UpdatesLost { round, lost } = event
+            && *round == ours
+        {
+            return self.lost(lost, effects);
+        }
         if let Event::MergeFailed { round, detail } = event
             && *round == ours
         {
             return self.failed(detail.clone());
         }
         Turn::Stay(Phase::Merging(self))
+    }
+
+    /// Goes on without what is lost, where the quorum still holds.
+    fn lost(mut self, lost: &BTreeMap<ClientId, String>, effects: &mut Vec<Effect>) -> Turn {
+        for (client, detail) in lost {
+            self.round.roll.lose(client, detail);
+        }
+        let (tally, quorum) = (self.round.tally(), self.round.plan.quorum);
+        if tally.reaches(quorum) {
+            self.resume(effects);
+            return Turn::Stay(Phase::Merging(self));
+        }
+        let reason = tally.shortfall(quorum);
+        Turn::Close(self.round, RoundOutcome::Abandoned(reason))
     }
 
     fn finished(

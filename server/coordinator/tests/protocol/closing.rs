@@ -5,7 +5,7 @@ use fedmerge_coordinator::{
     Assignment, ClientOutcome, Effect, EndReason, Event, RoundOutcome, RoundPlan, WithdrawReason,
 };
 
-use super::federation::{Federation, client, closed, invited, model, plan, round};
+use super::federation::{Federation, accepts, client, closed, invited, merge, model, plan, round};
 
 /// A federation of three whose first round merges.
 fn merging(plan: RoundPlan) -> Federation {
@@ -189,4 +189,35 @@ fn stopping_between_rounds_ends_the_federation() {
     let mut federation = Federation::with(plan(3, 2), 1);
     assert_eq!(federation.step(Event::Stopped).len(), 1);
     assert_eq!(federation.coordinator.ended(), Some(EndReason::Stopped));
+}
+
+#[test]
+fn updates_that_are_lost_are_left_out_where_the_quorum_holds() {
+    let mut federation = Federation::with(plan(3, 2), 3);
+    for number in 1..=3 {
+        federation.submit(number, 1);
+    }
+    let effects = federation.lose(&[2], 1);
+    assert_eq!(merge(&effects), Some(vec![client(1), client(3)]));
+    assert!(accepts(&federation.submit(2, 1), 2), "a decision stands");
+    let again = federation.restart();
+    assert_eq!(merge(&again), Some(vec![client(1), client(3)]));
+    federation.merged(1);
+    federation.published(1);
+    assert!(matches!(
+        federation.outcome(2, 1),
+        ClientOutcome::Lost { detail, .. } if detail == "no such file"
+    ));
+}
+
+#[test]
+fn a_round_whose_updates_are_lost_below_the_quorum_is_abandoned() {
+    let mut federation = Federation::with(plan(3, 2), 3);
+    for number in 1..=3 {
+        federation.submit(number, 1);
+    }
+    let effects = federation.lose(&[2, 3], 1);
+    let summary = closed(&effects).unwrap();
+    assert!(summary.outcome.published().is_none());
+    assert_eq!(summary.accepted(), 1);
 }

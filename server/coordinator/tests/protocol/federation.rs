@@ -159,6 +159,15 @@ impl Federation {
         })
     }
 
+    pub(crate) fn lose(&mut self, numbers: &[usize], of: u64) -> Vec<Effect> {
+        let lost = numbers.iter();
+        let lost = lost.map(|number| (client(*number), "no such file".to_owned()));
+        self.step(Event::UpdatesLost {
+            round: round(of),
+            lost: lost.collect(),
+        })
+    }
+
     pub(crate) fn merged(&mut self, of: u64) -> Vec<Effect> {
         let candidate = model(self.coordinator.base().version.next().get());
         self.step(Event::MergeFinished {

@@ -220,6 +220,7 @@ impl Story {
             ClientOutcome::Rejected(rejection) => told["code"] = json!(rejection.code),
             ClientOutcome::Declined(decline) => told["code"] = json!(decline.kind),
             ClientOutcome::Silent { reason } => told["code"] = json!(reason),
+            ClientOutcome::Lost { update, .. } => told["update"] = json!(update.payload),
             ClientOutcome::CarriedOver => {}
         }
         if let Some(origin) = self.summary.origins.get(client) {
