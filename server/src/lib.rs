@@ -18,6 +18,7 @@ pub mod listener;
 pub mod merging;
 pub mod notice;
 pub mod offline;
+pub mod open_files;
 pub mod plan;
 pub mod publish;
 pub mod rpc;

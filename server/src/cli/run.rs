@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::DirectoryArguments;
 use crate::app::{self, App, Options};
 use crate::driver::Stay;
+use crate::open_files;
 use crate::telemetry;
 
 pub(super) const EXAMPLES: &str = "\
@@ -36,6 +37,7 @@ pub struct RunArguments {
 pub(super) fn run(arguments: RunArguments, output: Output) -> Result<(), Failure> {
     let directory = arguments.directory.directory()?;
     telemetry::start(&directory, &output)?;
+    open_files::allow_all();
     let options = Options {
         listen: arguments.listen,
         stay: if arguments.exit_when_done {
