@@ -19,6 +19,7 @@ use fedmerge_common::ids::{ClientId, RoundNumber};
 use fedmerge_common::reason::Rejection;
 use fedmerge_common::units::Timestamp;
 use fedmerge_coordinator::{Coordinator, Effect, Event, Record, RoundSummary, UpdateRef, View};
+use fedmerge_proto::convert::evaluation::EvaluationReport;
 use fedmerge_proto::convert::transfer::UpdateOutcome;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -372,6 +373,26 @@ impl Driver {
             .filter(|_| self.stay == Stay::UntilDone)
             .map_or(LONGEST_SLEEP, |until| until - Instant::now());
         wake.min(farewell).min(LONGEST_SLEEP)
+    }
+}
+
+/// What a client's report on a candidate is to the coordinator.
+#[must_use]
+pub fn evaluation_event(client: ClientId, report: EvaluationReport) -> Event {
+    let EvaluationReport { round, outcome } = report;
+    match outcome {
+        Ok(comparison) => Event::EvaluationReported {
+            client,
+            round,
+            before: comparison.before,
+            after: comparison.after,
+            num_examples: comparison.num_examples,
+        },
+        Err(decline) => Event::EvaluationDeclined {
+            client,
+            round,
+            decline,
+        },
     }
 }
 

@@ -16,6 +16,16 @@ use super::trainer::{Gate, Trainer};
 use super::values::Values;
 use super::watch::json_value;
 
+/// Runs the federation's server on any free port.
+pub(crate) const SERVER_RUN: [&str; 6] = [
+    "server",
+    "run",
+    "--dir",
+    "server",
+    "--listen",
+    "127.0.0.1:0",
+];
+
 /// One federation and all that runs for it.
 #[derive(Debug)]
 pub(crate) struct Federation {

@@ -14,7 +14,8 @@ use fedmerge_coordinator::{
     Assignment, Coordinator, Counted, Effect, Event, RoundPlan, RoundSummary, UpdateRef,
 };
 
-use fedmerge_proto::convert::evaluation::{EvaluationReport, EvaluationRequest};
+use fedmerge_proto::convert::evaluation::EvaluationRequest;
+use fedmerge_server::driver::evaluation_event;
 
 use super::calls::{Call, Reply, Streamed};
 use super::disk::{Disk, Write};
@@ -141,7 +142,7 @@ impl Server {
             }
             Call::Report(report) => {
                 wishes.push(Wish::Reply(asked, Reply::Done));
-                self.step(now, reported(client, report))
+                self.step(now, evaluation_event(client, report))
             }
             Call::Decline { round, decline } => {
                 wishes.push(Wish::Reply(asked, Reply::Done));
@@ -296,24 +297,6 @@ impl Server {
                 wishes.push(Wish::Stream(*client, Streamed { session, notice }));
             }
         }
-    }
-}
-
-fn reported(client: ClientId, report: EvaluationReport) -> Event {
-    let round = report.round;
-    match report.outcome {
-        Ok(comparison) => Event::EvaluationReported {
-            client,
-            round,
-            before: comparison.before,
-            after: comparison.after,
-            num_examples: comparison.num_examples,
-        },
-        Err(decline) => Event::EvaluationDeclined {
-            client,
-            round,
-            decline,
-        },
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::net::TcpListener;
 
-use crate::harness::federation::Federation;
+use crate::harness::federation::{Federation, SERVER_RUN};
 use crate::harness::plan::Plan;
 
 /// A plan with one thing wrong: what is replaced, by what, the exit code, and words of the message.
@@ -76,15 +76,7 @@ fn a_port_or_directory_in_use_is_named() {
     federation.run(&run).refused(69, &[&address, "in use"]);
 
     federation.start_server();
-    let run = [
-        "server",
-        "run",
-        "--dir",
-        "server",
-        "--listen",
-        "127.0.0.1:0",
-    ];
-    federation.run(&run).refused(75, &["server", "pid"]);
+    federation.run(&SERVER_RUN).refused(75, &["server", "pid"]);
 
     let init = ["server", "init", "server", "--base", "base.safetensors"];
     federation.run(&init).refused(64, &["server"]);

@@ -3,19 +3,10 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
-use crate::harness::federation::Federation;
+use crate::harness::federation::{Federation, SERVER_RUN};
 use crate::harness::machine::Sealed;
 use crate::harness::plan::Plan;
 use crate::harness::values::Values;
-
-const RUN: [&str; 6] = [
-    "server",
-    "run",
-    "--dir",
-    "server",
-    "--listen",
-    "127.0.0.1:0",
-];
 
 /// A federation of two rounds, between them; its client is started anew for the second.
 fn between_rounds() -> Federation {
@@ -60,7 +51,7 @@ fn a_damaged_ledger_is_refused_and_a_backup_goes_on_where_it_was_made() {
     let file = File::options().write(true).open(&ledger).unwrap();
     file.write_all_at(&[0xa5; 4096], 2 * 4096).unwrap();
     let words = ["state/ledger.sqlite is damaged", "fedmerge server backup"];
-    federation.run(&RUN).refused(65, &words);
+    federation.run(&SERVER_RUN).refused(65, &words);
 
     fs::copy(federation.path("copy.sqlite"), &ledger).unwrap();
     for left in ["ledger.sqlite-wal", "ledger.sqlite-shm"] {
@@ -81,7 +72,7 @@ fn a_ledger_that_was_emptied_or_lost_does_not_begin_the_federation_anew() {
     ] {
         lose(&ledger);
         federation
-            .run(&RUN)
+            .run(&SERVER_RUN)
             .refused(65, &["ledger.sqlite is empty", "models/1", "is there"]);
     }
     assert_eq!(Values::read(&federation.model(1)), Values::base().plus(1.0));
@@ -95,7 +86,7 @@ fn a_ledger_that_cannot_be_written_is_refused_before_anybody_connects_and_can_st
         return;
     };
     let words = ["ledger.sqlite cannot be written", "mounted for writing"];
-    let ended = federation.run(&RUN).refused(69, &words);
+    let ended = federation.run(&SERVER_RUN).refused(69, &words);
     assert!(ended.stdout.is_empty(), "{ended}");
     let list = ["server", "rounds", "list", "--dir", "server"];
     let listed = federation.run(&list).well().stdout;

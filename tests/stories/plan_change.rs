@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::federation::Federation;
+use crate::harness::federation::{Federation, SERVER_RUN};
 use crate::harness::plan::Plan;
 use crate::harness::trainer::{Gate, Trainer};
 use crate::harness::values::Values;
@@ -92,14 +92,6 @@ fn another_base_or_name_is_refused_and_the_same_base_elsewhere_is_not() {
     federation.start_server();
     federation.stop_server().well();
     let plan = Plan::of(2).to_string();
-    let run = [
-        "server",
-        "run",
-        "--dir",
-        "server",
-        "--listen",
-        "127.0.0.1:0",
-    ];
 
     Values::base()
         .plus(1.0)
@@ -111,10 +103,10 @@ fn another_base_or_name_is_refused_and_the_same_base_elsewhere_is_not() {
         "base.safetensors",
         "keeps its base",
     ];
-    federation.run(&run).refused(78, &words);
+    federation.run(&SERVER_RUN).refused(78, &words);
     federation.install(&plan.replace("\"story\"", "\"history\""));
     federation
-        .run(&run)
+        .run(&SERVER_RUN)
         .refused(78, &["history", "story", "a name is for life"]);
 
     std::fs::rename(

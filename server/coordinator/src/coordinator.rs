@@ -133,14 +133,7 @@ impl Coordinator {
 
     /// Why the federation is over, once it is.
     pub fn ended(&self) -> Option<EndReason> {
-        match self.state.phase {
-            Phase::Ended(reason) => Some(reason),
-            Phase::Gathering(_)
-            | Phase::Collecting(_)
-            | Phase::Merging(_)
-            | Phase::Evaluating(_)
-            | Phase::Publishing(_) => None,
-        }
+        self.state.phase.ended()
     }
 
     /// The present base.

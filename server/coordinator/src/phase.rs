@@ -120,6 +120,18 @@ impl Phase {
         }
     }
 
+    /// Why the federation is over, once it is.
+    pub(crate) fn ended(&self) -> Option<EndReason> {
+        match self {
+            Self::Ended(reason) => Some(*reason),
+            Self::Gathering(_)
+            | Self::Collecting(_)
+            | Self::Merging(_)
+            | Self::Evaluating(_)
+            | Self::Publishing(_) => None,
+        }
+    }
+
     /// The phase's name, as the status says it.
     pub(crate) fn name(&self) -> &'static str {
         match self {

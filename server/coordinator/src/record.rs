@@ -71,14 +71,7 @@ impl Record {
 
     /// Why the federation was over when the record was taken, if it was.
     pub fn ended(&self) -> Option<EndReason> {
-        match self.state.as_ref()?.phase {
-            Phase::Ended(reason) => Some(reason),
-            Phase::Gathering(_)
-            | Phase::Collecting(_)
-            | Phase::Merging(_)
-            | Phase::Evaluating(_)
-            | Phase::Publishing(_) => None,
-        }
+        self.state.as_ref()?.phase.ended()
     }
 
     pub(crate) fn into_state(self) -> Result<State, RestoreError> {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::reason::Decline;
 use fedmerge_coordinator::Event;
-use fedmerge_proto::convert::evaluation::EvaluationReport;
 use fedmerge_proto::convert::round::{ProgressReport, instance};
 use fedmerge_proto::status::{Refusal, RefusalReason};
 use fedmerge_proto::v1;
@@ -16,7 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::Desk;
 use super::access::{Caller, caller, client};
-use crate::driver::Seat;
+use crate::driver::{Seat, evaluation_event};
 
 /// The service `fedmerge.v1.Round`.
 #[derive(Debug)]
@@ -90,21 +89,8 @@ impl Round for Service {
         request: Request<v1::ReportEvaluationRequest>,
     ) -> Result<Response<v1::ReportEvaluationResponse>, Status> {
         let client = client(&request)?;
-        let EvaluationReport { round, outcome } = request.into_inner().try_into()?;
-        let event = match outcome {
-            Ok(comparison) => Event::EvaluationReported {
-                client,
-                round,
-                before: comparison.before,
-                after: comparison.after,
-                num_examples: comparison.num_examples,
-            },
-            Err(decline) => Event::EvaluationDeclined {
-                client,
-                round,
-                decline,
-            },
-        };
+        let report = request.into_inner().try_into()?;
+        let event = evaluation_event(client, report);
         self.0.federation.report(event).await?;
         Ok(Response::new(v1::ReportEvaluationResponse {}))
     }

@@ -32,7 +32,7 @@ impl<T: Element> Streamed<T> for WeightedSum<'_> {
 }
 
 #[inline(always)]
-pub(super) fn add<T: Element, const LANES: usize>(
+fn add<T: Element, const LANES: usize>(
     tile: Tile<'_, T>,
     weights: &[f64],
     sums: &mut [f64; LANES],
