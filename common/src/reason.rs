@@ -8,7 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::ids::RoundNumber;
+use crate::ids::{ModelVersion, RoundNumber};
 use crate::schema::SchemaDifference;
 use crate::task_vector::Encoding;
 use crate::units::ByteSize;
@@ -322,6 +322,11 @@ pub enum AbandonReason {
         /// By how much.
         detail: String,
     },
+    /// A person made an older model the base again.
+    RolledBack {
+        /// The older model.
+        to: ModelVersion,
+    },
     /// A person stopped the server.
     Interrupted,
 }
@@ -351,6 +356,7 @@ impl fmt::Display for AbandonReason {
                 "not evaluated: {reports} of {needed} evaluations reported ({declined} declined, {silent} silent)"
             ),
             Self::Regression { detail } => write!(formatter, "regression: {detail}"),
+            Self::RolledBack { to } => write!(formatter, "rolled back to model {to}"),
             Self::Interrupted => formatter.write_str("interrupted"),
         }
     }

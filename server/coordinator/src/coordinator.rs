@@ -20,6 +20,7 @@ use crate::phase::{Phase, Surroundings, Turn};
 use crate::plan::RoundPlan;
 use crate::record::{Record, RestoreError, State};
 use crate::roll::answer;
+use crate::rollback::Wish;
 use crate::round::OpenRound;
 use crate::summary::{ClientOutcome, RoundOutcome, RoundSummary};
 
@@ -100,6 +101,7 @@ impl Coordinator {
             Phase::Merging(merging) => merging.resume(&mut effects),
             Phase::Evaluating(evaluating) => evaluating.resume(now, &mut effects),
             Phase::Publishing(publishing) => publishing.resume(&mut effects),
+            Phase::RollingBack(rolling_back) => rolling_back.resume(&mut effects),
             Phase::Ended(reason) => {
                 let reason = *reason;
                 self.end(reason, &mut effects);
@@ -115,6 +117,12 @@ impl Coordinator {
         self.note_attendance(&event);
         if let Event::Stopped = event {
             self.stop(now, &mut effects);
+        } else if let Event::RollbackAsked { to, reason } = event {
+            self.ask_rollback(now, Wish { to, reason }, &mut effects);
+        } else if let Event::RolledBack { model } = event {
+            self.end_rollback(now, &model, Ok(()), &mut effects);
+        } else if let Event::RollbackFailed { model, detail } = event {
+            self.end_rollback(now, &model, Err(detail), &mut effects);
         } else {
             self.answer_latecomer(&event, &mut effects);
             self.state.late.on(&event, now, &mut effects);
@@ -164,7 +172,18 @@ impl Coordinator {
         let idle = Phase::Gathering(Gathering::default());
         let phase = mem::replace(&mut self.state.phase, idle);
         let was_open = phase.round().is_some();
-        let stopping = matches!(&phase, Phase::Publishing(publishing) if publishing.stop_requested);
+        let (stopping, wish) = match &phase {
+            Phase::Publishing(publishing) => {
+                let ends = publishing.stop_requested.then_some(EndReason::Stopped);
+                (ends, publishing.rollback.clone())
+            }
+            Phase::Gathering(_)
+            | Phase::Collecting(_)
+            | Phase::Merging(_)
+            | Phase::Evaluating(_)
+            | Phase::RollingBack(_)
+            | Phase::Ended(_) => (None, None),
+        };
         let mut around = Surroundings {
             now,
             plan: &self.plan,
@@ -188,10 +207,10 @@ impl Coordinator {
             Turn::Close(round, outcome) => {
                 let number = round.number;
                 self.close(round, outcome, now, effects);
-                if stopping {
-                    self.end(EndReason::Stopped, effects);
-                } else {
-                    self.go_on(number, now, effects);
+                match (wish, stopping) {
+                    (Some(wish), then) => self.begin_rollback(wish, then, effects),
+                    (None, Some(reason)) => self.end(reason, effects),
+                    (None, None) => self.go_on(number, now, effects),
                 }
                 true
             }
@@ -240,7 +259,7 @@ impl Coordinator {
     }
 
     /// After round `number`: the next one, or the end.
-    fn go_on(&mut self, number: RoundNumber, now: Timestamp, effects: &mut Vec<Effect>) {
+    pub(crate) fn go_on(&mut self, number: RoundNumber, now: Timestamp, effects: &mut Vec<Effect>) {
         let rounds = number.get();
         if self.plan.has_more_after(rounds) {
             let gathering = Gathering::after(self.state.failures_in_a_row, now);
@@ -250,7 +269,7 @@ impl Coordinator {
         }
     }
 
-    fn end(&mut self, reason: EndReason, effects: &mut Vec<Effect>) {
+    pub(crate) fn end(&mut self, reason: EndReason, effects: &mut Vec<Effect>) {
         let withdrawn = match reason {
             EndReason::RoundsCompleted { .. } => WithdrawReason::Ended,
             EndReason::Stopped => WithdrawReason::Stopped,
@@ -269,26 +288,51 @@ impl Coordinator {
 
     /// Ends the federation: the round that is open is abandoned, but for one whose model may be a fact already.
     fn stop(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        match &mut self.state.phase {
+            Phase::Publishing(publishing) => publishing.stop_requested = true,
+            Phase::RollingBack(rolling_back) => rolling_back.then = Some(EndReason::Stopped),
+            Phase::Ended(_) => {}
+            Phase::Gathering(_)
+            | Phase::Collecting(_)
+            | Phase::Merging(_)
+            | Phase::Evaluating(_) => {
+                self.abandon_open(AbandonReason::Interrupted, now, effects);
+                self.end(EndReason::Stopped, effects);
+            }
+        }
+    }
+
+    /// Abandons the round that is open, if one is; not to be called while its model may be a fact already.
+    pub(crate) fn abandon_open(
+        &mut self,
+        reason: AbandonReason,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
         let idle = Phase::Gathering(Gathering::default());
         let mut round = match mem::replace(&mut self.state.phase, idle) {
-            Phase::Gathering(_) => return self.end(EndReason::Stopped, effects),
-            Phase::Publishing(mut publishing) => {
-                publishing.stop_requested = true;
-                self.state.phase = Phase::Publishing(publishing);
-                return;
-            }
-            Phase::Ended(reason) => {
-                self.state.phase = Phase::Ended(reason);
-                return;
-            }
             Phase::Collecting(collecting) => collecting.round,
             Phase::Merging(merging) => merging.round,
             Phase::Evaluating(evaluating) => evaluating.into_round(),
+            other @ (Phase::Gathering(_)
+            | Phase::Publishing(_)
+            | Phase::RollingBack(_)
+            | Phase::Ended(_)) => {
+                self.state.phase = other;
+                return;
+            }
         };
-        round.withdraw(WithdrawReason::Stopped, effects, |_, _| true);
-        let outcome = RoundOutcome::Abandoned(AbandonReason::Interrupted);
-        self.close(round, outcome, now, effects);
-        self.end(EndReason::Stopped, effects);
+        let withdrawn = match &reason {
+            AbandonReason::RolledBack { .. } => WithdrawReason::RolledBack,
+            AbandonReason::QuorumNotReached { .. }
+            | AbandonReason::MergeFailed { .. }
+            | AbandonReason::PublishFailed { .. }
+            | AbandonReason::NotEvaluated { .. }
+            | AbandonReason::Regression { .. }
+            | AbandonReason::Interrupted => WithdrawReason::Stopped,
+        };
+        round.withdraw(withdrawn, effects, |_, _| true);
+        self.close(round, RoundOutcome::Abandoned(reason), now, effects);
     }
 
     /// Answers an update that no roll will see: its task is over, or never was.
@@ -325,6 +369,7 @@ impl Coordinator {
             | Phase::Merging(_)
             | Phase::Evaluating(_)
             | Phase::Publishing(_)
+            | Phase::RollingBack(_)
             | Phase::Ended(_) => None,
         };
         let standing = collecting.and_then(|open| open.standing(client, round));

@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use fedmerge_common::ids::{ClientId, RoundNumber};
+use fedmerge_common::ids::{ClientId, ModelVersion, RoundNumber};
 use fedmerge_common::reason::Rejection;
 use fedmerge_common::units::Timestamp;
 use fedmerge_common::update::ModelRef;
 use serde::{Deserialize, Serialize};
 
+use crate::evaluation::Score;
 use crate::event::UpdateRef;
 use crate::summary::RoundSummary;
 
@@ -41,6 +42,17 @@ pub struct EvaluationTask {
     pub deadline: Timestamp,
 }
 
+/// An older model that becomes the base again, as a new version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollback {
+    /// The new base: the next version, with the content of the older one.
+    pub model: ModelRef,
+    /// The older version.
+    pub of: ModelVersion,
+    /// Why, as the person who asked for it said; one line.
+    pub reason: String,
+}
+
 /// Why an invitation ended without an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -55,6 +67,8 @@ pub enum WithdrawReason {
     QuorumOutOfReach,
     /// Its update would be based on a model older than the plan allows.
     TooStale,
+    /// An older model became the base again.
+    RolledBack,
     /// The federation is over.
     Ended,
     /// The federation was stopped.
@@ -69,6 +83,7 @@ impl fmt::Display for WithdrawReason {
             Self::EnoughUpdates => "the round had enough updates without it",
             Self::QuorumOutOfReach => "the quorum could not be reached any more",
             Self::TooStale => "its base is older than the plan allows",
+            Self::RolledBack => "an older model became the base again",
             Self::Ended => "the federation is over",
             Self::Stopped => "the federation was stopped",
         })
@@ -176,6 +191,8 @@ pub enum Effect {
         round: RoundNumber,
         /// The new base.
         candidate: ModelRef,
+        /// How good it is, as far as clients measured it.
+        score: Option<Score>,
     },
     /// Keep the story of a round that is over.
     CloseRound {
@@ -183,6 +200,13 @@ pub enum Effect {
         summary: RoundSummary,
         /// Uploads and updates from this round on may still count: those of earlier rounds need not be kept.
         needed_from: RoundNumber,
+    },
+    /// Publish an older model's content as the new base, durably; answered by `RolledBack` or `RollbackFailed`.
+    RollBack(Rollback),
+    /// Answer the person who asked for a rollback.
+    AnswerRollback {
+        /// The new base, or why there is none.
+        outcome: Result<ModelRef, String>,
     },
     /// The federation is over: tell everyone.
     EndFederation {

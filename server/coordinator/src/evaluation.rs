@@ -90,6 +90,36 @@ impl TryFrom<String> for Gain {
     }
 }
 
+/// A metric's value; none where it was no number. Stored as text, like a gain.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Measure(pub Option<f64>);
+
+impl From<Measure> for String {
+    fn from(measure: Measure) -> Self {
+        Gain(measure.0).into()
+    }
+}
+
+impl TryFrom<String> for Measure {
+    type Error = ParseFloatError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Gain::try_from(text).map(|gain| Self(gain.0))
+    }
+}
+
+/// How good a model is, as the clients that evaluated it measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// The metric.
+    pub metric: String,
+    /// Which way is better.
+    pub goal: Goal,
+    /// What the plan's rule makes of the clients' values.
+    pub value: Measure,
+}
+
 impl fmt::Display for Gain {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
@@ -110,6 +140,9 @@ pub enum EvaluationOutcome {
     Reported {
         /// By how much the candidate is better.
         gain: Gain,
+        /// The metric of the candidate; none in a record that does not have it.
+        #[serde(default)]
+        after: Measure,
         /// Held-out examples, as the client declared them; 0 where it did not say.
         num_examples: u64,
     },
@@ -129,6 +162,28 @@ impl EvaluationRule {
         Gain(gain.is_finite().then_some(gain))
     }
 
+    /// One value out of those that clients measured of one model, by the rule for gains: bounded as they are.
+    pub(crate) fn score(&self, values: Vec<Measure>) -> Score {
+        let sign = match self.goal {
+            Goal::Max => 1.0,
+            Goal::Min => -1.0,
+        };
+        let upwards = values.into_iter().map(|measure| Some(sign * measure.0?));
+        let value = self.summarize(upwards.collect()).map(|value| sign * value);
+        Score {
+            metric: self.metric.clone(),
+            goal: self.goal,
+            value: Measure(value),
+        }
+    }
+
+    fn summarize(&self, values: Vec<Option<f64>>) -> Option<f64> {
+        match self.summary {
+            GainSummary::Quantile(quantile) => quantile_of(values, quantile),
+            GainSummary::TrimmedMean { tolerate } => trimmed_mean_of(values, tolerate),
+        }
+    }
+
     /// Whether these gains are enough; if not, the arithmetic.
     pub(crate) fn judge(&self, gains: Vec<Gain>) -> Result<(), String> {
         let (summary, min_gain) = (self.summary, self.min_gain);
@@ -138,12 +193,7 @@ impl EvaluationRule {
             self.metric,
             gains.len()
         );
-        let gains = gains.into_iter().map(|gain| gain.0).collect();
-        let gain = match summary {
-            GainSummary::Quantile(quantile) => quantile_of(gains, quantile),
-            GainSummary::TrimmedMean { tolerate } => trimmed_mean_of(gains, tolerate),
-        };
-        match gain {
+        match self.summarize(gains.into_iter().map(|gain| gain.0).collect()) {
             Some(gain) if gain + SLACK >= min_gain => Ok(()),
             Some(gain) => Err(format!(
                 "{subject} is {}, at least {} is needed",
@@ -285,6 +335,13 @@ mod tests {
         };
         assert_eq!(rule(Goal::Max).gain(0.5, 0.75), Gain(Some(0.25)));
         assert_eq!(rule(Goal::Min).gain(0.5, 0.75), Gain(Some(-0.25)));
+        let score = |goal, values: &[Option<f64>]| {
+            let values = values.iter().copied().map(Measure).collect();
+            rule(goal).score(values).value.0
+        };
+        assert_eq!(score(Goal::Max, &[Some(0.9), None, Some(0.8)]), Some(0.8));
+        assert_eq!(score(Goal::Min, &[Some(0.1), None, Some(0.2)]), Some(0.2));
+        assert_eq!(score(Goal::Min, &[None, None, Some(0.2)]), None);
         assert_eq!(rule(Goal::Min).gain(f64::NAN, 0.75), Gain(None));
         assert_eq!(rule(Goal::Max).gain(-f64::MAX, f64::MAX), Gain(None));
     }

@@ -126,6 +126,25 @@ pub enum Event {
         /// What happened.
         detail: String,
     },
+    /// A person wants an older model to be the base again.
+    RollbackAsked {
+        /// The older model: published and still stored.
+        to: ModelRef,
+        /// Why, as the person says; one line.
+        reason: String,
+    },
+    /// The content of an older model is the base now: a durable fact.
+    RolledBack {
+        /// The new version of it.
+        model: ModelRef,
+    },
+    /// The content of an older model could not be made the base.
+    RollbackFailed {
+        /// The version that it would have become.
+        model: ModelRef,
+        /// What happened.
+        detail: String,
+    },
     /// Nothing happened but time; due at [`crate::Coordinator::wake_at`].
     TimePassed,
     /// A person ended the federation.

@@ -10,7 +10,7 @@ use fedmerge_common::update::ModelRef;
 use thiserror::Error;
 
 use crate::coordinator::Coordinator;
-use crate::effect::{Counted, Effect, EndReason};
+use crate::effect::{Counted, Effect, EndReason, Rollback};
 use crate::phase::Phase;
 use crate::plan::Mode;
 use crate::summary::{ClientOutcome, RoundOutcome, RoundSummary};
@@ -80,7 +80,7 @@ pub fn progress_that_depends_on_time_has_an_alarm(
     let needed = match &coordinator.state.phase {
         Phase::Gathering(_) => coordinator.attending.len() >= coordinator.plan.quorum.max(1),
         Phase::Collecting(_) | Phase::Evaluating(_) => true,
-        Phase::Merging(_) | Phase::Publishing(_) | Phase::Ended(_) => false,
+        Phase::Merging(_) | Phase::Publishing(_) | Phase::RollingBack(_) | Phase::Ended(_) => false,
     };
     hold(
         !needed || coordinator.wake_at().is_some(),
@@ -208,6 +208,7 @@ pub fn the_candidate_is_the_next_version(coordinator: &Coordinator) -> Result<()
     let candidate = match &coordinator.state.phase {
         Phase::Evaluating(evaluating) => Some(evaluating.candidate),
         Phase::Publishing(publishing) => Some(publishing.candidate),
+        Phase::RollingBack(rolling_back) => Some(rolling_back.rollback.model),
         Phase::Gathering(_) | Phase::Collecting(_) | Phase::Merging(_) | Phase::Ended(_) => None,
     };
     let stale = coordinator
@@ -259,6 +260,8 @@ enum Fate {
     Waits,
     /// It was merged in this round, or belonged to it when it was abandoned.
     Spent(RoundNumber),
+    /// A rollback gave it up.
+    GivenUp,
 }
 
 /// Everything a federation ever asked of its shell, over all restarts.
@@ -299,7 +302,10 @@ impl History {
                 Effect::StartMerge { round, updates, .. } => self.merging(*round, updates)?,
                 Effect::CloseRound { summary, .. } => self.closed(summary)?,
                 Effect::EndFederation { reason, .. } => self.ended(*reason)?,
-                Effect::RequestEvaluations { .. } | Effect::Publish { .. } => {}
+                Effect::RollBack(rollback) => self.rolling_back(rollback)?,
+                Effect::RequestEvaluations { .. }
+                | Effect::Publish { .. }
+                | Effect::AnswerRollback { .. } => {}
             }
         }
         Ok(())
@@ -378,6 +384,7 @@ impl History {
             let counts = match fate {
                 Fate::Waits => true,
                 Fate::Spent(other) => *other == round,
+                Fate::GivenUp => false,
             };
             *fate = Fate::Spent(round);
             hold(counts, "no update is counted twice", || {
@@ -451,6 +458,22 @@ impl History {
             })?;
         }
         Ok(())
+    }
+
+    /// A rollback makes a new version of a base that was, and gives up what waits: a person wants it so.
+    fn rolling_back(&mut self, rollback: &Rollback) -> Result<(), Violation> {
+        for fate in self.accepted.values_mut() {
+            if *fate == Fate::Waits {
+                *fate = Fate::GivenUp;
+            }
+        }
+        let Rollback { model, of, .. } = rollback;
+        let taken = self.bases.get(&model.version);
+        hold(
+            *of < model.version && taken.is_none_or(|taken| taken == model),
+            "one base per version",
+            || format!("{taken:?}, then {rollback:?}"),
+        )
     }
 
     /// What waits when the last round is over would never count.

@@ -20,13 +20,14 @@ pub mod population;
 pub mod quorum;
 pub mod record;
 mod roll;
+mod rollback;
 mod round;
 pub mod summary;
 pub mod view;
 
 pub use coordinator::Coordinator;
-pub use effect::{Counted, Effect, EndReason, EvaluationTask, Task, WithdrawReason};
-pub use evaluation::{EvaluationOutcome, EvaluationRule, Gain, GainSummary, Goal};
+pub use effect::{Counted, Effect, EndReason, EvaluationTask, Rollback, Task, WithdrawReason};
+pub use evaluation::{EvaluationOutcome, EvaluationRule, Gain, GainSummary, Goal, Measure, Score};
 pub use event::{Event, UpdateRef};
 pub use plan::{Cohort, LatePolicy, Mode, PlanError, RoundPlan};
 pub use population::Population;

@@ -8,6 +8,7 @@ pub(crate) mod evaluating;
 pub(crate) mod gathering;
 pub(crate) mod merging;
 pub(crate) mod publishing;
+pub(crate) mod rolling_back;
 
 use std::collections::BTreeSet;
 
@@ -27,6 +28,7 @@ use evaluating::Evaluating;
 use gathering::Gathering;
 use merging::Merging;
 use publishing::Publishing;
+use rolling_back::RollingBack;
 
 /// What a federation does now.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +44,8 @@ pub(crate) enum Phase {
     Evaluating(Evaluating),
     /// Waits until the candidate is the base.
     Publishing(Publishing),
+    /// Waits until an older model is the base again.
+    RollingBack(RollingBack),
     /// Over.
     Ended(EndReason),
 }
@@ -83,7 +87,8 @@ impl Phase {
             Self::Merging(merging) => merging.on(event, around, effects),
             Self::Evaluating(evaluating) => evaluating.on(event, around, effects),
             Self::Publishing(publishing) => publishing.on(event),
-            Self::Ended(reason) => Turn::Stay(Self::Ended(reason)),
+            // The coordinator itself takes in what becomes of a rollback.
+            waiting @ (Self::RollingBack(_) | Self::Ended(_)) => Turn::Stay(waiting),
         }
     }
 
@@ -93,9 +98,10 @@ impl Phase {
             Self::Gathering(gathering) => gathering.settle(around, effects),
             Self::Collecting(collecting) => collecting.settle(around, effects),
             Self::Evaluating(evaluating) => evaluating.settle(around, effects),
-            waiting @ (Self::Merging(_) | Self::Publishing(_) | Self::Ended(_)) => {
-                Turn::Stay(waiting)
-            }
+            waiting @ (Self::Merging(_)
+            | Self::Publishing(_)
+            | Self::RollingBack(_)
+            | Self::Ended(_)) => Turn::Stay(waiting),
         }
     }
 
@@ -105,14 +111,14 @@ impl Phase {
             Self::Gathering(gathering) => gathering.wake_at(around_plan),
             Self::Collecting(collecting) => collecting.wake_at(),
             Self::Evaluating(evaluating) => evaluating.wake_at(),
-            Self::Merging(_) | Self::Publishing(_) | Self::Ended(_) => None,
+            Self::Merging(_) | Self::Publishing(_) | Self::RollingBack(_) | Self::Ended(_) => None,
         }
     }
 
     /// The round that is open, if one is.
     pub(crate) fn round(&self) -> Option<&OpenRound> {
         match self {
-            Self::Gathering(_) | Self::Ended(_) => None,
+            Self::Gathering(_) | Self::RollingBack(_) | Self::Ended(_) => None,
             Self::Collecting(collecting) => Some(&collecting.round),
             Self::Merging(merging) => Some(&merging.round),
             Self::Evaluating(evaluating) => Some(&evaluating.round),
@@ -128,7 +134,8 @@ impl Phase {
             | Self::Collecting(_)
             | Self::Merging(_)
             | Self::Evaluating(_)
-            | Self::Publishing(_) => None,
+            | Self::Publishing(_)
+            | Self::RollingBack(_) => None,
         }
     }
 
@@ -140,6 +147,7 @@ impl Phase {
             Self::Merging(_) => "merging",
             Self::Evaluating(_) => "evaluating",
             Self::Publishing(_) => "publishing",
+            Self::RollingBack(_) => "rolling-back",
             Self::Ended(_) => "ended",
         }
     }

@@ -1,7 +1,8 @@
 //! The state of a federation as it is stored, with the version of its form.
 //!
 //! A record of a newer version is refused, not guessed at. Whoever changes `State` or what it holds raises [`VERSION`] and
-//! reads the older forms too. What version 2 added, late tasks and the answers of evaluators, is empty in a record of version 1.
+//! reads the older forms too. What version 2 added, late tasks and the answers of evaluators, is empty in a record of
+//! version 1, and what version 3 added, rollbacks and scores of models, in one of version 2.
 
 use fedmerge_common::update::ModelRef;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -13,7 +14,7 @@ use crate::phase::Phase;
 use crate::summary::RoundSummary;
 
 /// The version this program writes.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Everything that must survive a crash.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -258,6 +258,9 @@ impl Roll {
             | Event::EvaluationDeclined { .. }
             | Event::ModelPublished { .. }
             | Event::PublishFailed { .. }
+            | Event::RollbackAsked { .. }
+            | Event::RolledBack { .. }
+            | Event::RollbackFailed { .. }
             | Event::TimePassed
             | Event::Stopped => {}
         }

@@ -13,11 +13,12 @@ use fedmerge_common::update::ModelRef;
 
 use crate::cohort;
 use crate::coordinator::Coordinator;
-use crate::effect::{EndReason, EvaluationTask, Task};
+use crate::effect::{EndReason, EvaluationTask, Rollback, Task};
 use crate::phase::Phase;
 use crate::phase::collecting::Collecting;
 use crate::phase::evaluating::Evaluating;
 use crate::phase::gathering::{self, Gathering};
+use crate::phase::rolling_back::RollingBack;
 use crate::plan::Mode;
 use crate::quorum::Tally;
 use crate::roll::Origin;
@@ -61,7 +62,7 @@ pub struct Evaluation {
 pub struct View {
     /// The open round, or the last one; none before the first.
     pub round: Option<RoundNumber>,
-    /// `gathering`, `collecting`, `merging`, `evaluating`, `publishing` or `ended`.
+    /// `gathering`, `collecting`, `merging`, `evaluating`, `publishing`, `rolling-back` or `ended`.
     pub phase: &'static str,
     /// What is waited for, by whom and until when, one line.
     pub waiting_for: String,
@@ -200,9 +201,11 @@ impl Coordinator {
         match &self.state.phase {
             Phase::Collecting(collecting) => collecting.round.roll.pending().cloned().collect(),
             Phase::Evaluating(evaluating) => evaluating.waiting.keys().cloned().collect(),
-            Phase::Gathering(_) | Phase::Merging(_) | Phase::Publishing(_) | Phase::Ended(_) => {
-                BTreeSet::new()
-            }
+            Phase::Gathering(_)
+            | Phase::Merging(_)
+            | Phase::Publishing(_)
+            | Phase::RollingBack(_)
+            | Phase::Ended(_) => BTreeSet::new(),
         }
     }
 
@@ -216,6 +219,7 @@ impl Coordinator {
             | Phase::Collecting(_)
             | Phase::Merging(_)
             | Phase::Publishing(_)
+            | Phase::RollingBack(_)
             | Phase::Ended(_) => None,
         }
     }
@@ -233,6 +237,13 @@ impl Coordinator {
             Phase::Evaluating(evaluating) => evaluating_sentence(evaluating, audience),
             Phase::Publishing(publishing) => {
                 format!("the publication of model {}", publishing.candidate.version)
+            }
+            Phase::RollingBack(RollingBack { rollback, .. }) => {
+                let Rollback { model, of, .. } = rollback;
+                format!(
+                    "the publication of model {}, which is model {of} again",
+                    model.version
+                )
             }
             Phase::Ended(reason) => format!("nothing: {reason}"),
         }
@@ -330,7 +341,9 @@ fn story_for_clients(summary: &RoundSummary) -> String {
             &"too few clients evaluated the merged model"
         }
         RoundOutcome::Abandoned(
-            reason @ (AbandonReason::QuorumNotReached { .. } | AbandonReason::Interrupted),
+            reason @ (AbandonReason::QuorumNotReached { .. }
+            | AbandonReason::RolledBack { .. }
+            | AbandonReason::Interrupted),
         ) => reason,
     };
     format!("round {} was abandoned: {outcome}", summary.round)

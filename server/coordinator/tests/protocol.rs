@@ -18,5 +18,6 @@ mod protocol {
     mod late;
     mod random;
     mod recovery;
+    mod rollback;
     mod status;
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::publishing::Publishing;
 use super::{Phase, Surroundings, Turn};
 use crate::effect::{Effect, EvaluationTask};
-use crate::evaluation::{EvaluationOutcome, EvaluationRule, Gain};
+use crate::evaluation::{EvaluationOutcome, EvaluationRule, Gain, Measure, Score};
 use crate::event::Event;
 use crate::round::OpenRound;
 use crate::summary::RoundOutcome;
@@ -101,8 +101,12 @@ impl Evaluating {
                 after,
                 num_examples,
             } if *round == ours => {
-                let (gain, num_examples) = (self.rule.gain(*before, *after), *num_examples);
-                self.answered(client, EvaluationOutcome::Reported { gain, num_examples });
+                let outcome = EvaluationOutcome::Reported {
+                    gain: self.rule.gain(*before, *after),
+                    after: Measure(after.is_finite().then_some(*after)),
+                    num_examples: *num_examples,
+                };
+                self.answered(client, outcome);
             }
             Event::EvaluationDeclined {
                 client,
@@ -122,6 +126,9 @@ impl Evaluating {
             | Event::MergeFailed { .. }
             | Event::ModelPublished { .. }
             | Event::PublishFailed { .. }
+            | Event::RollbackAsked { .. }
+            | Event::RolledBack { .. }
+            | Event::RollbackFailed { .. }
             | Event::TimePassed
             | Event::Stopped => {}
         }
@@ -149,10 +156,10 @@ impl Evaluating {
         if !self.waiting.is_empty() && can_suffice && !waited {
             return Turn::Stay(Phase::Evaluating(self));
         }
-        let (candidate, verdict) = (self.candidate, self.verdict());
+        let (candidate, verdict, score) = (self.candidate, self.verdict(), self.score());
         let round = self.into_round();
         match verdict {
-            Ok(()) => Turn::Go(Publishing::start(round, candidate, effects)),
+            Ok(()) => Turn::Go(Publishing::start(round, candidate, Some(score), effects)),
             Err(reason) => Turn::Close(round, RoundOutcome::Abandoned(reason)),
         }
     }
@@ -186,6 +193,16 @@ impl Evaluating {
             EvaluationOutcome::Declined(_) | EvaluationOutcome::Silent => None,
         });
         gains.collect()
+    }
+
+    /// How good the candidate is by the values that were reported.
+    fn score(&self) -> Score {
+        let values = self.round.evaluations.values();
+        let values = values.filter_map(|outcome| match outcome {
+            EvaluationOutcome::Reported { after, .. } => Some(*after),
+            EvaluationOutcome::Declined(_) | EvaluationOutcome::Silent => None,
+        });
+        self.rule.score(values.collect())
     }
 
     /// Whether the candidate is good enough; if not, why.

@@ -96,7 +96,7 @@ impl Merging {
             Some(rule) => Phase::Evaluating(Evaluating::start(
                 self.round, candidate, rule, around, effects,
             )),
-            None => Publishing::start(self.round, candidate, effects),
+            None => Publishing::start(self.round, candidate, None, effects),
         })
     }
 

@@ -1,7 +1,7 @@
 //! Waits until the candidate is the base: a durable fact the shell makes in one transaction.
 //!
 //! Nothing interrupts this phase, because the fact may exist already when the wish to stop arrives:
-//! the round ends first, then the federation.
+//! the round ends first, then the federation; or then the rollback begins.
 
 use fedmerge_common::reason::AbandonReason;
 use fedmerge_common::update::ModelRef;
@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Phase, Turn};
 use crate::effect::Effect;
+use crate::evaluation::Score;
 use crate::event::Event;
+use crate::rollback::Wish;
 use crate::round::OpenRound;
 use crate::summary::RoundOutcome;
 
@@ -18,16 +20,29 @@ use crate::summary::RoundOutcome;
 pub(crate) struct Publishing {
     pub(crate) round: OpenRound,
     pub(crate) candidate: ModelRef,
+    /// How good it is, as far as clients measured it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) score: Option<Score>,
     /// Whether the federation is to end with this round.
     pub(crate) stop_requested: bool,
+    /// The older model that is to be the base after this round.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rollback: Option<Wish>,
 }
 
 impl Publishing {
-    pub(super) fn start(round: OpenRound, candidate: ModelRef, effects: &mut Vec<Effect>) -> Phase {
+    pub(super) fn start(
+        round: OpenRound,
+        candidate: ModelRef,
+        score: Option<Score>,
+        effects: &mut Vec<Effect>,
+    ) -> Phase {
         let publishing = Self {
             round,
             candidate,
+            score,
             stop_requested: false,
+            rollback: None,
         };
         publishing.resume(effects);
         Phase::Publishing(publishing)
@@ -38,6 +53,7 @@ impl Publishing {
         effects.push(Effect::Publish {
             round: self.round.number,
             candidate: self.candidate,
+            score: self.score.clone(),
         });
     }
 

@@ -3,7 +3,7 @@
 use fedmerge_common::reason::{AbandonReason, Decline, DeclineKind};
 use fedmerge_coordinator::{
     Coordinator, Effect, EvaluationOutcome, EvaluationRule, Event, Gain, GainSummary, Goal,
-    LatePolicy, PlanError, RoundOutcome, RoundPlan,
+    LatePolicy, Measure, PlanError, RoundOutcome, RoundPlan, Score,
 };
 
 use super::federation::{
@@ -234,6 +234,7 @@ fn the_story_of_a_round_keeps_what_each_client_answered_when_published_too() {
     let evaluations = &closed(&effects).unwrap().evaluations;
     let reported = EvaluationOutcome::Reported {
         gain: Gain(Some(0.25)),
+        after: Measure(Some(0.75)),
         num_examples: 10,
     };
     assert_eq!(
@@ -247,6 +248,26 @@ fn the_story_of_a_round_keeps_what_each_client_answered_when_published_too() {
 }
 
 #[test]
+fn a_published_model_is_scored_by_what_clients_measured_of_it() {
+    let mut federation = three();
+    report(&mut federation, 1, 0.5, 0.75);
+    report(&mut federation, 2, 0.5, 1e9);
+    let effects = report(&mut federation, 3, 0.5, 0.625);
+    let expected = Score {
+        metric: "accuracy".into(),
+        goal: Goal::Max,
+        value: Measure(Some(0.75)),
+    };
+    let publishes = |effects: &[Effect]| {
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Publish { score, .. } if *score == Some(expected.clone())))
+    };
+    assert!(publishes(&effects));
+    assert!(publishes(&federation.restart()));
+}
+
+#[test]
 fn stopping_keeps_the_answers_that_came_and_calls_the_others_silent() {
     let mut federation = three();
     report(&mut federation, 1, 0.5, f64::NAN);
@@ -256,6 +277,7 @@ fn stopping_keeps_the_answers_that_came_and_calls_the_others_silent() {
         evaluations[&client(1)],
         EvaluationOutcome::Reported {
             gain: Gain(None),
+            after: Measure(None),
             num_examples: 10
         }
     );

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fedmerge_common::digest::Digest;
-use fedmerge_common::ids::RoundNumber;
+use fedmerge_common::ids::{ModelVersion, RoundNumber};
 use fedmerge_common::reason::{Decline, DeclineKind, Rejection};
 use fedmerge_common::units::{Millis, Timestamp};
 use fedmerge_common::update::ModelRef;
@@ -60,7 +60,10 @@ struct World {
     publications: BTreeMap<RoundNumber, ModelRef>,
     facts: BTreeMap<RoundNumber, ModelRef>,
     evaluations: BTreeMap<RoundNumber, EvaluationTask>,
+    rollbacks: BTreeMap<ModelVersion, ModelRef>,
+    rolled_back: BTreeMap<ModelVersion, ModelRef>,
     stops: bool,
+    rolls_back: bool,
 }
 
 impl World {
@@ -110,6 +113,7 @@ impl World {
         Self {
             disk: coordinator.record(),
             stops: random.one_in(10),
+            rolls_back: random.one_in(4),
             random,
             plan,
             now: NOON,
@@ -119,6 +123,8 @@ impl World {
             publications: BTreeMap::new(),
             facts: BTreeMap::new(),
             evaluations: BTreeMap::new(),
+            rollbacks: BTreeMap::new(),
+            rolled_back: BTreeMap::new(),
         }
     }
 
@@ -174,7 +180,9 @@ impl World {
                     let before = self.merges.insert(*round, candidate);
                     assert!(before.is_none_or(|before| before == candidate));
                 }
-                Effect::Publish { round, candidate } => {
+                Effect::Publish {
+                    round, candidate, ..
+                } => {
                     let before = self.publications.insert(*round, *candidate);
                     assert!(before.is_none_or(|before| before == *candidate));
                 }
@@ -182,11 +190,16 @@ impl World {
                     assert!(!clients.is_empty());
                     self.evaluations.insert(task.round, task.clone());
                 }
+                Effect::RollBack(rollback) => {
+                    let model = rollback.model;
+                    self.rollbacks.insert(model.version, model);
+                }
                 Effect::Invite { .. }
                 | Effect::Withdraw { .. }
                 | Effect::AcceptUpdate { .. }
                 | Effect::RejectUpdate { .. }
                 | Effect::CloseRound { .. }
+                | Effect::AnswerRollback { .. }
                 | Effect::EndFederation { .. } => {}
             }
         }
@@ -270,9 +283,43 @@ impl World {
                 round,
                 decline: Decline::new(DeclineKind::NoEvaluator, "none here"),
             },
-            90 if self.stops && self.random.one_in(20) => Event::Stopped,
+            90..94 if self.rolls_back => self.some_rollback(),
+            94 if self.stops && self.random.one_in(20) => Event::Stopped,
             _ => Event::TimePassed,
         }
+    }
+
+    /// A wish for an older model, or what becomes of the one that was asked for last.
+    fn some_rollback(&mut self) -> Event {
+        let Some((_, asked)) = self.rollbacks.pop_last() else {
+            let base = self.coordinator.base().version.get();
+            let to = self.random.below(base + 1);
+            let reason = "as it was".to_owned();
+            let to = self.published(to).unwrap_or(model(0));
+            return Event::RollbackAsked { to, reason };
+        };
+        let is_fact = self.rolled_back.contains_key(&asked.version);
+        if !is_fact && self.random.one_in(4) {
+            let detail = "no space".to_owned();
+            return Event::RollbackFailed {
+                model: asked,
+                detail,
+            };
+        }
+        // Events come late: only a rollback that is waited for becomes a fact.
+        let version = self.coordinator.base().version.next();
+        if self.coordinator.view().phase == "rolling-back" && asked.version == version {
+            self.rolled_back.insert(asked.version, asked);
+            // The process may die before it hears of it; the next one is told again.
+            self.rollbacks.insert(asked.version, asked);
+        }
+        Event::RolledBack { model: asked }
+    }
+
+    fn published(&self, version: u64) -> Option<ModelRef> {
+        let version = ModelVersion::new(version);
+        let mut facts = self.facts.values().chain(self.rolled_back.values());
+        facts.find(|fact| fact.version == version).copied()
     }
 
     fn some_update(&mut self, client: &str, round: RoundNumber) -> UpdateRef {
@@ -315,6 +362,7 @@ impl World {
         let taken = self
             .facts
             .values()
+            .chain(self.rolled_back.values())
             .any(|fact| fact.version == model.version);
         assert!(!taken, "one base per version");
         self.facts.insert(round, model);
@@ -373,6 +421,10 @@ impl World {
         }
         let publication = self.some_publication(round);
         self.happen(publication);
+        if self.coordinator.view().phase == "rolling-back" {
+            let outcome = self.some_rollback();
+            self.happen(outcome);
+        }
     }
 
     fn check_the_end(&mut self) {
@@ -396,7 +448,9 @@ impl World {
             .rounds()
             .values()
             .filter_map(|summary| summary.outcome.published());
-        let versions: Vec<u64> = published.map(|model| model.version.get()).collect();
+        let bases = published.chain(self.rolled_back.values());
+        let mut versions: Vec<u64> = bases.map(|model| model.version.get()).collect();
+        versions.sort_unstable();
         let expected: Vec<u64> = (1..=view.base.version.get()).collect();
         assert_eq!(versions, expected, "the bases form one line");
     }
@@ -435,6 +489,7 @@ fn live(seed: u64) -> BTreeMap<&'static str, usize> {
     let counted = world.history.merges().values().flat_map(BTreeMap::values);
     let stale = counted.filter(|counted| counted.staleness > 0).count();
     seen.insert("stale", stale);
+    seen.insert("rolled back", world.rolled_back.len());
     seen
 }
 
@@ -449,7 +504,12 @@ fn whatever_happens_the_invariants_hold_and_the_federation_comes_to_its_end() {
             *seen.entry(outcome).or_default() += count;
         }
     }
-    for outcome in ["published", "abandoned", "stale"] {
-        assert!(seen[outcome] > 1000, "the events are too tame: {seen:?}");
+    for (outcome, least) in [
+        ("published", 1000),
+        ("abandoned", 1000),
+        ("stale", 1000),
+        ("rolled back", 100),
+    ] {
+        assert!(seen[outcome] > least, "the events are too tame: {seen:?}");
     }
 }

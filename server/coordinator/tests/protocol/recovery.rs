@@ -193,13 +193,13 @@ fn a_lower_count_ends_a_federation_between_rounds_and_lets_an_open_round_end() {
 #[test]
 fn a_record_of_a_newer_version_is_refused_and_named() {
     for text in [
-        r#"{"version": 3, "state": {"unheard": "of"}}"#,
-        r#"{"version": 3}"#,
+        r#"{"version": 4, "state": {"unheard": "of"}}"#,
+        r#"{"version": 4}"#,
     ] {
         let record: Record = serde_json::from_str(text).unwrap();
         assert_eq!(
             Coordinator::restore(plan(2, 2), record),
-            Err(RestoreError::NewerVersion { found: 3, known: 2 })
+            Err(RestoreError::NewerVersion { found: 4, known: 3 })
         );
     }
 }
@@ -211,7 +211,7 @@ fn a_record_that_is_not_whole_is_refused() {
     let record: Record = serde_json::from_str(&spoilt).unwrap();
     assert_eq!(
         Coordinator::restore(plan(2, 2), record),
-        Err(RestoreError::Unreadable { version: 2 })
+        Err(RestoreError::Unreadable { version: 3 })
     );
     assert!(serde_json::from_str::<Record>("{}").is_err());
 }
@@ -220,11 +220,11 @@ fn a_record_that_is_not_whole_is_refused() {
 fn a_record_keeps_its_form() {
     let mut federation = Federation::with(plan(2, 2), 1);
     let record = federation.coordinator.record();
-    assert_eq!(record.version(), 2);
+    assert_eq!(record.version(), 3);
     assert_eq!(stored(&record), record);
     federation.arrive([2]);
     let text = serde_json::to_string(&federation.coordinator.record()).unwrap();
-    let beginning = r#"{"version":2,"state":{"base":{"version":0,"digest":"blake3:"#;
+    let beginning = r#"{"version":3,"state":{"base":{"version":0,"digest":"blake3:"#;
     assert!(text.starts_with(beginning), "{text}");
     assert!(
         text.contains(r#""phase":{"collecting":{"round":{"number":1,"#),
@@ -247,10 +247,40 @@ fn a_record_of_the_first_version_is_read() {
         assert!(text.contains(added), "{text}");
         text.replace(added, "")
     });
-    let old = old.replace(r#""version":2,"state""#, r#""version":1,"state""#);
+    let old = old.replace(r#""version":3,"state""#, r#""version":1,"state""#);
     let record: Record = serde_json::from_str(&old).unwrap();
     assert_eq!(record.version(), 1);
     let restored = Coordinator::restore(plan(3, 2), record).unwrap();
     assert_eq!(restored.view().tally.accepted, 1);
     assert_eq!(restored.view().tally.pending, 2);
+}
+
+#[test]
+fn a_record_of_the_second_version_is_read() {
+    let plan = RoundPlan {
+        evaluate: Some(median_of_accuracy(0.0)),
+        ..plan(2, 2)
+    };
+    let mut federation = Federation::with(plan.clone(), 2);
+    for number in 1..=2 {
+        federation.submit(number, 1);
+    }
+    federation.merged(1);
+    federation.step(Event::EvaluationReported {
+        client: client(1),
+        round: round(1),
+        before: 0.5,
+        after: 0.75,
+        num_examples: 10,
+    });
+    let text = serde_json::to_string(&federation.coordinator.record()).unwrap();
+    // What the third version added, left out.
+    let added = r#","after":"0.75""#;
+    assert!(text.contains(added), "{text}");
+    let old = text.replace(added, "");
+    let old = old.replace(r#""version":3,"state""#, r#""version":2,"state""#);
+    let record: Record = serde_json::from_str(&old).unwrap();
+    assert_eq!(record.version(), 2);
+    let restored = Coordinator::restore(plan, record).unwrap();
+    assert_eq!(restored.view().phase, "evaluating");
 }
