@@ -3,7 +3,7 @@
 //! Decides everything a client decides: an event in, effects out. Pure: no clock, no files, no network, no tokio, so a
 //! thousand of them run in one thread. At most one task or evaluation is in hand; what late work reports about another
 //! round is ignored, so every effect may be lost, repeated or answered late. What must outlive the process is
-//! [`Agent::memory`], which is to be durable before the effects of a step are carried out.
+//! [`Agent::memory`] and [`Agent::lineage`], durable before the effects of a step are carried out.
 
 mod effect;
 mod event;
@@ -16,6 +16,7 @@ use fedmerge_common::reason::{Decline, DeclineKind, RejectionCode};
 
 use self::gate::Gate;
 use self::phase::Phase;
+use crate::lineage::{Lineage, StepBack};
 use crate::milestone::{Milestone, Step};
 use crate::task::{Notice, Task};
 use crate::trainer::Trained;
@@ -45,6 +46,7 @@ pub struct Agent {
     remains: Option<Memory>,
     /// The last round this client finished with: an invitation to it is an echo.
     finished: Option<RoundNumber>,
+    lineage: Lineage,
     gate: Gate,
     told_waiting: String,
     told_last_round: String,
@@ -66,11 +68,24 @@ impl Agent {
             phase: Phase::Idle,
             remains,
             finished: None,
+            lineage: Lineage::default(),
             gate: Gate::new(evaluator),
             told_waiting: String::new(),
             told_last_round: String::new(),
             told_examples_unknown: Told::No,
         }
+    }
+
+    /// The same agent, that was led along these bases before.
+    #[must_use]
+    pub fn with_lineage(self, lineage: Lineage) -> Self {
+        Self { lineage, ..self }
+    }
+
+    /// The line of bases so far: to be durable, like [`Agent::memory`], before the effects of a step are carried out.
+    #[must_use]
+    pub fn lineage(&self) -> &Lineage {
+        &self.lineage
     }
 
     /// What is finished of a task that goes on, and would be lost with the process.
@@ -265,11 +280,7 @@ impl Agent {
             Notice::Invited(task) => {
                 if self.finished != Some(task.round) {
                     self.told_waiting.clear();
-                    effects.push(Effect::Download(task.clone()));
-                    self.phase = Phase::Downloading {
-                        task,
-                        trained: None,
-                    };
+                    self.begin_task(task, effects);
                 }
             }
             Notice::Evaluate(request) => {
@@ -285,6 +296,27 @@ impl Agent {
                 }
             }
         }
+    }
+
+    /// Begins a task, unless its base is a step backwards that nobody signed.
+    fn begin_task(&mut self, task: Task, effects: &mut Vec<Effect>) {
+        let is_new = self.lineage.newest_version() != Some(task.base.version);
+        if let Err(backwards) = self.lineage.follow(&task.base, task.step_back.as_ref()) {
+            let decline = Decline::new(DeclineKind::BaseRefused, backwards.to_string());
+            return self.decline(task.round, decline, effects);
+        }
+        if let Some(StepBack { of, reason }) = task.step_back.as_ref().filter(|_| is_new) {
+            effects.push(Effect::Tell(Milestone::RolledBack {
+                base: task.base.version,
+                of: *of,
+                reason: reason.clone(),
+            }));
+        }
+        effects.push(Effect::Download(task.clone()));
+        self.phase = Phase::Downloading {
+            task,
+            trained: None,
+        };
     }
 
     /// The server may end right after it said so: then the decision about the last update never comes.
@@ -345,6 +377,11 @@ impl Agent {
         if self.phase.task().is_none_or(|(ours, _)| ours != round) {
             return;
         }
+        self.decline(round, decline, effects);
+    }
+
+    /// Gives a task back for good.
+    fn decline(&mut self, round: RoundNumber, decline: Decline, effects: &mut Vec<Effect>) {
         effects.push(Effect::Tell(Milestone::Declined {
             round,
             decline: decline.clone(),

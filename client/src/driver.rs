@@ -20,6 +20,7 @@ use fedmerge_common::units::Millis;
 use fedmerge_proto::convert::evaluation::EvaluationReport;
 use fedmerge_proto::v1;
 use fedmerge_proto::v1::round_client::RoundClient;
+use rustls_pki_types::CertificateDer;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -31,6 +32,7 @@ use tonic::{Response, Status};
 use crate::agent::{Agent, Effect, Evaluator, Event, Memory, Stay};
 use crate::cache::Cache;
 use crate::journal::Journal;
+use crate::lineage::Lineage;
 use crate::link::trouble::Trouble;
 use crate::link::{Greeting, Link};
 use crate::policy::Policy;
@@ -38,6 +40,7 @@ use crate::settings::{ClientDirectory, Settings};
 use crate::trainer::command::TrainerCommand;
 use crate::trainer::evaluator::EvaluatorCommand;
 use crate::transfer::download::blocking;
+use crate::trust::Trust;
 use teller::Teller;
 
 /// Reports that wait for the driver before whoever makes them waits, too.
@@ -52,6 +55,8 @@ pub struct Site {
     pub directory: ClientDirectory,
     /// What enrolment wrote.
     pub settings: Settings,
+    /// The certificate of the federation's authority, DER.
+    pub authority: CertificateDer<'static>,
     /// How a base is fine-tuned.
     pub trainer: TrainerCommand,
     /// How a model is measured, where the site does that.
@@ -125,6 +130,9 @@ pub async fn drive_until(
     })?;
     let journal = Journal::of(&site.directory, &site.settings);
     let remains = recall(&journal, output).await?;
+    let trust = Trust::of(&site.directory, &site.settings, site.authority.clone());
+    let here = trust.clone();
+    let lineage = blocking(move || here.recall()).await?;
     let link = Link::new(site.settings.server.clone(), tls, Greeting::Hello, output);
     let evaluator = match site.evaluator {
         Some(_) => Evaluator::Present,
@@ -132,9 +140,11 @@ pub async fn drive_until(
     };
     let (reports, mut incoming) = mpsc::channel(EVENTS_AHEAD);
     let mut driver = Driver {
-        agent: Agent::new(site.stay, evaluator, remains.clone()),
+        agent: Agent::new(site.stay, evaluator, remains.clone()).with_lineage(lineage.clone()),
         journal,
         kept: remains,
+        trust,
+        followed: lineage,
         workshop: Arc::new(work::Workshop { link, cache, site }),
         reports,
         work: None,
@@ -200,6 +210,9 @@ struct Driver {
     journal: Journal,
     /// What the journal holds.
     kept: Option<Memory>,
+    trust: Trust,
+    /// The line of bases that the next process will recall.
+    followed: Lineage,
     workshop: Arc<work::Workshop>,
     reports: mpsc::Sender<Report>,
     work: Option<AbortOnDropHandle<()>>,
@@ -211,14 +224,16 @@ impl Driver {
     fn attend(&self) -> AbortOnDropHandle<()> {
         let (workshop, reports) = (Arc::clone(&self.workshop), self.reports.clone());
         let limit = workshop.site.identity_wait;
+        let trust = self.trust.clone();
         AbortOnDropHandle::new(tokio::spawn(async move {
-            attend::attend(&workshop.link, limit, &reports).await;
+            attend::attend((&workshop.link, &trust), limit, &reports).await;
         }))
     }
 
     async fn step(&mut self, event: Event) -> Next {
         tracing::debug!(event = ?event, "event");
         let effects = self.agent.step(event);
+        self.follow().await;
         self.remember().await;
         for effect in effects {
             tracing::debug!(effect = ?effect, "effect");
@@ -246,6 +261,21 @@ impl Driver {
             }
         }
         Next::GoOn
+    }
+
+    /// Writes down which base is followed now. A client that cannot goes on: the next process would not know of this base.
+    async fn follow(&mut self) {
+        if *self.agent.lineage() == self.followed {
+            return;
+        }
+        let (trust, lineage) = (self.trust.clone(), self.agent.lineage().clone());
+        let page = lineage.clone();
+        match blocking(move || trust.keep(&page)).await {
+            Ok(()) => self.followed = lineage,
+            Err(error) => {
+                tracing::warn!(%error, "the line of bases cannot be written: a crash now would make this one forgotten");
+            }
+        }
     }
 
     /// Writes down what is finished now. A client that cannot goes on: a crash would then cost it the work of a task.

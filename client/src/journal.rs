@@ -163,7 +163,7 @@ impl Journal {
             client: self.client.clone(),
             memory: memory.clone(),
         };
-        if let Err(error) = self.write(&page.to_json()) {
+        if let Err(error) = write_durably(&self.path, &page.to_json()) {
             // What is there is of an earlier step, and the files that it speaks of may be others by now.
             let _kept = remove(&self.path);
             return Err(error);
@@ -174,16 +174,17 @@ impl Journal {
         });
         Ok(())
     }
+}
 
-    fn write(&self, json: &[u8]) -> io::Result<()> {
-        let temporary = self.path.with_added_extension("part");
-        let mut file = File::create(&temporary)?;
-        file.write_all(json)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &self.path)?;
-        let directory = self.path.parent().unwrap_or(Path::new("."));
-        File::open(directory)?.sync_all()
-    }
+/// Writes a small file that replaces what was there, at once or not at all.
+pub(crate) fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
+    let temporary = path.with_added_extension("part");
+    let mut file = File::create(&temporary)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -3,7 +3,7 @@
 //!
 //! Read it along the straight line of a task vector: [`trainer`] obtains a fine-tuned checkpoint, [`submission`] turns it
 //! into an update, [`transfer`] carries it, and [`agent`] decides what comes next. [`driver`] runs the agent's decisions
-//! and keeps what is finished in the [`journal`]; [`link`] is the one place that connects and retries; [`cli`] is what a person types.
+//! and keeps what is finished in the [`journal`]; [`lineage`] and [`trust`] keep it from being led backwards; [`link`] is the one place that connects and retries; [`cli`] is what a person types.
 //!
 //! The client must never import the server or listen on a port.
 
@@ -13,6 +13,7 @@ pub mod cli;
 pub mod driver;
 pub mod enrolment;
 pub mod journal;
+pub mod lineage;
 pub mod link;
 pub mod milestone;
 pub mod policy;
@@ -22,6 +23,7 @@ pub mod task;
 pub mod telemetry;
 pub mod trainer;
 pub mod transfer;
+pub mod trust;
 
 #[cfg(test)]
 mod testbed;

@@ -38,6 +38,15 @@ pub enum Milestone {
         /// Why, one line.
         reason: &'static str,
     },
+    /// The base is an older model again; the federation's authority says so.
+    RolledBack {
+        /// The version of the base.
+        base: ModelVersion,
+        /// The older version.
+        of: ModelVersion,
+        /// Why, one line.
+        reason: String,
+    },
     /// The base of a round is here.
     Base {
         /// The round.
@@ -147,6 +156,9 @@ impl fmt::Display for Milestone {
                 f,
                 "round {round}: what was finished before is dropped: {reason}"
             ),
+            Self::RolledBack { base, of, reason } => {
+                write!(f, "model {base} is model {of} again: {reason}")
+            }
             Self::Base { round, base } => write!(f, "round {round}: base {}", new_base(base)),
             Self::Trained {
                 round,

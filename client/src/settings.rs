@@ -88,6 +88,12 @@ impl ClientDirectory {
         self.root.join("journal.json")
     }
 
+    /// The line of bases that the client was led along.
+    #[must_use]
+    pub fn lineage(&self) -> PathBuf {
+        self.root.join("lineage.json")
+    }
+
     /// Log files.
     #[must_use]
     pub fn log(&self) -> PathBuf {

@@ -4,6 +4,7 @@
 //! because a plan may prefer newer ones.
 
 use fedmerge_common::ids::RoundNumber;
+use fedmerge_common::rollback::Rollback;
 use fedmerge_common::task_vector::Encoding;
 use fedmerge_common::units::{ByteSize, Timestamp};
 use fedmerge_common::update::ModelRef;
@@ -11,6 +12,8 @@ use fedmerge_proto::convert::evaluation::EvaluationRequest;
 use fedmerge_proto::convert::round::round_number;
 use fedmerge_proto::convert::{InvalidMessage, nested};
 use fedmerge_proto::v1;
+
+use crate::lineage::StepBack;
 
 /// One round's work for this client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub struct Task {
     pub encodings: Vec<Encoding>,
     /// Largest payload the server accepts.
     pub max_update_bytes: ByteSize,
+    /// That the base is an older model again, where the federation's authority says so.
+    pub step_back: Option<StepBack>,
 }
 
 /// What is expected of this client from now on; each notice replaces the one before.
@@ -50,37 +55,50 @@ pub enum Notice {
     },
 }
 
-impl TryFrom<v1::Invitation> for Task {
-    type Error = InvalidMessage;
-
-    fn try_from(message: v1::Invitation) -> Result<Self, InvalidMessage> {
+impl Task {
+    /// Reads an invitation; `believe` says what is believed of a rollback to its base.
+    ///
+    /// # Errors
+    /// When a field is missing or wrong.
+    fn read(
+        message: v1::Invitation,
+        believe: impl FnOnce(Rollback, &ModelRef) -> Option<StepBack>,
+    ) -> Result<Self, InvalidMessage> {
         let encodings = message
             .encodings
             .iter()
             .filter_map(|&number| v1::Encoding::try_from(number).ok())
             .filter_map(|encoding| Encoding::try_from(encoding).ok())
             .collect();
+        let base = nested("base", message.base)?;
+        let rollback = message.rollback.map(Rollback::try_from).transpose()?;
         Ok(Self {
             round: round_number("round", message.round)?,
-            base: nested("base", message.base)?,
+            base,
             deadline: Timestamp::new(message.deadline_ms),
             encodings,
             max_update_bytes: ByteSize::new(message.max_update_bytes),
+            step_back: rollback.and_then(|rollback| believe(rollback, &base)),
         })
     }
 }
 
-impl TryFrom<v1::Notice> for Notice {
-    type Error = InvalidMessage;
-
-    fn try_from(message: v1::Notice) -> Result<Self, InvalidMessage> {
+impl Notice {
+    /// Reads a notice; `believe` says what is believed of a rollback to a base.
+    ///
+    /// # Errors
+    /// When a field is missing or wrong.
+    pub fn read(
+        message: v1::Notice,
+        believe: impl FnOnce(Rollback, &ModelRef) -> Option<StepBack>,
+    ) -> Result<Self, InvalidMessage> {
         match message.state {
             Some(v1::notice::State::Standby(standby)) => Ok(Self::Standby {
                 waiting_for: standby.waiting_for,
                 last_round: standby.last_round,
             }),
             Some(v1::notice::State::Invitation(invitation)) => {
-                Ok(Self::Invited(invitation.try_into()?))
+                Ok(Self::Invited(Task::read(invitation, believe)?))
             }
             Some(v1::notice::State::Evaluation(evaluation)) => {
                 Ok(Self::Evaluate(evaluation.try_into()?))

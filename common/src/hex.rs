@@ -28,6 +28,18 @@ pub fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
+/// Reads any number of bytes, or nothing: `text` must be pairs of lowercase hexadecimal digits.
+#[must_use]
+pub fn decode_all(text: &str) -> Option<Vec<u8>> {
+    let (pairs, []) = text.as_bytes().as_chunks() else {
+        return None;
+    };
+    pairs
+        .iter()
+        .map(|&[high, low]| Some(nibble(high)? << 4 | nibble(low)?))
+        .collect()
+}
+
 fn nibble(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),

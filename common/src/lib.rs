@@ -5,7 +5,7 @@
 //! position. It must never contain an async runtime, the wire, or a decision about a round.
 //!
 //! Read it in this order: [`ids`], [`units`], [`digest`], then [`schema`], [`checkpoint`] and
-//! [`task_vector`], then [`update`] and [`reason`], and last [`identity`], [`join`] and [`tls`].
+//! [`task_vector`], then [`update`], [`rollback`] and [`reason`], and last [`identity`], [`join`] and [`tls`].
 
 pub mod checkpoint;
 pub mod clock;
@@ -20,6 +20,7 @@ pub mod join;
 pub mod lock;
 pub mod output;
 pub mod reason;
+pub mod rollback;
 pub mod schema;
 pub mod task_vector;
 pub mod tls;

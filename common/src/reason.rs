@@ -18,7 +18,7 @@ pub const MAX_DETAIL_BYTES: usize = 2000;
 
 /// Text from another machine as it may stand in a terminal: whatever would steer it is spelt out, and it is cut to at most
 /// [`MAX_DETAIL_BYTES`] without splitting a character.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len().min(MAX_DETAIL_BYTES));
     for character in text.chars() {
         if character.is_control() && !matches!(character, '\n' | '\t') {
@@ -111,6 +111,8 @@ codes! {
         EvaluatorFailed = "evaluator-failed",
         /// The evaluator ran past its limit.
         EvaluatorTimedOut = "evaluator-timed-out",
+        /// The base is a step back that nobody signed, or another model under a version that the client knows.
+        BaseRefused = "base-refused",
     }
 }
 

@@ -23,3 +23,6 @@ pub const MAX_FRAME_BYTES: u32 = 1024 * 1024;
 
 /// Length of the random bytes by which a client process tells itself apart, bytes.
 pub const INSTANCE_BYTES: usize = 16;
+
+/// Longest signature, bytes: many times that of any key in use.
+pub const MAX_SIGNATURE_BYTES: usize = 1024;

@@ -85,6 +85,8 @@ reasons! {
     Busy, "busy", Unavailable, retry;
     /// The server is about to stop.
     ShuttingDown, "shutting-down", Unavailable, retry;
+    /// The federation cannot do that as it stands.
+    NotNow, "not-now", FailedPrecondition, give_up;
     /// A defect of the server.
     Internal, "internal", Internal, give_up;
 }

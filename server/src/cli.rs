@@ -8,6 +8,7 @@ mod backup;
 mod init;
 mod list;
 mod merge;
+mod models;
 mod rounds;
 mod run;
 mod status;
@@ -25,8 +26,9 @@ use crate::store::ledger::Ledger;
 
 pub use backup::BackupArguments;
 pub use init::InitArguments;
-pub use list::{ClientsCommand, ModelsCommand};
+pub use list::ClientsCommand;
 pub use merge::MergeArguments;
+pub use models::ModelsCommand;
 pub use rounds::RoundsCommand;
 pub use run::RunArguments;
 pub use status::StatusArguments;
@@ -64,7 +66,7 @@ pub enum ServerCommand {
     /// Show the rounds that were held, and follow the one that is open
     #[command(subcommand)]
     Rounds(RoundsCommand),
-    /// Show the models that were published
+    /// Show and export the models that were published, and go back to an older one
     #[command(subcommand)]
     Models(ModelsCommand),
     /// Copy the ledger as it is now, while the server runs or not
@@ -111,7 +113,7 @@ pub fn run(arguments: ServerArguments, output: &Output) -> Result<(), Failure> {
         ServerCommand::Token(command) => block_on(token::run(command, output)),
         ServerCommand::Clients(command) => block_on(list::clients(&command, output)),
         ServerCommand::Rounds(command) => block_on(rounds::run(&command, output)),
-        ServerCommand::Models(command) => block_on(list::models(&command, output)),
+        ServerCommand::Models(command) => block_on(models::run(&command, output)),
         ServerCommand::Backup(arguments) => block_on(backup::run(&arguments, output)),
     }
 }

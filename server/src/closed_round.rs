@@ -76,6 +76,9 @@ pub struct ClosedEvaluation {
     /// By how much the candidate is better, in the unit of the metric; absent unless reported, and where it was no number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gain: Option<f64>,
+    /// The metric of the candidate; absent likewise, and in a record from before it was kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
     /// Examples it was measured on, as the client says; 0 when it did not say.
     pub num_examples: u64,
     /// Why it declined; empty otherwise.
@@ -84,18 +87,27 @@ pub struct ClosedEvaluation {
 
 impl ClosedEvaluation {
     fn new(outcome: &EvaluationOutcome) -> Self {
-        let (name, gain, num_examples, reason) = match outcome {
-            EvaluationOutcome::Reported { gain, num_examples } => {
-                ("reported", gain.0, *num_examples, String::new())
-            }
-            EvaluationOutcome::Declined(decline) => ("declined", None, 0, decline.to_string()),
-            EvaluationOutcome::Silent => ("silent", None, 0, String::new()),
-        };
-        Self {
-            outcome: name,
-            gain,
-            num_examples,
+        let without_report = |outcome, reason| Self {
+            outcome,
+            gain: None,
+            value: None,
+            num_examples: 0,
             reason,
+        };
+        match outcome {
+            EvaluationOutcome::Reported {
+                gain,
+                after,
+                num_examples,
+            } => Self {
+                outcome: "reported",
+                gain: gain.0,
+                value: after.0,
+                num_examples: *num_examples,
+                reason: String::new(),
+            },
+            EvaluationOutcome::Declined(decline) => without_report("declined", decline.to_string()),
+            EvaluationOutcome::Silent => without_report("silent", String::new()),
         }
     }
 

@@ -3,8 +3,9 @@
 //! The text may change; the JSON (`event` in kebab-case, and the fields below) is a contract. A round is told once, also
 //! after a restart, which goes through its last round again.
 
-use fedmerge_common::ids::{ClientId, FederationName, RoundNumber};
+use fedmerge_common::ids::{ClientId, FederationName, ModelVersion, RoundNumber};
 use fedmerge_common::output::Output;
+use fedmerge_common::rollback::Rollback;
 use fedmerge_common::units::{ByteSize, Timestamp};
 use fedmerge_common::update::ModelRef;
 use fedmerge_coordinator::{EndReason, RoundSummary, Task, View};
@@ -33,6 +34,12 @@ enum Line<'a> {
     RoundOpened { round: RoundNumber, invited: usize },
     /// A round is over.
     RoundClosed(ClosedRound),
+    /// An older model is the base again.
+    RolledBack {
+        model: ModelRef,
+        of: ModelVersion,
+        reason: &'a str,
+    },
     /// The federation is over.
     Ended { reason: String, model: ModelRef },
 }
@@ -157,6 +164,21 @@ impl Console {
                 .line(format_args!("  {name} did not evaluate it, {words}"));
         }
         self.output.json(&Line::RoundClosed(closed));
+    }
+
+    /// An older model is the base again.
+    pub(crate) fn rolled_back(&self, model: &ModelRef, rollback: &Rollback) {
+        let Rollback { of, reason, .. } = rollback;
+        self.output.line(format_args!(
+            "rolled back: model {} is model {of} again (blake3:{}…): {reason}",
+            model.version,
+            model.digest.short()
+        ));
+        self.output.json(&Line::RolledBack {
+            model: *model,
+            of: *of,
+            reason,
+        });
     }
 
     /// The federation is over.

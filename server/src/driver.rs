@@ -15,9 +15,11 @@ use std::time::Duration;
 use fedmerge_common::clock::Clock;
 use fedmerge_common::failpoint::{self, Point};
 use fedmerge_common::failure::Failure;
-use fedmerge_common::ids::{ClientId, RoundNumber};
+use fedmerge_common::ids::{ClientId, ModelVersion, RoundNumber};
 use fedmerge_common::reason::Rejection;
+use fedmerge_common::rollback::Rollback;
 use fedmerge_common::units::Timestamp;
+use fedmerge_common::update::ModelRef;
 use fedmerge_coordinator::{Coordinator, Effect, Event, Record, RoundSummary, UpdateRef, View};
 use fedmerge_proto::convert::evaluation::EvaluationReport;
 use fedmerge_proto::convert::transfer::UpdateOutcome;
@@ -28,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::console::Console;
 use crate::notice::Offer;
 use crate::plan::ByRound;
+use crate::publish::Publication;
 use crate::store::ledger::{Ledger, LedgerError};
 use deeds::Deeds;
 use farewell::Farewell;
@@ -67,6 +70,8 @@ pub struct Driver {
     deeds: Deeds,
     /// Who waits for a decision, in the order of their updates.
     undecided: BTreeMap<(RoundNumber, ClientId), VecDeque<oneshot::Sender<UpdateOutcome>>>,
+    /// Who waits for a rollback, in the order of their wishes.
+    rollbacks: VecDeque<oneshot::Sender<Result<ModelRef, String>>>,
     persisted: Option<Record>,
     farewell: Farewell,
 }
@@ -84,6 +89,8 @@ pub struct Equipment {
     pub workshop: Workshop,
     /// What invitations offer.
     pub offers: ByRound<Offer>,
+    /// The rollbacks that were published, by the version that each made.
+    pub rollbacks: BTreeMap<ModelVersion, Rollback>,
     /// Tells the operator.
     pub console: Console,
     /// When to end.
@@ -107,7 +114,7 @@ impl Driver {
         let (view, shown) = watch::channel(Arc::new(equipment.coordinator.view()));
         let driver = Self {
             deeds: Deeds::new(equipment.workshop),
-            seats: Seats::new(equipment.offers),
+            seats: Seats::new(equipment.offers, equipment.rollbacks),
             coordinator: equipment.coordinator,
             clock: equipment.clock,
             ledger: equipment.ledger,
@@ -116,6 +123,7 @@ impl Driver {
             inputs,
             view,
             undecided: BTreeMap::new(),
+            rollbacks: VecDeque::new(),
             persisted: None,
             farewell: Farewell::default(),
         };
@@ -217,6 +225,14 @@ impl Driver {
                     waiting.push_back(outcome);
                     effects.append(&mut self.step(verdict_event(client, round, verdict)));
                 }
+                Input::RollBack {
+                    to,
+                    reason,
+                    outcome,
+                } => {
+                    self.rollbacks.push_back(outcome);
+                    effects.append(&mut self.step(Event::RollbackAsked { to, reason }));
+                }
             }
         }
         effects.append(&mut self.step(Event::TimePassed));
@@ -250,10 +266,18 @@ impl Driver {
             | Effect::StartMerge { .. }
             | Effect::RequestEvaluations { .. }
             | Effect::Publish { .. }
+            | Effect::RollBack(_)
+            | Effect::RefuseRollback { .. }
+            | Effect::AnswerRollback { .. }
             | Effect::EndFederation { .. } => None,
         });
         let closed: Vec<RoundSummary> = closed.collect();
         self.persist(&closed, stop).await?;
+        let has_rolled_back =
+            |effect: &Effect| matches!(effect, Effect::AnswerRollback { outcome: Ok(_) });
+        if effects.iter().any(has_rolled_back) {
+            self.learn_rollbacks(stop).await?;
+        }
         for effect in effects {
             self.perform(effect).await;
         }
@@ -311,17 +335,33 @@ impl Driver {
                 base,
                 updates,
             } => self.deeds.merge(round, base, updates),
-            Effect::Publish { round, candidate } => {
-                let parent = self.coordinator.base().digest;
-                self.deeds.publish(round, parent, candidate);
+            Effect::Publish {
+                round,
+                candidate,
+                score,
+            } => self.deeds.publish(Publication {
+                round,
+                parent: self.coordinator.base().digest,
+                candidate,
+                score,
+                now: self.clock.now(),
+            }),
+            Effect::RollBack(order) => self.deeds.roll_back(order),
+            Effect::RefuseRollback { detail } => {
+                // Whoever asked last: those before have been heard.
+                if let Some(outcome) = self.rollbacks.pop_back() {
+                    let _gone = outcome.send(Err(detail));
+                }
             }
+            Effect::AnswerRollback { outcome } => self.answer_rollback(&outcome),
             Effect::CloseRound {
                 summary,
                 needed_from,
+                oldest_base,
             } => {
                 self.tell_closed(&summary).await;
                 failpoint::pass(Point::ServerClosed);
-                self.deeds.clean_up(summary.round, needed_from);
+                self.deeds.clean_up(summary.round, needed_from, oldest_base);
             }
             Effect::EndFederation { reason, last } => {
                 self.console.ended(reason, &last);
@@ -329,6 +369,39 @@ impl Driver {
                 self.farewell.begin(view.last_round.as_ref());
             }
         }
+    }
+
+    fn answer_rollback(&mut self, outcome: &Result<ModelRef, String>) {
+        match outcome {
+            Ok(model) => {
+                if let Some(rollback) = self.seats.rollback(model.version) {
+                    self.console.rolled_back(model, rollback);
+                }
+            }
+            Err(detail) => tracing::error!(detail, "the rollback failed"),
+        }
+        for waiting in self.rollbacks.drain(..) {
+            let _gone = waiting.send(outcome.clone());
+        }
+    }
+
+    /// Reads what the authority signed: clients that are invited to the new base are shown it.
+    async fn learn_rollbacks(&mut self, stop: &CancellationToken) -> Result<(), Halt> {
+        let rollbacks = loop {
+            match self.ledger.rollbacks().await {
+                Ok(rollbacks) => break rollbacks,
+                Err(error) if error.passes() => {
+                    tracing::warn!(%error, "ledger not read, trying again");
+                }
+                Err(error) => return Err(Halt::Ledger(error)),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return Err(Halt::Stopped),
+                () = tokio::time::sleep(LEDGER_PAUSE) => {}
+            }
+        };
+        self.seats.learn(rollbacks);
+        Ok(())
     }
 
     async fn tell_closed(&mut self, summary: &RoundSummary) {
@@ -356,7 +429,9 @@ impl Driver {
     }
 
     fn is_done(&self) -> bool {
-        self.stay == Stay::UntilDone && self.farewell.is_over(&self.seats)
+        self.stay == Stay::UntilDone
+            && self.coordinator.ended().is_some()
+            && self.farewell.is_over(&self.seats)
     }
 
     /// Until the coordinator has something to do, or the farewell is over.

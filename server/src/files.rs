@@ -106,7 +106,7 @@ fn carry_across(from: &Path, to: &Path) -> io::Result<()> {
         let entry = entry?;
         copy(&entry.path(), &temporary.join(entry.file_name()))?;
     }
-    File::open(&temporary)?.sync_all()?;
+    sync_directory(&temporary)?;
     fs::rename(&temporary, to)?;
     fs::remove_dir_all(from)
 }
@@ -131,6 +131,14 @@ pub fn make_directory(path: &Path) -> io::Result<()> {
     }
     fs::create_dir_all(path)?;
     sync_parent(path)
+}
+
+/// Makes the names in a directory durable.
+///
+/// # Errors
+/// When the file system refuses.
+pub fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 /// Makes the name of a file or directory durable.
@@ -166,7 +174,7 @@ pub fn copy_companions(from: &Path, to: &Path) -> io::Result<()> {
             copy(&entry.path(), &to.join(entry.file_name()))?;
         }
     }
-    File::open(to)?.sync_all()
+    sync_directory(to)
 }
 
 fn is_companion(entry: &fs::DirEntry) -> io::Result<bool> {

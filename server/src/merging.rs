@@ -312,6 +312,7 @@ fn complete(
         version: merged.candidate.version,
         digest: merged.candidate.digest,
         size_bytes: merged.candidate.size_bytes,
+        rollback: None,
         merge: Some(merged.story.clone()),
     };
     let path = candidate.join(files::MANIFEST);

@@ -2,6 +2,10 @@
 //!
 //! A notice is the whole of what is expected of a client, never a change to an earlier one. It names no other client.
 
+use std::collections::BTreeMap;
+
+use fedmerge_common::ids::ModelVersion;
+use fedmerge_common::rollback::Rollback;
 use fedmerge_common::task_vector::Encoding;
 use fedmerge_common::units::ByteSize;
 use fedmerge_coordinator::{Assignment, EvaluationTask, Task};
@@ -21,9 +25,14 @@ pub struct Offer {
     pub max_update: ByteSize,
 }
 
-/// An assignment as a client hears it; an invitation offers what the plan of its round allows.
+/// An assignment as a client hears it; an invitation offers what the plan of its round allows, and proves that a base which is an older
+/// model again is to be one.
 #[must_use]
-pub fn notice(offers: &ByRound<Offer>, assignment: Assignment) -> v1::Notice {
+pub fn notice(
+    offers: &ByRound<Offer>,
+    rollbacks: &BTreeMap<ModelVersion, Rollback>,
+    assignment: Assignment,
+) -> v1::Notice {
     let state = match assignment {
         Assignment::Standby {
             waiting_for,
@@ -34,7 +43,8 @@ pub fn notice(offers: &ByRound<Offer>, assignment: Assignment) -> v1::Notice {
         }),
         Assignment::Invited(task) => {
             let offer = offers.of(task.round);
-            State::Invitation(offer.invitation(task).into())
+            let rollback = rollbacks.get(&task.base.version).cloned();
+            State::Invitation(offer.invitation(task, rollback).into())
         }
         Assignment::Ended { reason, last } => State::Ended(v1::FederationEnded {
             reason: reason.to_string(),
@@ -60,13 +70,14 @@ pub fn evaluation(task: EvaluationTask) -> v1::Notice {
 }
 
 impl Offer {
-    fn invitation(&self, task: Task) -> Invitation {
+    fn invitation(&self, task: Task, rollback: Option<Rollback>) -> Invitation {
         Invitation {
             round: task.round,
             base: task.base,
             deadline: task.deadline,
             encodings: self.encodings.clone(),
             max_update: self.max_update,
+            rollback,
         }
     }
 }

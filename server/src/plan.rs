@@ -11,6 +11,7 @@ mod error;
 mod evaluate;
 pub(crate) mod fields;
 pub(crate) mod file;
+mod keep;
 pub(crate) mod merge;
 mod nearest;
 pub mod recipe;
@@ -31,6 +32,7 @@ use toml::Spanned;
 use wildmatch::WildMatch;
 
 use crate::files;
+use crate::keep::Keep;
 
 pub use fedmerge_coordinator::plan::LEAST_QUORUM;
 
@@ -106,6 +108,8 @@ pub struct FederationPlan {
     pub name: FederationName,
     /// The first base: a file or directory, resolved against the directory of the plan.
     pub base: PathBuf,
+    /// Which models stay on disk; none for all.
+    pub keep: Option<Keep>,
     /// How rounds are held.
     pub round: RoundPlan,
     /// How updates are merged; possible with as few as the quorum.
@@ -174,6 +178,7 @@ impl FederationPlan {
                 .filter(|base| !base.as_os_str().is_empty())
                 .map(|base| beside(document.path(), &base))
                 .ok_or_else(|| missing("base", "base = \"base.safetensors\""))?,
+            keep: keep::keep(file.keep.as_ref(), document)?,
             round,
             weight: merge::weight(&file.merge, document)?,
             trusted: trusted(&file.merge, &recipe, document)?,

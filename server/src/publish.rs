@@ -16,6 +16,7 @@ use fedmerge_common::failure::{ExitCode, Failure};
 use fedmerge_common::ids::{FederationName, ModelVersion, RoundNumber};
 use fedmerge_common::units::Timestamp;
 use fedmerge_common::update::ModelRef;
+use fedmerge_coordinator::Score;
 
 use crate::compute;
 use crate::directory::ServerDirectory;
@@ -49,7 +50,7 @@ pub enum PublishError {
 }
 
 /// What a publication says.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Publication {
     /// The round.
     pub round: RoundNumber,
@@ -57,6 +58,8 @@ pub struct Publication {
     pub parent: Digest,
     /// The new base.
     pub candidate: ModelRef,
+    /// How good it is, where clients measured it.
+    pub score: Option<Score>,
     /// When.
     pub now: Timestamp,
 }
@@ -68,7 +71,7 @@ pub struct Publication {
 pub async fn publish(
     directory: &ServerDirectory,
     ledger: &Ledger,
-    publication: Publication,
+    publication: &Publication,
 ) -> Result<(), PublishError> {
     let candidate = directory.candidate(publication.round);
     let published = directory.model(publication.candidate.version);
@@ -80,6 +83,9 @@ pub async fn publish(
         parent: Some(publication.parent),
         round: Some(publication.round),
         published: publication.now,
+        rollback: None,
+        score: publication.score.clone(),
+        removed: None,
     };
     ledger.publish(&model).await.map_err(PublishError::Ledger)?;
     failpoint::pass(Point::ServerModelRecorded);
@@ -191,6 +197,9 @@ pub async fn import_base(
         parent: None,
         round: None,
         published: now,
+        rollback: None,
+        score: None,
+        removed: None,
     };
     ledger
         .publish(&stored)
@@ -226,6 +235,7 @@ fn import_files(
         version: ModelVersion::new(0),
         digest,
         size_bytes,
+        rollback: None,
         merge: None,
     };
     files::write_json(&temporary.join(files::MANIFEST), &manifest).map_err(failed)?;

@@ -41,7 +41,7 @@ pub struct Desk {
     /// The ledger.
     pub ledger: Ledger,
     /// Signs certificates.
-    pub authority: Authority,
+    pub authority: Arc<Authority>,
     /// Takes updates in.
     pub uploads: Uploads,
     /// The server's clock.

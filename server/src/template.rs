@@ -10,6 +10,10 @@ const PLAN_HEAD: &str = r#"# The plan of this federation: the model it improves,
 
 "#;
 
+const PLAN_KEEP: &str = r#"# keep = { best = 1, last = 5, every = 10 }
+                            # models that stay on disk: the best by [evaluate], the last, each tenth; without it all do
+"#;
+
 const PLAN_BODY: &str = r#"
 [round]
 count    = 10               # rounds to hold; 0 = until stopped
@@ -81,7 +85,7 @@ pub fn plan(name: &FederationName, base: &str) -> String {
     let base = Value::from(base);
     format!(
         "{PLAN_HEAD}name = \"{name}\"\nbase = {base}   # a safetensors file or a Hugging Face directory, seen from this file\n\
-         {PLAN_BODY}"
+         {PLAN_KEEP}{PLAN_BODY}"
     )
 }
 
@@ -136,10 +140,12 @@ mod tests {
                 "freeze = ",
             )
             .replace("[\"f32\"]", "[\"bf16\", \"f32\"]")
+            .replace("# keep =", "keep =")
             .replace("# [evaluate]", "[evaluate]")
             .replace("# metric =", "metric =")
             .replace("# accept =", "accept =");
         let plan = FederationPlan::parse(&offered, Path::new("f.toml")).unwrap();
+        assert_eq!(plan.keep.map(|keep| keep.every), Some(10));
         assert_eq!(plan.round.evaluate.unwrap().metric, "accuracy");
         assert_eq!((plan.recipe.before.len(), plan.encodings.len()), (1, 2));
         assert!(plan.freeze.matches("model.embed_tokens.weight"));

@@ -39,6 +39,7 @@ use crate::compute::Compute;
 use crate::console::Console;
 use crate::directory::ServerDirectory;
 use crate::driver::{Driver, Equipment, Federation, MergeTerms, Seat, Stay, Workshop};
+use crate::enrolment::authority::Authority;
 use crate::files;
 use crate::merging::MergeJob;
 use crate::merging::manifest::{FORMAT, Manifest};
@@ -146,6 +147,7 @@ impl Bed {
             version: base.version,
             digest: base.digest,
             size_bytes: base.size_bytes,
+            rollback: None,
             merge: None,
         };
         files::write_json(&model.join(files::MANIFEST), &manifest).unwrap();
@@ -203,6 +205,15 @@ impl Bed {
         }
     }
 
+    /// The federation's authority, made when it is first needed.
+    pub(crate) fn authority(&self) -> Authority {
+        let name = "digits".parse().unwrap();
+        Authority::load(&self.directory).unwrap_or_else(|_| {
+            let now = Clock::with_offset(0).now();
+            Authority::create(&self.directory, &name, now).unwrap()
+        })
+    }
+
     pub(crate) fn candidate(&self) -> std::path::PathBuf {
         let round = RoundNumber::new(1);
         self.directory.candidate(round).join(files::MODEL)
@@ -225,7 +236,9 @@ impl Bed {
             staging: staging.clone(),
             compute: compute.clone(),
             clock,
+            authority: Arc::new(self.authority()),
             federation: job.federation,
+            keep: None,
             terms: ByRound::always(MergeTerms {
                 recipe: job.recipe,
                 weight: job.weight,
@@ -251,6 +264,7 @@ impl Bed {
             ledger: ledger.clone(),
             workshop,
             offers: offers.clone(),
+            rollbacks: ledger.rollbacks().await.unwrap(),
             console: Console::new(quiet, self.directory.clone(), told),
             stay,
         });

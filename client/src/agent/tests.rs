@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed test should panic")]
 
 mod evaluating;
+mod lineage;
 mod remains;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ fn task(number: u64) -> Task {
         deadline: Timestamp::new(1_000),
         encodings: vec![Encoding::F32],
         max_update_bytes: ByteSize::new(1_000),
+        step_back: None,
     }
 }
 

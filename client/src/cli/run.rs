@@ -79,6 +79,7 @@ pub(super) fn run(arguments: RunArguments, output: &Output) -> Result<(), Failur
         (false, false) => Stay::WhileItLasts,
     };
     let site = Site {
+        authority: identity::authority(&directory)?,
         directory,
         settings,
         trainer: TrainerCommand {

@@ -14,12 +14,18 @@ use crate::agent::Event;
 use crate::link::trouble::Trouble;
 use crate::link::{Link, Retry};
 use crate::task::Notice;
+use crate::trust::Trust;
 
 /// Attends until it is aborted or the trouble is final, which is its last report.
-pub(super) async fn attend(link: &Link, identity_wait: Millis, reports: &mpsc::Sender<Report>) {
+pub(super) async fn attend(
+    (link, trust): (&Link, &Trust),
+    identity_wait: Millis,
+    reports: &mpsc::Sender<Report>,
+) {
     let instance: [u8; INSTANCE_BYTES] = rand::random();
     let mut attendance = Attendance {
         link,
+        trust,
         reports,
         retry: link.retry(),
         identity_wait,
@@ -44,6 +50,7 @@ pub(super) async fn attend(link: &Link, identity_wait: Millis, reports: &mpsc::S
 
 struct Attendance<'a> {
     link: &'a Link,
+    trust: &'a Trust,
     reports: &'a mpsc::Sender<Report>,
     retry: Retry<'a>,
     identity_wait: Millis,
@@ -79,8 +86,10 @@ impl Attendance<'_> {
             let notice = notice.map_err(|status| Trouble::from_status(&status))?;
             let notice =
                 notice.ok_or_else(|| Trouble::Cut("the server ended the stream".to_owned()))?;
-            let notice =
-                Notice::try_from(notice).map_err(|error| Trouble::Nonsense(error.to_string()))?;
+            let notice = Notice::read(notice, |rollback, base| {
+                self.trust.step_back(rollback, base)
+            })
+            .map_err(|error| Trouble::Nonsense(error.to_string()))?;
             self.retry.progressed();
             self.in_use_since = None;
             if self.send(Event::NoticeReceived(notice)).await.is_err() {

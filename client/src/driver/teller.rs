@@ -45,6 +45,7 @@ impl Teller {
             | Milestone::Evaluated { .. }
             | Milestone::EvaluationDeclined { .. }
             | Milestone::EvaluationOver { .. }
+            | Milestone::RolledBack { .. }
             | Milestone::Ended { .. } => self.output.line(milestone),
         }
     }

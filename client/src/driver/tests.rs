@@ -79,6 +79,7 @@ async fn perform_until<F: Future<Output = ()>>(
     let theatre = Arc::new(play.theatre);
     let served = serve(&authority, routes(&theatre)).await;
     let site = Site {
+        authority: authority.certificate.clone(),
         directory: ClientDirectory::new(play.directory),
         settings: Settings {
             server: served.address.clone(),
@@ -302,4 +303,24 @@ fn is_at_work(pid: Pid) -> bool {
         .rsplit_once(") ")
         .map(|(_, rest)| rest.starts_with('Z'));
     test_kill_process(pid).is_ok() && state == Some(false)
+}
+
+#[tokio::test]
+async fn a_base_older_than_the_last_process_was_given_is_declined() {
+    let play = play();
+    fs::create_dir_all(&play.directory).unwrap();
+    let newer = Digest::of(b"newer");
+    let remembered = format!(
+        r#"{{"version":1,"federation":"{}","lineage":{{"newest":{{"version":5,"digest":"{newer}"}},"earlier":[]}}}}"#,
+        federation()
+    );
+    let path = ClientDirectory::new(&play.directory).lineage();
+    fs::write(&path, &remembered).unwrap();
+    let (result, seen) = perform(play, COPY).await;
+    result.unwrap();
+    let [declined] = &seen.declined[..] else {
+        panic!("{:?}", seen.declined);
+    };
+    assert_eq!(declined.kind, i32::from(v1::DeclineKind::BaseRefused));
+    assert!(seen.begun.is_empty());
 }

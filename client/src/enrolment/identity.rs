@@ -99,6 +99,15 @@ pub fn certificate_end(directory: &ClientDirectory) -> Result<Timestamp, Failure
     Ok(read_certificate(&directory.certificate())?.1.not_after)
 }
 
+/// The certificate of the federation's authority.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn authority(directory: &ClientDirectory) -> Result<CertificateDer<'static>, Failure> {
+    let path = directory.authority();
+    CertificateDer::from_pem_file(&path).map_err(|error| broken(&path, &error))
+}
+
 /// TLS with the client's certificate, for one that is valid now.
 ///
 /// # Errors
@@ -118,9 +127,7 @@ pub fn load(directory: &ClientDirectory, clock: &Clock) -> Result<rustls::Client
             "check the clock; if it is right, enrol again into this directory, under this name, with a new token",
         ));
     }
-    let authority_path = directory.authority();
-    let authority = CertificateDer::from_pem_file(&authority_path)
-        .map_err(|error| broken(&authority_path, &error))?;
+    let authority = authority(directory)?;
     let key_path = directory.key();
     let key = PrivateKeyDer::from_pem_file(&key_path).map_err(|error| broken(&key_path, &error))?;
     tls::client_config_mutual(authority, vec![certificate], key, *clock).map_err(|error| {

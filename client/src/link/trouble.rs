@@ -193,7 +193,7 @@ fn of_refusal(refusal: &Refusal, server: &str, clock: &Clock) -> Failure {
         | RefusalReason::WrongOffset
         | RefusalReason::ChunkCorrupt
         | RefusalReason::TooLarge
-        | RefusalReason::Internal => (ExitCode::Unavailable, "the server's log says more".to_owned()),
+        | RefusalReason::NotNow | RefusalReason::Internal => (ExitCode::Unavailable, "the server's log says more".to_owned()),
     };
     Failure::new(
         exit,

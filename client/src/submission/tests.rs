@@ -63,6 +63,7 @@ fn bench() -> Bench {
         deadline: Timestamp::new(0),
         encodings: vec![Encoding::F32, Encoding::Bf16],
         max_update_bytes: ByteSize::new(1 << 20),
+        step_back: None,
     };
     Bench {
         _root: root,

@@ -4,12 +4,13 @@ use bytes::Bytes;
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::{ModelVersion, RoundNumber};
 use fedmerge_common::reason::{Decline, DeclineKind};
+use fedmerge_common::rollback::{self, Rollback};
 use fedmerge_common::task_vector::Encoding;
 use fedmerge_common::units::{ByteSize, Timestamp};
 use fedmerge_common::update::ModelRef;
 
 use crate::convert::{InvalidMessage, nested};
-use crate::limits::INSTANCE_BYTES;
+use crate::limits::{INSTANCE_BYTES, MAX_SIGNATURE_BYTES};
 use crate::v1;
 
 impl TryFrom<v1::Digest> for Digest {
@@ -111,6 +112,33 @@ pub(super) fn unknown(field: &str, number: i32) -> InvalidMessage {
     InvalidMessage::new(field, format!("has the unknown value {number}"))
 }
 
+impl TryFrom<v1::Rollback> for Rollback {
+    type Error = InvalidMessage;
+
+    fn try_from(message: v1::Rollback) -> Result<Self, Self::Error> {
+        let length = message.signature.len();
+        if length > MAX_SIGNATURE_BYTES {
+            let problem = format!("has {length} bytes, the limit is {MAX_SIGNATURE_BYTES}");
+            return Err(InvalidMessage::new("rollback.signature", problem));
+        }
+        Ok(Self {
+            of: ModelVersion::new(message.of),
+            reason: rollback::reason(&message.reason),
+            signature: message.signature.into(),
+        })
+    }
+}
+
+impl From<Rollback> for v1::Rollback {
+    fn from(rollback: Rollback) -> Self {
+        Self {
+            of: rollback.of.get(),
+            reason: rollback.reason,
+            signature: rollback.signature.into(),
+        }
+    }
+}
+
 /// A client's task in one round.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invitation {
@@ -124,6 +152,8 @@ pub struct Invitation {
     pub encodings: Vec<Encoding>,
     /// Largest payload that is accepted.
     pub max_update: ByteSize,
+    /// That the base is an older model again, where it is one.
+    pub rollback: Option<Rollback>,
 }
 
 impl TryFrom<v1::Invitation> for Invitation {
@@ -144,6 +174,7 @@ impl TryFrom<v1::Invitation> for Invitation {
             deadline: Timestamp::new(message.deadline_ms),
             encodings,
             max_update: ByteSize::new(message.max_update_bytes),
+            rollback: message.rollback.map(Rollback::try_from).transpose()?,
         })
     }
 }
@@ -159,6 +190,7 @@ impl From<Invitation> for v1::Invitation {
                 .map(|encoding| v1::Encoding::from(encoding).into())
                 .collect(),
             max_update_bytes: invitation.max_update.get(),
+            rollback: invitation.rollback.map(v1::Rollback::from),
         }
     }
 }
@@ -229,6 +261,7 @@ impl From<DeclineKind> for v1::DeclineKind {
             DeclineKind::NoEvaluator => Self::NoEvaluator,
             DeclineKind::EvaluatorFailed => Self::EvaluatorFailed,
             DeclineKind::EvaluatorTimedOut => Self::EvaluatorTimedOut,
+            DeclineKind::BaseRefused => Self::BaseRefused,
         }
     }
 }
@@ -247,6 +280,7 @@ impl TryFrom<v1::DeclineKind> for DeclineKind {
             v1::DeclineKind::NoEvaluator => Ok(Self::NoEvaluator),
             v1::DeclineKind::EvaluatorFailed => Ok(Self::EvaluatorFailed),
             v1::DeclineKind::EvaluatorTimedOut => Ok(Self::EvaluatorTimedOut),
+            v1::DeclineKind::BaseRefused => Ok(Self::BaseRefused),
             v1::DeclineKind::Unspecified => Err(unknown("kind", value.into())),
         }
     }
@@ -298,6 +332,11 @@ mod tests {
             deadline: Timestamp::new(77),
             encodings: vec![Encoding::Bf16, Encoding::F32],
             max_update: ByteSize::new(1024),
+            rollback: Some(Rollback {
+                of: ModelVersion::new(1),
+                reason: "as it was".into(),
+                signature: vec![1, 2, 3],
+            }),
         }
     }
 
@@ -309,7 +348,11 @@ mod tests {
 
     #[test]
     fn every_wrong_field_of_an_invitation_is_named() {
-        let cases: [Spoiler<v1::Invitation>; 6] = [
+        let cases: [Spoiler<v1::Invitation>; 7] = [
+            ("rollback.signature", |message| {
+                let signature = &mut message.rollback.as_mut().unwrap().signature;
+                *signature = vec![0; MAX_SIGNATURE_BYTES + 1].into();
+            }),
             ("round", |message| message.round = 0),
             ("base", |message| message.base = None),
             ("base.digest", |message| {

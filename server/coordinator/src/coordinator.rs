@@ -248,7 +248,13 @@ impl Coordinator {
             tasks,
             open.map(|round| round.number),
         ];
+        let late = &self.state.late.roll;
+        let origins = late.origins.values();
+        let origins = origins.chain(open.into_iter().flat_map(|open| open.roll.origins.values()));
+        let oldest_base = origins.map(|origin| origin.base.version).min();
+        let base = self.state.base.version;
         Effect::CloseRound {
+            oldest_base: oldest_base.unwrap_or(base).min(base),
             needed_from: needed
                 .into_iter()
                 .flatten()

@@ -200,10 +200,17 @@ pub enum Effect {
         summary: RoundSummary,
         /// Uploads and updates from this round on may still count: those of earlier rounds need not be kept.
         needed_from: RoundNumber,
+        /// The oldest base that a task under way starts from: those before it serve none.
+        oldest_base: ModelVersion,
     },
     /// Publish an older model's content as the new base, durably; answered by `RolledBack` or `RollbackFailed`.
     RollBack(Rollback),
-    /// Answer the person who asked for a rollback.
+    /// Answer the person who asked for a rollback last: there will be none.
+    RefuseRollback {
+        /// Why.
+        detail: String,
+    },
+    /// Answer whoever asked for the rollback that is over.
     AnswerRollback {
         /// The new base, or why there is none.
         outcome: Result<ModelRef, String>,

@@ -305,6 +305,7 @@ impl History {
                 Effect::RollBack(rollback) => self.rolling_back(rollback)?,
                 Effect::RequestEvaluations { .. }
                 | Effect::Publish { .. }
+                | Effect::RefuseRollback { .. }
                 | Effect::AnswerRollback { .. } => {}
             }
         }

@@ -111,6 +111,5 @@ impl Coordinator {
 }
 
 fn refuse(detail: String, effects: &mut Vec<Effect>) {
-    let outcome = Err(detail);
-    effects.push(Effect::AnswerRollback { outcome });
+    effects.push(Effect::RefuseRollback { detail });
 }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZero;
+use std::sync::Arc;
 
 use fedmerge_common::checkpoint::Checkpoint;
 use fedmerge_common::clock::Clock;
@@ -56,7 +57,7 @@ pub struct Checked {
     plan_text: String,
     /// The largest merge, of a whole cohort's updates: its memory is bounded and known.
     pub merge: MergePlan,
-    authority: Authority,
+    authority: Arc<Authority>,
     resources: Resources,
 }
 
@@ -67,7 +68,7 @@ fn checked(
     threads: usize,
     base: impl FnOnce(&FederationPlan) -> Result<Checkpoint, Failure>,
 ) -> Result<Checked, Failure> {
-    let authority = Authority::load(directory)?;
+    let authority = Arc::new(Authority::load(directory)?);
     let (plan, plan_text) = FederationPlan::read_with_text(&directory.plan())?;
     if plan.name != *authority.federation() {
         let message = format!(
@@ -209,6 +210,7 @@ impl Parts {
             ledger: self.ledger.clone(),
             workshop: self.workshop(&staging),
             offers: self.offers(),
+            rollbacks: self.ledger.rollbacks().await?,
             console: Console::new(output, self.directory.clone(), self.last_told().await?),
             stay,
         };
@@ -264,6 +266,8 @@ impl Parts {
             compute: self.compute.clone(),
             clock: self.clock,
             federation: plan.name.clone(),
+            authority: Arc::clone(&self.checked.authority),
+            keep: plan.keep,
             terms: self.plans.map(MergeTerms::of),
             resources: self.checked.resources,
             keep_updates: self.checked.settings.merge.keep_updates,

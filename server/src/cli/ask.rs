@@ -8,6 +8,7 @@ use std::time::Duration;
 use fedmerge_common::clock::Clock;
 use fedmerge_common::failure::{ExitCode, Failure};
 use fedmerge_common::tls;
+use fedmerge_proto::convert::InvalidMessage;
 use fedmerge_proto::v1::admin_client::AdminClient;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
@@ -78,6 +79,12 @@ pub(super) fn refused(status: &Status) -> Failure {
         ExitCode::Unavailable,
         format_args!("the server answered: {}", status.message()),
     )
+}
+
+/// An answer that no server of this program gives.
+pub(super) fn nonsense(error: &InvalidMessage) -> Failure {
+    let message = "the server's answer cannot be understood";
+    Failure::new(ExitCode::Bug, message).with_source(error)
 }
 
 fn not_running(directory: &ServerDirectory) -> Failure {

@@ -3,7 +3,7 @@
 //! Lists and stories are read from the ledger, whether or not the server runs. The JSON of each command is a contract: fields are
 //! added, never renamed.
 
-mod show;
+pub(super) mod show;
 mod watch;
 
 use clap::{Args, Subcommand};

@@ -1,4 +1,4 @@
-//! What takes long: merges and publications, run beside the loop, each coming back as an event.
+//! What takes long: merges, publications and rollbacks, run beside the loop, each coming back as an event.
 //!
 //! A deed is safe to repeat, because a crash repeats it. When the server stops, deeds are dropped, which raises the flag of a
 //! merge under way; the next start does them again.
@@ -7,15 +7,15 @@ mod room;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fedmerge_common::clock::Clock;
-use fedmerge_common::digest::Digest;
 use fedmerge_common::failpoint::{self, Point};
 use fedmerge_common::failure::explain;
-use fedmerge_common::ids::{ClientId, FederationName, RoundNumber};
+use fedmerge_common::ids::{ClientId, FederationName, ModelVersion, RoundNumber};
 use fedmerge_common::units::Millis;
 use fedmerge_common::update::ModelRef;
-use fedmerge_coordinator::{Counted, Event};
+use fedmerge_coordinator::{Counted, Event, Rollback};
 use fedmerge_merge::{Recipe, Resources};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -23,10 +23,13 @@ use tokio::time::Instant;
 use super::LEDGER_PAUSE;
 use crate::compute::{self, Compute};
 use crate::directory::ServerDirectory;
+use crate::enrolment::authority::Authority;
 use crate::files;
+use crate::keep::Keep;
 use crate::merging::{MergeFailure, MergeJob, Merged, merge};
 use crate::plan::{ByRound, FederationPlan, Freeze, Weight};
 use crate::publish::{Publication, PublishError, publish};
+use crate::rollback::{RollBackError, roll_back};
 use crate::store::ledger::{Ledger, LedgerError, MergeNote};
 use crate::store::staging::Staging;
 use room::{WaitForRoom, is_for_want_of_room};
@@ -46,10 +49,14 @@ pub struct Workshop {
     pub clock: Clock,
     /// The federation.
     pub federation: FederationName,
+    /// Its authority, which signs rollbacks.
+    pub authority: Arc<Authority>,
     /// How updates are merged.
     pub terms: ByRound<MergeTerms>,
     /// What a merge may use.
     pub resources: Resources,
+    /// Which models stay; none for all.
+    pub keep: Option<Keep>,
     /// For how many rounds updates are kept after their round.
     pub keep_updates: u64,
 }
@@ -131,18 +138,31 @@ impl Deeds {
     }
 
     /// Publishes a round's candidate.
-    pub(super) fn publish(&mut self, round: RoundNumber, parent: Digest, candidate: ModelRef) {
+    pub(super) fn publish(&mut self, publication: Publication) {
         let workshop = self.workshop.clone();
         self.running
-            .spawn(async move { Some(workshop.publish(round, parent, candidate).await) });
+            .spawn(async move { Some(workshop.publish(publication).await) });
+    }
+
+    /// Publishes an older model again.
+    pub(super) fn roll_back(&mut self, order: Rollback) {
+        let workshop = self.workshop.clone();
+        self.running
+            .spawn(async move { Some(workshop.roll_back(order).await) });
     }
 
     /// Removes what a closed round leaves, but for what may still count, from round `needed_from` on: uploads, and the updates of
-    /// rounds long gone.
-    pub(super) fn clean_up(&mut self, closed: RoundNumber, needed_from: RoundNumber) {
+    /// rounds long gone. So go the models that the plan does not keep, but for the bases of tasks, from `oldest_base` on.
+    pub(super) fn clean_up(
+        &mut self,
+        closed: RoundNumber,
+        needed_from: RoundNumber,
+        oldest_base: ModelVersion,
+    ) {
         let workshop = self.workshop.clone();
         self.running.spawn(async move {
             workshop.clean_up(closed, needed_from).await;
+            workshop.forget_models(oldest_base).await;
             None
         });
     }
@@ -221,16 +241,11 @@ impl Workshop {
         Ok(note.candidate)
     }
 
-    async fn publish(&self, round: RoundNumber, parent: Digest, candidate: ModelRef) -> Event {
-        let publication = Publication {
-            round,
-            parent,
-            candidate,
-            now: self.clock.now(),
-        };
+    async fn publish(&self, publication: Publication) -> Event {
+        let (round, candidate) = (publication.round, publication.candidate);
         let mut room = WaitForRoom::default();
         loop {
-            let detail = match publish(&self.directory, &self.ledger, publication).await {
+            let detail = match publish(&self.directory, &self.ledger, &publication).await {
                 Ok(()) => {
                     return Event::ModelPublished {
                         round,
@@ -248,6 +263,28 @@ impl Workshop {
                 Err(error) => explain(&error),
             };
             return Event::PublishFailed { round, detail };
+        }
+    }
+
+    async fn roll_back(&self, order: Rollback) -> Event {
+        let place = (&self.directory, &self.ledger);
+        let model = order.model;
+        let mut room = WaitForRoom::default();
+        loop {
+            let done = roll_back(place, &self.authority, &order, self.clock.now());
+            let detail = match done.await {
+                Ok(()) => return Event::RolledBack { model },
+                Err(RollBackError::Ledger(error)) if error.passes() => {
+                    wait_for_the_ledger(&error).await;
+                    continue;
+                }
+                Err(error) if is_for_want_of_room(&error) => {
+                    room.wait(explain(&error)).await;
+                    continue;
+                }
+                Err(error) => explain(&error),
+            };
+            return Event::RollbackFailed { model, detail };
         }
     }
 
@@ -269,6 +306,42 @@ impl Workshop {
             for path in workshop.outdated(closed, over) {
                 if let Err(error) = files::remove_directory(&path) {
                     tracing::warn!(path = %path.display(), %error, "old directory not removed");
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Removes the files of models that the plan does not keep; the ledger says so first, so that nobody is led to what is not there.
+    async fn forget_models(&self, oldest_base: ModelVersion) {
+        let Some(keep) = self.keep else {
+            return;
+        };
+        let noted = async {
+            let models = self.ledger.models().await?;
+            let superfluous = keep.superfluous(&models, oldest_base);
+            let now = self.clock.now();
+            self.ledger
+                .note_removed(superfluous.iter().copied(), now)
+                .await?;
+            // Those too that a crash left behind after the ledger said that they are gone.
+            let gone = models.iter().filter(|stored| stored.removed.is_some());
+            let gone = gone.map(|stored| stored.model.version);
+            Ok::<_, LedgerError>(gone.chain(superfluous).collect::<Vec<_>>())
+        };
+        let gone = match noted.await {
+            Ok(gone) => gone,
+            Err(error) => {
+                tracing::warn!(%error, "models that are not kept stay for now");
+                return;
+            }
+        };
+        let directory = self.directory.clone();
+        compute::blocking(move || {
+            for version in gone {
+                let path = directory.model(version);
+                if let Err(error) = files::remove_directory(&path) {
+                    tracing::warn!(path = %path.display(), %error, "model not removed");
                 }
             }
         })

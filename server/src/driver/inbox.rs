@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use fedmerge_common::ids::{ClientId, RoundNumber};
 use fedmerge_common::reason::Rejection;
+use fedmerge_common::update::ModelRef;
 use fedmerge_coordinator::{Event, UpdateRef, View};
 use fedmerge_proto::convert::transfer::UpdateOutcome;
 use fedmerge_proto::limits::INSTANCE_BYTES;
@@ -44,6 +45,12 @@ pub(super) enum Input {
         round: RoundNumber,
         verdict: Result<UpdateRef, Rejection>,
         outcome: oneshot::Sender<UpdateOutcome>,
+    },
+    /// A person wants an older model back.
+    RollBack {
+        to: ModelRef,
+        reason: String,
+        outcome: oneshot::Sender<Result<ModelRef, String>>,
     },
 }
 
@@ -135,6 +142,25 @@ impl Federation {
             client,
             round,
             verdict,
+            outcome,
+        };
+        self.send(input).await?;
+        has_outcome.await.map_err(stopping)
+    }
+
+    /// Makes an older model the base again; the new base, once that is a durable fact, or why there is none.
+    ///
+    /// # Errors
+    /// When the server is about to stop: then it goes on with the rollback when it starts again.
+    pub async fn roll_back(
+        &self,
+        to: ModelRef,
+        reason: String,
+    ) -> Result<Result<ModelRef, String>, Refusal> {
+        let (outcome, has_outcome) = oneshot::channel();
+        let input = Input::RollBack {
+            to,
+            reason,
             outcome,
         };
         self.send(input).await?;

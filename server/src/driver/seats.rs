@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use fedmerge_common::ids::ClientId;
+use fedmerge_common::ids::{ClientId, ModelVersion};
+use fedmerge_common::rollback::Rollback;
 use fedmerge_coordinator::{Briefing, Coordinator};
 use fedmerge_proto::limits::INSTANCE_BYTES;
 use fedmerge_proto::status::{Refusal, RefusalReason};
@@ -27,17 +28,30 @@ struct Place {
 #[derive(Debug)]
 pub(super) struct Seats {
     offers: ByRound<Offer>,
+    /// The bases that are older models again, with what the authority signed.
+    rollbacks: BTreeMap<ModelVersion, Rollback>,
     places: BTreeMap<ClientId, Place>,
     sessions: u64,
 }
 
 impl Seats {
-    pub(super) fn new(offers: ByRound<Offer>) -> Self {
+    pub(super) fn new(offers: ByRound<Offer>, rollbacks: BTreeMap<ModelVersion, Rollback>) -> Self {
         Self {
             offers,
+            rollbacks,
             places: BTreeMap::new(),
             sessions: 0,
         }
+    }
+
+    /// Takes note of every rollback there was.
+    pub(super) fn learn(&mut self, rollbacks: BTreeMap<ModelVersion, Rollback>) {
+        self.rollbacks = rollbacks;
+    }
+
+    /// What the authority signed of a base that is an older model again.
+    pub(super) fn rollback(&self, version: ModelVersion) -> Option<&Rollback> {
+        self.rollbacks.get(&version)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -104,7 +118,7 @@ impl Seats {
     ) -> v1::Notice {
         match coordinator.evaluation(client) {
             Some(task) => evaluation(task),
-            None => notice(&self.offers, briefing.of(client)),
+            None => notice(&self.offers, &self.rollbacks, briefing.of(client)),
         }
     }
 

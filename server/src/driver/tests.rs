@@ -5,6 +5,7 @@
 mod evaluations;
 mod places;
 mod restarts;
+mod rollbacks;
 
 use fedmerge_common::digest::Digest;
 use fedmerge_common::dtype::Dtype;

@@ -10,10 +10,12 @@ mod sign;
 
 use fedmerge_common::clock::Clock;
 use fedmerge_common::identity::{Identity, public_key_sha256};
-use fedmerge_common::ids::{ClientId, FederationName};
+use fedmerge_common::ids::{ClientId, FederationName, ModelVersion};
+use fedmerge_common::rollback::{self, Rollback};
 use fedmerge_common::tls;
 use fedmerge_common::units::{Millis, Timestamp};
-use rcgen::{Issuer, KeyPair};
+use fedmerge_common::update::ModelRef;
+use rcgen::{Issuer, KeyPair, SigningKey};
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -118,6 +120,28 @@ impl Authority {
         let identity = Identity::Client(client.clone());
         let validity = Validity { now, life };
         Ok(sign_leaf(&self.issuer, &self.federation, &identity, &key, validity)?.into())
+    }
+
+    /// Signs that `model` is the older version `of` again.
+    ///
+    /// # Errors
+    /// When the key refuses.
+    pub fn sign_rollback(
+        &self,
+        model: &ModelRef,
+        of: ModelVersion,
+        reason: &str,
+    ) -> Result<Rollback, SignError> {
+        let words = rollback::statement(&self.federation, model, of, reason);
+        Ok(Rollback {
+            of,
+            reason: reason.to_owned(),
+            signature: self
+                .issuer
+                .key()
+                .sign(&words)
+                .map_err(SignError::Rollback)?,
+        })
     }
 
     /// SHA-256 of the public key in a signing request: the same as that of a certificate made from it.

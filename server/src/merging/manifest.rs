@@ -3,12 +3,18 @@
 //! The JSON is a contract: fields are added, never renamed. It holds nothing that differs when the merge is repeated, so that
 //! the same updates give the same bytes here too: no times, no paths.
 
+use std::fs;
+use std::io;
+use std::path::Path;
+
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::{ClientId, FederationName, ModelVersion, RoundNumber};
+use fedmerge_common::rollback::Rollback;
 use fedmerge_merge::MergeReport;
 use serde::{Deserialize, Serialize};
 
 use super::updates::Ordered;
+use crate::files;
 
 /// The version of this form.
 pub const FORMAT: u32 = 1;
@@ -26,9 +32,22 @@ pub struct Manifest {
     pub digest: Digest,
     /// Its size, bytes.
     pub size_bytes: u64,
+    /// That it is an older model again, where it is one: what follows is then that model's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<RollbackStory>,
     /// How it came about; absent for the model the federation began with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merge: Option<MergeStory>,
+}
+
+/// How an older model became the base again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollbackStory {
+    /// The first version that had this content: the model before it is the one that it was merged from.
+    pub origin: ModelVersion,
+    /// What the federation's authority signed.
+    #[serde(flatten)]
+    pub signed: Rollback,
 }
 
 /// How a merge went.
@@ -93,6 +112,26 @@ pub struct MergedUpdate {
     pub weight: f64,
     /// Its share of the weight, 0 to 1.
     pub weight_share: f64,
+}
+
+impl Manifest {
+    /// What the model in a directory says about itself; nothing where the file is not there.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read, or is none.
+    pub fn read(model: &Path) -> io::Result<Option<Self>> {
+        match fs::read(model.join(files::MANIFEST)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => Ok(Some(serde_json::from_slice(&read?)?)),
+        }
+    }
+
+    /// The first version that had this model's content.
+    #[must_use]
+    pub fn origin(&self) -> ModelVersion {
+        let rollback = self.rollback.as_ref();
+        rollback.map_or(self.version, |rollback| rollback.origin)
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]

@@ -5,8 +5,6 @@
 //! from the model they start from. Invariant: what is looked at here does not change while the round is open.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::Path;
 
 use fedmerge_common::checkpoint::Checkpoint;
@@ -40,11 +38,15 @@ impl Past {
     /// When something is there and cannot be read.
     pub(super) fn open(job: &MergeJob) -> Result<Self, MergeFailure> {
         let parent = job.directory.model(job.base.version);
-        let Some(story) = manifest(&parent)?.and_then(|manifest| manifest.merge) else {
+        let Some(manifest) = manifest(&parent)? else {
+            return Ok(Self::default());
+        };
+        let origin = manifest.origin();
+        let Some(story) = manifest.merge else {
             return Ok(Self::default());
         };
         Ok(Self {
-            grandparent: grandparent(job, &story.parent)?,
+            grandparent: grandparent(job, origin, &story.parent)?,
             updates: updates_before(job, &story),
             memory: match &job.recipe.optimizer {
                 Some(optimizer) => memory(&parent, optimizer, &story)?,
@@ -132,19 +134,16 @@ impl Sources<'_> {
 /// What a model says about itself; nothing where the file is not there.
 fn manifest(model: &Path) -> Result<Option<Manifest>, MergeFailure> {
     let path = model.join(files::MANIFEST);
-    let text = match fs::read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        result => result.map_err(|error| MergeFailure::past(&path, error))?,
-    };
-    let manifest = serde_json::from_slice(&text);
-    Ok(Some(
-        manifest.map_err(|error| MergeFailure::past(&path, error))?,
-    ))
+    Manifest::read(model).map_err(|error| MergeFailure::past(&path, error))
 }
 
-/// The model that the base was made from, if it is still there.
-fn grandparent(job: &MergeJob, digest: &Digest) -> Result<Option<Checkpoint>, MergeFailure> {
-    let Some(before) = job.base.version.get().checked_sub(1) else {
+/// The model that the base was made from, if it is still there: the version before the first with the base's content.
+fn grandparent(
+    job: &MergeJob,
+    origin: ModelVersion,
+    digest: &Digest,
+) -> Result<Option<Checkpoint>, MergeFailure> {
+    let Some(before) = origin.get().checked_sub(1) else {
         return Ok(None);
     };
     let directory = job.directory.model(ModelVersion::new(before));

@@ -19,6 +19,7 @@ use super::merge;
 pub(super) struct PlanFile {
     pub(super) name: Option<FederationName>,
     pub(super) base: Option<PathBuf>,
+    pub(super) keep: Option<KeepTable>,
     #[serde(default)]
     pub(super) round: RoundTable,
     #[serde(default)]
@@ -26,6 +27,15 @@ pub(super) struct PlanFile {
     #[serde(default)]
     pub(super) update: UpdateTable,
     pub(super) evaluate: Option<EvaluateTable>,
+}
+
+/// `keep`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct KeepTable {
+    pub(super) best: Option<usize>,
+    pub(super) last: Option<Spanned<usize>>,
+    pub(super) every: Option<u64>,
 }
 
 /// `[round]`
@@ -166,6 +176,7 @@ pub(super) struct AcceptTable {
 pub(super) fn tables() -> Vec<KnownTable> {
     let mut tables = vec![
         KnownTable::new("", fields_of::<PlanFile>()),
+        KnownTable::new("keep", fields_of::<KeepTable>()),
         KnownTable::new("round", fields_of::<RoundTable>()),
         KnownTable::new("round.cohort", fields_of::<CohortTable>()),
         KnownTable::new("round.population", fields_of::<PopulationTable>()),

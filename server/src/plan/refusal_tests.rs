@@ -326,3 +326,11 @@ fn a_name_that_cannot_be_a_federations_is_refused_with_its_line() {
         "{failure}"
     );
 }
+
+#[test]
+fn a_plan_that_does_not_keep_what_the_next_merge_looks_back_to_is_refused() {
+    let failure = refusal("keep = { last = 1 }");
+    assert!(failure.contains("`last` is under 2"), "{failure}");
+    let failure = refusal("keep = { newest = 1 }");
+    assert!(failure.contains("newest"), "{failure}");
+}

@@ -17,6 +17,7 @@ fn parse(text: &str) -> Result<FederationPlan, ReadPlanError> {
 #[test]
 fn a_plan_that_sets_nothing_has_the_documented_defaults() {
     let expected = FederationPlan {
+        keep: None,
         name: "digits".parse().unwrap(),
         base: PathBuf::from("plan/base.safetensors"),
         round: RoundPlan {
@@ -80,6 +81,7 @@ fn a_complete_plan_is_read_to_the_last_key() {
     let text = r#"
         name = "digits"
         base = "/models/base"
+        keep = { best = 3, last = 5, every = 10 }
 
         [round]
         count     = 20
@@ -108,6 +110,11 @@ fn a_complete_plan_is_read_to_the_last_key() {
         max_bytes = "1GiB"
     "#;
     let expected = FederationPlan {
+        keep: Some(Keep {
+            best: 3,
+            last: 5,
+            every: 10,
+        }),
         name: "digits".parse().unwrap(),
         base: PathBuf::from("/models/base"),
         round: complete_round(),
@@ -184,4 +191,15 @@ fn the_deployed_example_tolerates_two_of_ten() {
     assert_eq!(plan.recipe.before, [Before::Clip { norm }]);
     let gate = plan.round.evaluate.unwrap();
     assert_eq!(gate.summary, GainSummary::TrimmedMean { tolerate: 2 });
+}
+
+#[test]
+fn what_keep_leaves_out_is_one_best_and_the_last_two() {
+    let plan = parse(&format!("{MINIMAL}keep = {{ every = 4 }}\n")).unwrap();
+    let expected = Keep {
+        best: 1,
+        last: 2,
+        every: 4,
+    };
+    assert_eq!(plan.keep, Some(expected));
 }

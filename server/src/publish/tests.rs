@@ -25,6 +25,7 @@ async fn candidate() -> (Bed, Ledger, Publication) {
         round: job.round,
         parent: bed.base.digest,
         candidate: merged.candidate,
+        score: None,
         now: NOW,
     };
     (bed, ledger, publication)
@@ -43,7 +44,9 @@ async fn is_published(bed: &Bed, ledger: &Ledger, publication: &Publication) -> 
 async fn a_publication_may_be_repeated() {
     let (bed, ledger, publication) = candidate().await;
     for _ in 0..2 {
-        publish(&bed.directory, &ledger, publication).await.unwrap();
+        publish(&bed.directory, &ledger, &publication)
+            .await
+            .unwrap();
         assert!(is_published(&bed, &ledger, &publication).await);
     }
     let stored = ledger.newest_model().await.unwrap().unwrap();
@@ -57,7 +60,9 @@ async fn a_crash_between_the_rename_and_the_transaction_is_mended_by_the_repetit
     let published = bed.directory.model(publication.candidate.version);
     put_in_place(&bed.directory.candidate(publication.round), &published).unwrap();
     assert!(!is_published(&bed, &ledger, &publication).await);
-    publish(&bed.directory, &ledger, publication).await.unwrap();
+    publish(&bed.directory, &ledger, &publication)
+        .await
+        .unwrap();
     assert!(is_published(&bed, &ledger, &publication).await);
 }
 
@@ -67,7 +72,9 @@ async fn what_an_abandoned_publication_left_gives_way() {
     let published = bed.directory.model(publication.candidate.version);
     fs::create_dir_all(&published).unwrap();
     fs::write(published.join(files::MODEL), "of another round").unwrap();
-    publish(&bed.directory, &ledger, publication).await.unwrap();
+    publish(&bed.directory, &ledger, &publication)
+        .await
+        .unwrap();
     assert!(is_published(&bed, &ledger, &publication).await);
 }
 
@@ -75,7 +82,7 @@ async fn what_an_abandoned_publication_left_gives_way() {
 async fn without_a_candidate_nothing_is_published() {
     let (bed, ledger, publication) = candidate().await;
     fs::remove_dir_all(bed.directory.candidate(publication.round)).unwrap();
-    let error = publish(&bed.directory, &ledger, publication)
+    let error = publish(&bed.directory, &ledger, &publication)
         .await
         .unwrap_err();
     assert!(matches!(error, PublishError::Missing { .. }), "{error}");
@@ -85,10 +92,12 @@ async fn without_a_candidate_nothing_is_published() {
 #[tokio::test]
 async fn a_version_never_becomes_another_model() {
     let (bed, ledger, publication) = candidate().await;
-    publish(&bed.directory, &ledger, publication).await.unwrap();
-    let mut other = publication;
+    publish(&bed.directory, &ledger, &publication)
+        .await
+        .unwrap();
+    let mut other = publication.clone();
     other.candidate.digest = some_digest();
-    let error = publish(&bed.directory, &ledger, other).await.unwrap_err();
+    let error = publish(&bed.directory, &ledger, &other).await.unwrap_err();
     assert!(matches!(error, PublishError::Ledger(_)), "{error}");
     assert!(is_published(&bed, &ledger, &publication).await);
 }

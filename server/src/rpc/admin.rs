@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use fedmerge_common::ids::{FederationName, RoundNumber};
+use fedmerge_common::ids::{FederationName, ModelVersion, RoundNumber};
+use fedmerge_common::rollback;
 use fedmerge_common::units::Timestamp;
 use fedmerge_coordinator::{RoundOutcome, View};
 use fedmerge_proto::convert::admin::TokenRequest;
@@ -78,6 +79,26 @@ impl Admin for Service {
         });
         Ok(Response::new(v1::ListClientsResponse {
             clients: clients.collect(),
+        }))
+    }
+
+    async fn roll_back_model(
+        &self,
+        request: Request<v1::RollBackModelRequest>,
+    ) -> Result<Response<v1::RollBackModelResponse>, Status> {
+        let request = request.into_inner();
+        let version = ModelVersion::new(request.version);
+        let stored = self.0.ledger.model(version).await.map_err(Refusal::from)?;
+        let unknown = |words: String| Refusal::new(RefusalReason::ModelUnknown, words);
+        let stored = stored.ok_or_else(|| unknown(format!("there is no model {version}")))?;
+        if stored.removed.is_some() {
+            return Err(unknown(format!("model {version} is not kept any more")).into());
+        }
+        let reason = rollback::reason(&request.reason);
+        let outcome = self.0.federation.roll_back(stored.model, reason).await?;
+        let model = outcome.map_err(|detail| Refusal::new(RefusalReason::NotNow, detail))?;
+        Ok(Response::new(v1::RollBackModelResponse {
+            model: Some(model.into()),
         }))
     }
 

@@ -48,7 +48,7 @@ impl Served {
             name: "digits".parse().unwrap(),
             federation: running.federation,
             ledger,
-            authority: Authority::load(&identities.directory).unwrap(),
+            authority: Arc::new(Authority::load(&identities.directory).unwrap()),
             uploads: running.uploads,
             clock: Clock::with_offset(0),
             certificate_life: Millis::from_secs(3600),
@@ -115,6 +115,9 @@ async fn a_model_comes_in_chunks_from_any_offset_and_none_past_its_end() {
         parent: None,
         round: None,
         published: fedmerge_common::units::Timestamp::new(0),
+        rollback: None,
+        score: None,
+        removed: None,
     };
     ledger.publish(&stored).await.unwrap();
     let mut transfer = TransferClient::new(served.as_admin().await);

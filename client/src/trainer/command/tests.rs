@@ -37,6 +37,7 @@ fn trial() -> Trial {
         deadline: Timestamp::new(77),
         encodings: vec![Encoding::Bf16],
         max_update_bytes: ByteSize::new(1_000),
+        step_back: None,
     };
     let (federation, client) = ("digits".parse().unwrap(), "ward-3".parse().unwrap());
     let place = Workplace::prepare(
@@ -250,6 +251,7 @@ async fn only_the_newest_round_is_kept_on_disk() {
         deadline: Timestamp::new(77),
         encodings: Vec::new(),
         max_update_bytes: ByteSize::new(1),
+        step_back: None,
     };
     let (federation, client) = ("digits".parse().unwrap(), "ward-3".parse().unwrap());
     Workplace::prepare(

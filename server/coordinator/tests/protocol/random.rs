@@ -199,6 +199,7 @@ impl World {
                 | Effect::AcceptUpdate { .. }
                 | Effect::RejectUpdate { .. }
                 | Effect::CloseRound { .. }
+                | Effect::RefuseRollback { .. }
                 | Effect::AnswerRollback { .. }
                 | Effect::EndFederation { .. } => {}
             }

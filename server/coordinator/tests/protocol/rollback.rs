@@ -163,7 +163,10 @@ fn a_rollback_is_asked_for_again_after_a_restart_and_done_once() {
 #[test]
 fn the_base_itself_and_a_second_rollback_are_refused_with_the_reason() {
     let mut federation = with_two_models(plan(2, 2));
-    let refused = |effects: &[Effect]| answer(effects).unwrap().unwrap_err();
+    let refused = |effects: &[Effect]| match effects {
+        [Effect::RefuseRollback { detail }] => detail.clone(),
+        other => panic!("{other:?}"),
+    };
     let detail = refused(&ask(&mut federation, 2));
     assert_eq!(detail, "model 2 is the base, and has that content");
     ask(&mut federation, 1);

@@ -3,7 +3,7 @@
 //! The JSON is that of a closed round, as `server run` tells it, and more: `base`, the times, what each client sent, and `merge`,
 //! which is the story in the model's `fedmerge.json` without its tensors. It is a contract: fields are added, never renamed.
 
-mod agreement;
+pub(in crate::cli) mod agreement;
 
 use fedmerge_common::failure::{ExitCode, Failure};
 use fedmerge_common::ids::RoundNumber;
@@ -231,7 +231,7 @@ impl Story {
 }
 
 /// A line with its label before it, aligned with others.
-fn labelled(label: &str, told: &str) -> String {
+pub(in crate::cli) fn labelled(label: &str, told: &str) -> String {
     format!("{label:<12} {told}")
 }
 

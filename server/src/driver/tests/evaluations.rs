@@ -1,7 +1,9 @@
 //! The gate before publishing: who is asked, that answers are durable, and what a restart goes on with.
 
 use fedmerge_common::reason::{Decline, DeclineKind};
-use fedmerge_coordinator::{EvaluationOutcome, EvaluationRule, Gain, GainSummary, Goal, RoundPlan};
+use fedmerge_coordinator::{
+    EvaluationOutcome, EvaluationRule, Gain, GainSummary, Goal, Measure, RoundPlan,
+};
 use fedmerge_proto::v1::notice::State;
 
 use super::*;
@@ -82,6 +84,8 @@ async fn the_clients_of_a_round_are_asked_and_their_verdict_publishes() {
     let view = running.until(|view| view.rounds_ended == 1).await;
     assert_eq!(view.base.version.get(), 1);
     assert!(!is_asked(&two));
+    let newest = running.ledger.newest_model().await.unwrap().unwrap();
+    assert_eq!(newest.score.unwrap().value, Measure(Some(0.75)));
 }
 
 #[tokio::test]
@@ -106,6 +110,7 @@ async fn a_worse_candidate_is_abandoned_removed_and_told_with_what_each_answered
         evaluations[&client("ward-1")],
         EvaluationOutcome::Reported {
             gain: Gain(Some(-0.25)),
+            after: Measure(Some(0.25)),
             num_examples: 36
         }
     );

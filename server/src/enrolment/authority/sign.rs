@@ -35,6 +35,9 @@ pub enum SignError {
     /// The certificate cannot be put together.
     #[error("the certificate cannot be made")]
     Certificate(#[source] rcgen::Error),
+    /// A rollback cannot be signed.
+    #[error("the rollback cannot be signed")]
+    Rollback(#[source] rcgen::Error),
     /// There is no serial number.
     #[error("no serial number can be drawn")]
     SerialNumber(#[source] RandomError),
@@ -44,7 +47,9 @@ impl From<SignError> for Refusal {
     fn from(error: SignError) -> Self {
         let reason = match &error {
             SignError::Request(_) => RefusalReason::InvalidRequest,
-            SignError::Certificate(_) | SignError::SerialNumber(_) => RefusalReason::Internal,
+            SignError::Certificate(_) | SignError::Rollback(_) | SignError::SerialNumber(_) => {
+                RefusalReason::Internal
+            }
         };
         Self::new(reason, error)
     }

@@ -14,6 +14,7 @@ use crate::store::ledger::error::OpenLedgerError;
 const STEPS: &[&str] = &[
     include_str!("../../../migrations/0001_begin.sql"),
     include_str!("../../../migrations/0002_plans.sql"),
+    include_str!("../../../migrations/0003_rollbacks.sql"),
 ];
 
 /// Marks a SQLite file as a ledger: `fmrg` in ASCII.

@@ -1,18 +1,22 @@
 //! Published models in the ledger. A version that was published never changes.
 
+use std::collections::BTreeMap;
+
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::{ModelVersion, RoundNumber};
+use fedmerge_common::rollback::Rollback;
 use fedmerge_common::units::Timestamp;
 use fedmerge_common::update::ModelRef;
+use fedmerge_coordinator::Score;
 use sqlx::sqlite::SqliteRow;
 
-use crate::store::ledger::row::{self, DecodeRowError, damaged, integer, moment};
+use crate::store::ledger::row::{self, DecodeRowError, damaged, integer, moment, to_json};
 use crate::store::ledger::{Ledger, LedgerError};
 
 const TABLE: &str = "models";
 
 /// A published model.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StoredModel {
     /// Which one.
     pub model: ModelRef,
@@ -22,6 +26,12 @@ pub struct StoredModel {
     pub round: Option<RoundNumber>,
     /// When.
     pub published: Timestamp,
+    /// That it is an older model again, where it is one.
+    pub rollback: Option<Rollback>,
+    /// How good it is, where clients measured it.
+    pub score: Option<Score>,
+    /// When its files were removed; absent while they are there.
+    pub removed: Option<Timestamp>,
 }
 
 fn decode(row: &SqliteRow) -> Result<StoredModel, DecodeRowError> {
@@ -34,6 +44,9 @@ fn decode(row: &SqliteRow) -> Result<StoredModel, DecodeRowError> {
         parent: row::optional_text(row, "parent")?,
         round: row::optional_number(row, "round")?.map(RoundNumber::new),
         published: row::timestamp(row, "published")?,
+        rollback: row::optional_json(row, "rollback")?,
+        score: row::optional_json(row, "score")?,
+        removed: row::optional_number(row, "removed")?.map(Timestamp::new),
     })
 }
 
@@ -57,8 +70,8 @@ impl Ledger {
         }
         let round = stored.round.map(|round| integer("round", round.get()));
         sqlx::query(
-            "INSERT INTO models (version, digest, size_bytes, parent, round, published) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO models (version, digest, size_bytes, parent, round, published, rollback, score) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )
         .bind(version)
         .bind(model.digest.to_string())
@@ -66,6 +79,8 @@ impl Ledger {
         .bind(stored.parent.map(|parent| parent.to_string()))
         .bind(round.transpose()?)
         .bind(moment("time", stored.published)?)
+        .bind(stored.rollback.as_ref().map(to_json))
+        .bind(stored.score.as_ref().map(to_json))
         .execute(&mut *transaction)
         .await?;
         Ok(transaction.commit().await?)
@@ -96,7 +111,43 @@ impl Ledger {
         models.map_err(damaged(TABLE))
     }
 
-    /// The newest model with this content.
+    /// The rollbacks that were published, by the version that each made.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn rollbacks(&self) -> Result<BTreeMap<ModelVersion, Rollback>, LedgerError> {
+        let rows = sqlx::query("SELECT * FROM models WHERE rollback IS NOT NULL")
+            .fetch_all(&self.readers)
+            .await?;
+        let mut rollbacks = BTreeMap::new();
+        for row in &rows {
+            let stored = decode(row).map_err(damaged(TABLE))?;
+            rollbacks.extend(stored.rollback.map(|found| (stored.model.version, found)));
+        }
+        Ok(rollbacks)
+    }
+
+    /// Notes that the files of these models are gone, or about to be.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub async fn note_removed(
+        &self,
+        versions: impl IntoIterator<Item = ModelVersion>,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let mut transaction = self.begin().await?;
+        for version in versions {
+            sqlx::query("UPDATE models SET removed = ?2 WHERE version = ?1 AND removed IS NULL")
+                .bind(integer("version", version.get())?)
+                .bind(moment("time", now)?)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        Ok(transaction.commit().await?)
+    }
+
+    /// The newest model with this content whose files are there.
     ///
     /// # Errors
     /// When the ledger cannot be read.
@@ -105,7 +156,7 @@ impl Ledger {
         digest: &Digest,
     ) -> Result<Option<StoredModel>, LedgerError> {
         let row =
-            sqlx::query("SELECT * FROM models WHERE digest = ?1 ORDER BY version DESC LIMIT 1")
+            sqlx::query("SELECT * FROM models WHERE digest = ?1 AND removed IS NULL ORDER BY version DESC LIMIT 1")
                 .bind(digest.to_string())
                 .fetch_optional(&self.readers)
                 .await?;

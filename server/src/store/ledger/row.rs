@@ -91,6 +91,16 @@ pub(super) fn json<T: DeserializeOwned>(
     serde_json::from_str(json).map_err(wrong(column))
 }
 
+/// A value like [`json`] that may be absent.
+pub(super) fn optional_json<T: DeserializeOwned>(
+    row: &SqliteRow,
+    column: &'static str,
+) -> Result<Option<T>, DecodeRowError> {
+    let json: Option<&str> = row.try_get(column).map_err(wrong(column))?;
+    let value = json.map(serde_json::from_str).transpose();
+    value.map_err(wrong(column))
+}
+
 /// A hash.
 pub(super) fn bytes(row: &SqliteRow, column: &'static str) -> Result<[u8; 32], DecodeRowError> {
     let bytes: &[u8] = row.try_get(column).map_err(wrong(column))?;

@@ -95,6 +95,9 @@ fn stored(version: u64, content: &[u8]) -> StoredModel {
         parent: Some(Digest::of(b"parent")),
         round: Some(RoundNumber::new(version)),
         published: Timestamp::new(1000 + version),
+        rollback: None,
+        score: None,
+        removed: None,
     }
 }
 

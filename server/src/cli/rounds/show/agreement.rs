@@ -14,7 +14,7 @@ pub(super) fn weight_share(report: &Value, client: &ClientId) -> Option<f64> {
     update["weight_share"].as_f64()
 }
 
-pub(super) fn lines(report: &Value) -> Vec<String> {
+pub(in crate::cli) fn lines(report: &Value) -> Vec<String> {
     let mut lines = vec![labelled("merge", &recipe(&report["recipe"]))];
     lines.extend(step(report).map(|step| labelled("step", &step)));
     lines.extend(agreement(report).map(|told| labelled("agreement", &told)));

@@ -8,7 +8,7 @@ use fedmerge_common::ids::{ClientId, ModelVersion};
 use fedmerge_common::reason::{AbandonReason, Decline, DeclineKind, Rejection};
 use fedmerge_common::units::Timestamp;
 use fedmerge_coordinator::{
-    EvaluationOutcome, Gain, Origin, RoundOutcome, UpdateRef, WithdrawReason,
+    EvaluationOutcome, Gain, Measure, Origin, RoundOutcome, UpdateRef, WithdrawReason,
 };
 
 use super::*;
@@ -245,6 +245,7 @@ fn what_each_client_said_of_the_candidate_is_told() {
     let mut gated = story(RoundOutcome::Published(model(3)), None);
     let reported = EvaluationOutcome::Reported {
         gain: Gain(Some(0.25)),
+        after: Measure(Some(0.75)),
         num_examples: 36,
     };
     let decline = Decline::new(DeclineKind::EvaluatorFailed, "first\nround 9");
@@ -265,6 +266,7 @@ evaluations
     assert!(told.ends_with(expected), "{told}");
     let json = gated.as_json();
     assert_eq!(json["clients"][0]["evaluation"]["gain"], 0.25);
+    assert_eq!(json["clients"][0]["evaluation"]["value"], 0.75);
     assert_eq!(json["clients"][1]["evaluation"]["outcome"], "declined");
     assert_eq!(json["clients"][2]["evaluation"], Value::Null);
 }
