@@ -1,11 +1,11 @@
 //! What clients and server say to each other.
 
 use fedmerge_client::agent::Answer;
-use fedmerge_client::task::Notice;
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::reason::{Decline, Rejection};
 use fedmerge_common::update::UpdateHeader;
 use fedmerge_proto::convert::evaluation::EvaluationReport;
+use fedmerge_proto::v1;
 
 /// A request. Every one may come twice, late, or from a process that is dead by now.
 #[derive(Clone, Debug)]
@@ -42,9 +42,9 @@ pub(crate) enum Reply {
     Done,
 }
 
-/// A notice and the session in whose stream it comes.
+/// A notice as it is on the wire, and the session in whose stream it comes.
 #[derive(Clone, Debug)]
 pub(crate) struct Streamed {
     pub(crate) session: u64,
-    pub(crate) notice: Notice,
+    pub(crate) notice: v1::Notice,
 }

@@ -249,9 +249,10 @@ impl Client {
         if !is_ours {
             return Vec::new();
         }
-        let mut wishes = self.step(Event::NoticeReceived(streamed.notice.clone()), random);
+        let notice = Notice::try_from(streamed.notice).unwrap();
+        let mut wishes = self.step(Event::NoticeReceived(notice.clone()), random);
         if self.manner == Manner::Hostile {
-            wishes.extend(self.misbehave(&streamed.notice, random));
+            wishes.extend(self.misbehave(&notice, random));
         }
         wishes
     }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use fedmerge_client::agent::Answer;
-use fedmerge_client::task::{Notice, Task};
 use fedmerge_common::ids::{ClientId, RoundNumber};
 use fedmerge_common::reason::Rejection;
 use fedmerge_common::task_vector::Encoding;
@@ -14,8 +13,10 @@ use fedmerge_coordinator::{
     Assignment, Coordinator, Counted, Effect, Event, RoundPlan, RoundSummary, UpdateRef,
 };
 
-use fedmerge_proto::convert::evaluation::EvaluationRequest;
+use fedmerge_proto::v1;
 use fedmerge_server::driver::evaluation_event;
+use fedmerge_server::notice::{Offer, evaluation, notice};
+use fedmerge_server::plan::ByRound;
 
 use super::calls::{Call, Reply, Streamed};
 use super::disk::{Disk, Write};
@@ -51,7 +52,7 @@ pub(crate) enum Wish {
 struct Place {
     instance: u64,
     session: u64,
-    shown: Option<Notice>,
+    shown: Option<v1::Notice>,
 }
 
 /// One life of a server.
@@ -61,6 +62,7 @@ pub(crate) struct Server {
     places: BTreeMap<usize, Place>,
     undecided: BTreeMap<(RoundNumber, ClientId), Vec<Asked>>,
     names: Vec<ClientId>,
+    offers: ByRound<Offer>,
 }
 
 /// What one turn of the server leads to: what was written, and what it wants done if it lives on.
@@ -85,6 +87,10 @@ impl Server {
             places: BTreeMap::new(),
             undecided: BTreeMap::new(),
             names: names.to_vec(),
+            offers: ByRound::always(Offer {
+                encodings: vec![Encoding::F32],
+                max_update: ByteSize::new(1000),
+            }),
         };
         (server, effects)
     }
@@ -282,14 +288,8 @@ impl Server {
         for (client, place) in &mut self.places {
             let name = &self.names[*client];
             let notice = match self.coordinator.evaluation(name) {
-                Some(task) => Notice::Evaluate(EvaluationRequest {
-                    round: task.round,
-                    base: task.base,
-                    candidate: task.candidate,
-                    metric: task.metric,
-                    deadline: task.deadline,
-                }),
-                None => notice(briefing.of(name)),
+                Some(task) => evaluation(task),
+                None => notice(&self.offers, briefing.of(name)),
             };
             if place.shown.as_ref() != Some(&notice) {
                 place.shown = Some(notice.clone());
@@ -297,29 +297,5 @@ impl Server {
                 wishes.push(Wish::Stream(*client, Streamed { session, notice }));
             }
         }
-    }
-}
-
-/// An assignment as an agent reads it.
-fn notice(assignment: Assignment) -> Notice {
-    match assignment {
-        Assignment::Standby {
-            waiting_for,
-            last_round,
-        } => Notice::Standby {
-            waiting_for,
-            last_round,
-        },
-        Assignment::Invited(task) => Notice::Invited(Task {
-            round: task.round,
-            base: task.base,
-            deadline: task.deadline,
-            encodings: vec![Encoding::F32],
-            max_update_bytes: ByteSize::new(1000),
-        }),
-        Assignment::Ended { reason, last } => Notice::Ended {
-            reason: reason.to_string(),
-            last: Some(last),
-        },
     }
 }
