@@ -1,4 +1,7 @@
 //! What survives the server: its record, the stories of rounds, and models whose content shows which updates are in them.
+//!
+//! Invariant: whatever was acknowledged is there when a server starts; what was torn by a crash is there whole or not at all. Without
+//! a ledger this is assumed; with one it is what the ledger's files are asked at each start.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,71 +10,131 @@ use fedmerge_common::ids::{ClientId, ModelVersion, RoundNumber};
 use fedmerge_common::update::ModelRef;
 use fedmerge_coordinator::{Counted, Record, RoundSummary};
 
+use super::ledger::LedgerFiles;
+
 /// One update, by whose it is and which task it answers.
 pub(crate) type Contribution = (ClientId, RoundNumber);
 
 /// The updates in a model, those of its ancestors too.
 pub(crate) type Content = BTreeSet<Contribution>;
 
-/// How a write of the record ends.
+/// How a write ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Write {
     /// It is durable.
     Whole,
-    /// The process dies in the middle: what is there is garbage, and the record before is what counts.
+    /// The process dies in the middle, and nobody was told.
     Torn,
     /// The process dies before.
     Nothing,
 }
 
-/// A disk. Of two copies of the record one is always whole, as in a journal.
-#[derive(Clone, Debug)]
+impl Write {
+    pub(crate) const ALL: [Self; 3] = [Self::Nothing, Self::Torn, Self::Whole];
+}
+
+/// What a server that starts goes on from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Kept {
+    /// The record as it is stored; none before the first.
+    pub(crate) record: Option<String>,
+    pub(crate) stories: BTreeMap<RoundNumber, RoundSummary>,
+    pub(crate) published: BTreeMap<ModelVersion, ModelRef>,
+}
+
+impl Kept {
+    fn commit(&mut self, record: String, closed: &[RoundSummary]) {
+        self.record = Some(record);
+        for summary in closed {
+            let before = self.stories.insert(summary.round, summary.clone());
+            assert!(before.is_none_or(|before| before == *summary));
+        }
+    }
+
+    fn publish(&mut self, model: ModelRef) {
+        let before = self.published.insert(model.version, model);
+        assert!(
+            before.is_none_or(|before| before == model),
+            "one base per version: {before:?}, then {model:?}"
+        );
+    }
+}
+
+/// A disk.
+#[derive(Debug)]
 pub(crate) struct Disk {
-    copies: [String; 2],
-    newest: usize,
-    stories: BTreeMap<RoundNumber, RoundSummary>,
+    kept: Kept,
+    /// What is kept if the write that a crash has torn is there all the same.
+    undecided: Option<Kept>,
     /// Complete models, published or not.
     contents: BTreeMap<Digest, Content>,
-    published: BTreeMap<ModelVersion, ModelRef>,
+    ledger: Option<LedgerFiles>,
 }
 
 impl Disk {
-    pub(crate) fn new(record: &Record, base: ModelRef) -> Self {
-        let text = serde_json::to_string(record).unwrap();
-        Self {
-            copies: [text.clone(), text],
-            newest: 0,
-            stories: BTreeMap::new(),
+    /// A disk on which everything simply survives, or one with a ledger that has to see to it.
+    pub(crate) fn new(base: ModelRef, ledger: Option<LedgerFiles>) -> Self {
+        let mut disk = Self {
+            kept: Kept::default(),
+            undecided: None,
             contents: BTreeMap::from([(base.digest, Content::new())]),
-            published: BTreeMap::from([(base.version, base)]),
-        }
+            ledger,
+        };
+        disk.publish(base, Write::Whole);
+        disk
     }
 
-    /// Stores a record and the stories of closed rounds: all of it, or nothing.
+    /// Stores a record and the stories of closed rounds: all of it, or nothing. What has not changed is not written, as in the driver.
     pub(crate) fn commit(&mut self, record: &Record, closed: &[RoundSummary], write: Write) {
         let text = serde_json::to_string(record).unwrap();
-        let other = 1 - self.newest;
-        match write {
-            Write::Nothing => {}
-            Write::Torn => self.copies[other] = text[..text.len() / 2].to_owned(),
-            Write::Whole => {
-                self.copies[other] = text;
-                self.newest = other;
-                for summary in closed {
-                    let before = self.stories.insert(summary.round, summary.clone());
-                    assert!(before.is_none_or(|before| before == *summary));
-                }
-            }
+        if closed.is_empty() && self.kept.record.as_ref() == Some(&text) {
+            return;
+        }
+        self.write(write, |kept| kept.commit(text, closed));
+        if let Some(ledger) = &mut self.ledger {
+            ledger.write(write, async |ledger| ledger.commit(record, closed).await);
         }
     }
 
-    /// The last record that is whole.
-    pub(crate) fn record(&self) -> Record {
-        serde_json::from_str(&self.copies[self.newest]).unwrap()
+    /// Makes a candidate a fact.
+    pub(crate) fn publish(&mut self, candidate: ModelRef, write: Write) {
+        self.write(write, |kept| kept.publish(candidate));
+        if let Some(ledger) = &mut self.ledger {
+            let stored = super::ledger::stored(candidate);
+            ledger.write(write, async |ledger| ledger.publish(&stored).await);
+        }
+    }
+
+    fn write(&mut self, write: Write, change: impl FnOnce(&mut Kept)) {
+        match write {
+            Write::Whole => change(&mut self.kept),
+            Write::Torn => change(self.undecided.insert(self.kept.clone())),
+            Write::Nothing => {}
+        }
+    }
+
+    /// What a server that starts finds: the last record.
+    pub(crate) fn recover(&mut self) -> Option<Record> {
+        let undecided = self.undecided.take();
+        if let Some(ledger) = &mut self.ledger {
+            let found = ledger.recover();
+            if undecided.is_some_and(|undecided| undecided == found) {
+                self.kept = found;
+            } else {
+                assert_eq!(found, self.kept, "what was acknowledged is there");
+            }
+        }
+        let text = self.kept.record.as_ref();
+        text.map(|text| serde_json::from_str(text).unwrap())
     }
 
     pub(crate) fn stories(&self) -> &BTreeMap<RoundNumber, RoundSummary> {
-        &self.stories
+        &self.kept.stories
+    }
+
+    /// How often a crash tore a write of the ledger.
+    pub(crate) fn tears(&self) -> u64 {
+        self.ledger.as_ref().map_or(0, LedgerFiles::tears)
     }
 
     /// Merges updates into a candidate; the same ones give the same candidate.
@@ -98,22 +161,13 @@ impl Disk {
         candidate
     }
 
-    /// Makes a candidate a fact.
-    pub(crate) fn publish(&mut self, candidate: ModelRef) {
-        let before = self.published.insert(candidate.version, candidate);
-        assert!(
-            before.is_none_or(|before| before == candidate),
-            "one base per version: {before:?}, then {candidate:?}"
-        );
-    }
-
     pub(crate) fn has(&self, model: &ModelRef) -> bool {
-        self.published.get(&model.version) == Some(model)
+        self.kept.published.get(&model.version) == Some(model)
     }
 
     /// What is in the newest model.
     pub(crate) fn content(&self) -> &Content {
-        let (_, newest) = self.published.last_key_value().unwrap();
+        let (_, newest) = self.kept.published.last_key_value().unwrap();
         &self.contents[&newest.digest]
     }
 }

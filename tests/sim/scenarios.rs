@@ -12,16 +12,22 @@ use fedmerge_coordinator::{
 use super::client::{Client, Manner};
 use super::faults::Faults;
 use super::random::Random;
-use super::world::{Setting, World};
+use super::world::{Keeping, Setting, World};
 
 /// So many seeds are simulated unless `FEDMERGE_SIM_SEEDS` says another number.
 const SEEDS: u64 = 2_000;
+
+/// So many seeds are simulated on real ledgers unless `FEDMERGE_SIM_LEDGER_SEEDS` says another number.
+const LEDGER_SEEDS: u64 = 120;
+
+/// How often the server dies there, of a thousand times, at the least: that is what those seeds are about.
+const LEDGER_DEATHS: u64 = 40;
 
 /// What once failed, and why.
 const NAMED_SEEDS: &[(u64, &str)] = &[];
 
 /// The setting that a seed chooses.
-fn setting(seed: u64) -> Setting {
+pub(super) fn setting(seed: u64) -> Setting {
     let mut random = Random::new(!seed);
     let count = random.between(2, 9);
     let clients = (1..=count).map(|number| {
@@ -69,9 +75,18 @@ fn setting(seed: u64) -> Setting {
     Setting {
         faults: Faults::of(&mut random),
         troubled: random.between(60_000, 1_800_000),
+        keeping: Keeping::Assumed,
         plan,
         clients,
     }
+}
+
+/// The same on a real ledger.
+fn on_a_ledger(seed: u64) -> Setting {
+    let mut setting = setting(seed);
+    setting.keeping = Keeping::InALedger;
+    setting.faults.server_death = setting.faults.server_death.max(LEDGER_DEATHS);
+    setting
 }
 
 /// What was seen in the simulations, so that they cannot become tame without anybody's notice.
@@ -82,11 +97,13 @@ struct Seen {
     abandoned: AtomicU64,
     stale: AtomicU64,
     evaluated: AtomicU64,
+    tears: AtomicU64,
 }
 
 impl Seen {
     fn add(&self, world: &World) {
         self.events.fetch_add(world.events(), Ordering::Relaxed);
+        self.tears.fetch_add(world.tears(), Ordering::Relaxed);
         for summary in world.history().rounds().values() {
             let counter = match summary.outcome.published() {
                 Some(_) => &self.published,
@@ -104,33 +121,24 @@ impl Seen {
     }
 }
 
-fn simulate(seed: u64, seen: &Seen) {
-    let mut world = World::new(seed, setting(seed));
+/// Simulates one seed; `replay` is the test that does so alone.
+fn simulate(seed: u64, setting: Setting, replay: &str, seen: &Seen) {
+    let mut world = World::new(seed, setting);
     if let Some(happenings) = number("FEDMERGE_SIM_TRAIL") {
         world.remember(usize::try_from(happenings).unwrap());
     }
     let lived = catch_unwind(AssertUnwindSafe(|| world.run()));
     if lived.is_err() {
         panic!(
-            "{}\nreplay it: FEDMERGE_SIM_SEED={seed} cargo test -p fedmerge --test sim one_seed",
+            "{}\nreplay it: FEDMERGE_SIM_SEED={seed} cargo test -p fedmerge --test sim {replay}",
             world.trail()
         );
     }
     seen.add(&world);
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a test has no settings but the environment"
-)]
-fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap())
-}
-
-#[test]
-fn whatever_goes_wrong_the_promises_hold_and_everything_comes_to_its_end() {
-    let seeds = number("FEDMERGE_SIM_SEEDS").unwrap_or(SEEDS);
+/// Simulates the seeds from 1 on, each once, on every processor.
+fn simulate_all(seeds: u64, setting: fn(u64) -> Setting, replay: &str) -> Seen {
     let seen = Seen::default();
     let next = AtomicU64::new(1);
     let threads = thread::available_parallelism().map_or(1, usize::from);
@@ -139,17 +147,17 @@ fn whatever_goes_wrong_the_promises_hold_and_everything_comes_to_its_end() {
             scope.spawn(|| {
                 let taken = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
                 for seed in taken.take_while(|seed| *seed <= seeds) {
-                    simulate(seed, &seen);
+                    simulate(seed, setting(seed), replay, &seen);
                 }
             });
         }
     });
-    for counter in [
-        &seen.published,
-        &seen.abandoned,
-        &seen.stale,
-        &seen.evaluated,
-    ] {
+    seen
+}
+
+/// Fails the test unless the seeds have seen each of these often.
+fn expect_not_tame(seeds: u64, seen: &Seen, counters: &[&AtomicU64]) {
+    for counter in counters {
         assert!(
             counter.load(Ordering::Relaxed) > seeds / 4,
             "the faults are too tame: {seen:?}"
@@ -157,17 +165,53 @@ fn whatever_goes_wrong_the_promises_hold_and_everything_comes_to_its_end() {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test has no settings but the environment"
+)]
+pub(super) fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap())
+}
+
+#[test]
+fn whatever_goes_wrong_the_promises_hold_and_everything_comes_to_its_end() {
+    let seeds = number("FEDMERGE_SIM_SEEDS").unwrap_or(SEEDS);
+    let seen = simulate_all(seeds, setting, "one_seed");
+    let counters = [
+        &seen.published,
+        &seen.abandoned,
+        &seen.stale,
+        &seen.evaluated,
+    ];
+    expect_not_tame(seeds, &seen, &counters);
+}
+
 #[test]
 fn one_seed() {
     if let Some(seed) = number("FEDMERGE_SIM_SEED") {
-        simulate(seed, &Seen::default());
+        simulate(seed, setting(seed), "one_seed", &Seen::default());
+    }
+}
+
+#[test]
+fn a_torn_ledger_keeps_the_same_promises() {
+    let seeds = number("FEDMERGE_SIM_LEDGER_SEEDS").unwrap_or(LEDGER_SEEDS);
+    let seen = simulate_all(seeds, on_a_ledger, "one_ledger");
+    expect_not_tame(seeds, &seen, &[&seen.published, &seen.tears]);
+}
+
+#[test]
+fn one_ledger() {
+    if let Some(seed) = number("FEDMERGE_SIM_SEED") {
+        simulate(seed, on_a_ledger(seed), "one_ledger", &Seen::default());
     }
 }
 
 #[test]
 fn what_once_failed_holds() {
     for (seed, _why) in NAMED_SEEDS {
-        simulate(*seed, &Seen::default());
+        simulate(*seed, setting(*seed), "one_seed", &Seen::default());
     }
 }
 
@@ -187,6 +231,7 @@ fn a_thousand_agents_come_to_the_end_together() {
             ..Faults::none()
         },
         troubled: 120_000,
+        keeping: Keeping::Assumed,
         plan: RoundPlan {
             rounds: 2,
             cohort: Cohort {

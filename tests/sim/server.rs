@@ -73,14 +73,18 @@ pub(crate) struct Turn {
 }
 
 impl Server {
-    /// Starts from what is on the disk.
+    /// Starts from what is on the disk; from `base`, where nothing is.
     pub(crate) fn start(
         plan: &RoundPlan,
         names: &[ClientId],
-        disk: &Disk,
+        base: ModelRef,
+        disk: &mut Disk,
         now: Timestamp,
     ) -> (Self, Vec<Effect>) {
-        let mut coordinator = Coordinator::restore(plan.clone(), disk.record()).unwrap();
+        let mut coordinator = match disk.recover() {
+            Some(record) => Coordinator::restore(plan.clone(), record).unwrap(),
+            None => Coordinator::new(plan.clone(), base),
+        };
         let effects = coordinator.resume(now);
         let server = Self {
             coordinator,

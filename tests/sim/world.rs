@@ -10,19 +10,29 @@ use fedmerge_common::ids::{ClientId, ModelVersion, RoundNumber};
 use fedmerge_common::units::Timestamp;
 use fedmerge_common::update::ModelRef;
 use fedmerge_coordinator::invariant::History;
-use fedmerge_coordinator::{Coordinator, Counted, Event, RoundPlan};
+use fedmerge_coordinator::{Counted, Event, RoundPlan};
 
 use super::calls::{Call, Reply};
 use super::client::Client;
 use super::disk::{Disk, Write};
 use super::faults::Faults;
 use super::happening::Happening;
+use super::ledger::LedgerFiles;
 use super::random::Random;
 use super::server::{Asked, Server, Turn, Wish};
 use super::verdict;
 
 /// When every simulation begins: noon.
 const NOON: u64 = 1_700_049_600_000;
+
+/// How what must survive the server is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keeping {
+    /// Somehow: the fast way to look at everything else.
+    Assumed,
+    /// In the server's own ledger, whose files a crash tears.
+    InALedger,
+}
 
 /// What a simulation is made of.
 #[derive(Debug)]
@@ -32,6 +42,7 @@ pub(crate) struct Setting {
     pub(crate) faults: Faults,
     /// How long things go wrong, milliseconds.
     pub(crate) troubled: u64,
+    pub(crate) keeping: Keeping,
 }
 
 /// One simulation.
@@ -45,6 +56,8 @@ pub(crate) struct World {
     skew: u64,
     queue: BTreeMap<(u64, u64), Happening>,
     events: u64,
+    /// What the federation begins from.
+    base: ModelRef,
     disk: Disk,
     server: Option<Server>,
     server_life: u64,
@@ -70,7 +83,10 @@ impl World {
             digest: Digest::of(b"base"),
             size_bytes: 1,
         };
-        let record = Coordinator::new(setting.plan.clone(), base).record();
+        let ledger = match setting.keeping {
+            Keeping::Assumed => None,
+            Keeping::InALedger => Some(LedgerFiles::new(seed)),
+        };
         let mut world = Self {
             random: Random::new(seed),
             plan: setting.plan,
@@ -79,7 +95,8 @@ impl World {
             skew: 0,
             queue: BTreeMap::new(),
             events: 0,
-            disk: Disk::new(&record, base),
+            base,
+            disk: Disk::new(base, ledger),
             server: None,
             server_life: 0,
             busy_until: 0,
@@ -133,6 +150,11 @@ impl World {
 
     pub(crate) fn history(&self) -> &History {
         &self.history
+    }
+
+    /// How often a crash tore a write of the ledger.
+    pub(crate) fn tears(&self) -> u64 {
+        self.disk.tears()
     }
 
     pub(crate) fn events(&self) -> u64 {
@@ -285,7 +307,8 @@ impl World {
         let now = self.clock();
         self.server_life += 1;
         self.alarm = None;
-        let (server, effects) = Server::start(&self.plan, &self.names, &self.disk, now);
+        let (plan, disk) = (&self.plan, &mut self.disk);
+        let (server, effects) = Server::start(plan, &self.names, self.base, disk, now);
         self.server = Some(server);
         self.follow(Server::resumed(effects));
     }
@@ -308,9 +331,7 @@ impl World {
             return;
         };
         if self.random.chance(self.faults.server_death) {
-            let write = *self
-                .random
-                .pick(&[Write::Nothing, Write::Torn, Write::Whole]);
+            let write = *self.random.pick(&Write::ALL);
             server.persist(&turn, &mut self.disk, write);
             return self.kill_server();
         }
@@ -405,11 +426,13 @@ impl World {
             let detail = "no space".to_owned();
             return self.serve(Event::PublishFailed { round, detail });
         }
-        self.disk.publish(candidate);
-        // A fact that nobody has heard of yet.
         if self.random.chance(self.faults.server_death) {
+            // Where it is whole, a fact that nobody has heard of yet.
+            let write = *self.random.pick(&Write::ALL);
+            self.disk.publish(candidate, write);
             return self.kill_server();
         }
+        self.disk.publish(candidate, Write::Whole);
         self.serve(Event::ModelPublished {
             round,
             model: candidate,
