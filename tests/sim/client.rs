@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use fedmerge_client::agent::{Agent, Answer, Effect, Evaluator, Event, Memory, Stay};
+use fedmerge_client::lineage::{Lineage, StepBack};
 use fedmerge_client::task::{Notice, Task};
 use fedmerge_client::trainer::{Measurement, Trained};
 use fedmerge_common::digest::Digest;
@@ -14,6 +15,7 @@ use fedmerge_common::update::{ModelRef, UpdateHeader};
 use fedmerge_proto::convert::evaluation::EvaluationRequest;
 
 use super::calls::{Call, Reply, Streamed};
+use super::disk::SIGNATURE;
 use super::random::Random;
 
 /// What kind of peer a client is.
@@ -55,6 +57,7 @@ const PATIENCE: u64 = 5_000;
 #[derive(Debug, Default)]
 struct Site {
     journal: Option<Memory>,
+    lineage: Lineage,
     /// Trainings that were finished, by round.
     trained: BTreeMap<RoundNumber, u32>,
     /// Acceptances that the agent was told.
@@ -138,7 +141,8 @@ impl Client {
                 Stay::WhileItLasts,
                 self.evaluator,
                 self.site.journal.clone(),
-            ),
+            )
+            .with_lineage(self.site.lineage.clone()),
             instance: random.next(),
             session: None,
             open: BTreeMap::new(),
@@ -249,7 +253,13 @@ impl Client {
         if !is_ours {
             return Vec::new();
         }
-        let notice = Notice::try_from(streamed.notice).unwrap();
+        let notice = Notice::read(streamed.notice, |rollback, _| {
+            (rollback.signature == SIGNATURE).then_some(StepBack {
+                of: rollback.of,
+                reason: rollback.reason,
+            })
+        });
+        let notice = notice.unwrap();
         let mut wishes = self.step(Event::NoticeReceived(notice.clone()), random);
         if self.manner == Manner::Hostile {
             wishes.extend(self.misbehave(&notice, random));
@@ -297,6 +307,7 @@ impl Client {
         };
         let effects = process.agent.step(event);
         self.site.journal = process.agent.memory();
+        self.site.lineage = process.agent.lineage().clone();
         let mut wishes = Vec::new();
         for effect in effects {
             wishes.extend(self.follow(effect, random));

@@ -7,10 +7,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::{ClientId, ModelVersion, RoundNumber};
+use fedmerge_common::rollback::Rollback;
 use fedmerge_common::update::ModelRef;
 use fedmerge_coordinator::{Counted, Record, RoundSummary};
 
 use super::ledger::LedgerFiles;
+
+/// What stands for the signature of the federation's authority.
+pub(crate) const SIGNATURE: &[u8] = b"signed";
+
+fn signed(of: ModelVersion) -> Rollback {
+    Rollback {
+        of,
+        reason: "as it was".to_owned(),
+        signature: SIGNATURE.to_vec(),
+    }
+}
 
 /// One update, by whose it is and which task it answers.
 pub(crate) type Contribution = (ClientId, RoundNumber);
@@ -40,6 +52,8 @@ pub(crate) struct Kept {
     pub(crate) record: Option<String>,
     pub(crate) stories: BTreeMap<RoundNumber, RoundSummary>,
     pub(crate) published: BTreeMap<ModelVersion, ModelRef>,
+    /// The older version that a published one is again.
+    pub(crate) rolled_back: BTreeMap<ModelVersion, ModelVersion>,
 }
 
 impl Kept {
@@ -51,7 +65,8 @@ impl Kept {
         }
     }
 
-    fn publish(&mut self, model: ModelRef) {
+    fn publish(&mut self, model: ModelRef, of: Option<ModelVersion>) {
+        self.rolled_back.extend(of.map(|of| (model.version, of)));
         let before = self.published.insert(model.version, model);
         assert!(
             before.is_none_or(|before| before == model),
@@ -80,7 +95,7 @@ impl Disk {
             contents: BTreeMap::from([(base.digest, Content::new())]),
             ledger,
         };
-        disk.publish(base, Write::Whole);
+        disk.publish(base, None, Write::Whole);
         disk
     }
 
@@ -96,11 +111,11 @@ impl Disk {
         }
     }
 
-    /// Makes a candidate a fact.
-    pub(crate) fn publish(&mut self, candidate: ModelRef, write: Write) {
-        self.write(write, |kept| kept.publish(candidate));
+    /// Makes a model a fact: a candidate, or an older model again.
+    pub(crate) fn publish(&mut self, model: ModelRef, of: Option<ModelVersion>, write: Write) {
+        self.write(write, |kept| kept.publish(model, of));
         if let Some(ledger) = &mut self.ledger {
-            let stored = super::ledger::stored(candidate);
+            let stored = super::ledger::stored(model, of.map(signed));
             ledger.write(write, async |ledger| ledger.publish(&stored).await);
         }
     }
@@ -163,6 +178,31 @@ impl Disk {
 
     pub(crate) fn has(&self, model: &ModelRef) -> bool {
         self.kept.published.get(&model.version) == Some(model)
+    }
+
+    /// A model that was published, if the version was.
+    pub(crate) fn model(&self, version: ModelVersion) -> Option<ModelRef> {
+        self.kept.published.get(&version).copied()
+    }
+
+    /// What the authority signed, by the version that it is about.
+    pub(crate) fn rollbacks(&self) -> BTreeMap<ModelVersion, Rollback> {
+        let rolled_back = self.kept.rolled_back.iter();
+        rolled_back
+            .map(|(version, of)| (*version, signed(*of)))
+            .collect()
+    }
+
+    /// The newest model and those that it came from.
+    pub(crate) fn line(&self) -> BTreeSet<ModelVersion> {
+        let mut line = BTreeSet::new();
+        let mut next = self.kept.published.keys().next_back().copied();
+        while let Some(version) = next {
+            line.insert(version);
+            let before = version.get().checked_sub(1).map(ModelVersion::new);
+            next = self.kept.rolled_back.get(&version).copied().or(before);
+        }
+        line
     }
 
     /// What is in the newest model.

@@ -29,6 +29,8 @@ pub(crate) struct Faults {
     pub(crate) failed_training: u64,
     /// The server's clock jumps, at each of its steps.
     pub(crate) clock_jump: u64,
+    /// A person wants an older model back, after each merge.
+    pub(crate) rollback: u64,
 }
 
 impl Faults {
@@ -53,6 +55,7 @@ impl Faults {
             lost_update: some(20, 200),
             failed_training: some(10, 100),
             clock_jump: some(2, 20),
+            rollback: some(200, 600),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fedmerge_client::agent::Event as AgentEvent;
 use fedmerge_common::ids::{ClientId, RoundNumber};
 use fedmerge_common::update::ModelRef;
-use fedmerge_coordinator::Counted;
+use fedmerge_coordinator::{Counted, Rollback};
 
 use super::calls::{Call, Reply, Streamed};
 use super::client::Reminder;
@@ -61,6 +61,12 @@ pub(crate) enum Happening {
         round: RoundNumber,
         candidate: ModelRef,
     },
+    /// A person wants an older model back.
+    WantsBack,
+    RolledBack {
+        life: u64,
+        order: Rollback,
+    },
     Wakes {
         life: u64,
     },
@@ -80,6 +86,8 @@ impl Happening {
             | Self::ServerLosesStream { .. }
             | Self::Merged { .. }
             | Self::Published { .. }
+            | Self::WantsBack
+            | Self::RolledBack { .. }
             | Self::Wakes { .. } => true,
             Self::Answered { .. }
             | Self::Streamed { .. }

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use fedmerge_common::ids::RoundNumber;
+use fedmerge_common::rollback::Rollback;
 use fedmerge_common::units::Timestamp;
 use fedmerge_common::update::ModelRef;
 use fedmerge_server::store::ledger::{Ledger, LedgerError, Rounds, StoredModel};
@@ -33,12 +34,15 @@ pub(crate) fn runtime() -> Runtime {
 }
 
 /// A model as the ledger has it, but for what a simulation does not know of it.
-pub(crate) fn stored(model: ModelRef) -> StoredModel {
+pub(crate) fn stored(model: ModelRef, rollback: Option<Rollback>) -> StoredModel {
     StoredModel {
         model,
         parent: None,
         round: None,
         published: Timestamp::new(0),
+        rollback,
+        score: None,
+        removed: None,
     }
 }
 
@@ -59,8 +63,12 @@ pub(crate) async fn start(directory: &Path) -> (Ledger, Kept) {
             .map(|story| (story.summary.round, story.summary))
             .collect(),
         published: models
-            .into_iter()
+            .iter()
             .map(|stored| (stored.model.version, stored.model))
+            .collect(),
+        rolled_back: models
+            .into_iter()
+            .filter_map(|stored| Some((stored.model.version, stored.rollback?.of)))
             .collect(),
     };
     (ledger, kept)

@@ -24,7 +24,10 @@ const LEDGER_SEEDS: u64 = 120;
 const LEDGER_DEATHS: u64 = 40;
 
 /// What once failed, and why.
-const NAMED_SEEDS: &[(u64, &str)] = &[];
+const NAMED_SEEDS: &[(u64, &str)] = &[(
+    20_379,
+    "a rollback ends carried tasks, and its process dies before anybody is told",
+)];
 
 /// The setting that a seed chooses.
 pub(super) fn setting(seed: u64) -> Setting {
@@ -97,6 +100,7 @@ struct Seen {
     abandoned: AtomicU64,
     stale: AtomicU64,
     evaluated: AtomicU64,
+    rolled_back: AtomicU64,
     tears: AtomicU64,
 }
 
@@ -104,6 +108,8 @@ impl Seen {
     fn add(&self, world: &World) {
         self.events.fetch_add(world.events(), Ordering::Relaxed);
         self.tears.fetch_add(world.tears(), Ordering::Relaxed);
+        let rollbacks = world.rollbacks();
+        self.rolled_back.fetch_add(rollbacks, Ordering::Relaxed);
         for summary in world.history().rounds().values() {
             let counter = match summary.outcome.published() {
                 Some(_) => &self.published,
@@ -183,6 +189,7 @@ fn whatever_goes_wrong_the_promises_hold_and_everything_comes_to_its_end() {
         &seen.abandoned,
         &seen.stale,
         &seen.evaluated,
+        &seen.rolled_back,
     ];
     expect_not_tame(seeds, &seen, &counters);
 }

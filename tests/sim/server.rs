@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use fedmerge_client::agent::Answer;
-use fedmerge_common::ids::{ClientId, RoundNumber};
+use fedmerge_common::ids::{ClientId, ModelVersion, RoundNumber};
 use fedmerge_common::reason::Rejection;
+use fedmerge_common::rollback;
 use fedmerge_common::task_vector::Encoding;
 use fedmerge_common::units::{ByteSize, Timestamp};
 use fedmerge_common::update::ModelRef;
 use fedmerge_coordinator::invariant::{self, History};
 use fedmerge_coordinator::{
-    Assignment, Coordinator, Counted, Effect, Event, RoundPlan, RoundSummary, UpdateRef,
+    Assignment, Coordinator, Counted, Effect, Event, Rollback, RoundPlan, RoundSummary, UpdateRef,
 };
 
 use fedmerge_proto::v1;
@@ -46,6 +47,7 @@ pub(crate) enum Wish {
         round: RoundNumber,
         candidate: ModelRef,
     },
+    RollBack(Rollback),
 }
 
 #[derive(Debug)]
@@ -63,6 +65,8 @@ pub(crate) struct Server {
     undecided: BTreeMap<(RoundNumber, ClientId), Vec<Asked>>,
     names: Vec<ClientId>,
     offers: ByRound<Offer>,
+    /// What the authority signed, by the version that it is about.
+    rollbacks: BTreeMap<ModelVersion, rollback::Rollback>,
 }
 
 /// What one turn of the server leads to: what was written, and what it wants done if it lives on.
@@ -95,6 +99,7 @@ impl Server {
                 encodings: vec![Encoding::F32],
                 max_update: ByteSize::new(1000),
             }),
+            rollbacks: disk.rollbacks(),
         };
         (server, effects)
     }
@@ -236,8 +241,9 @@ impl Server {
     }
 
     /// Follows what was written.
-    pub(crate) fn follow(&mut self, turn: Turn, history: &mut History) -> Vec<Wish> {
+    pub(crate) fn follow(&mut self, turn: Turn, disk: &Disk, history: &mut History) -> Vec<Wish> {
         history.observe(&turn.effects).unwrap();
+        self.rollbacks = disk.rollbacks();
         let mut wishes = turn.wishes;
         for effect in turn.effects {
             match effect {
@@ -258,10 +264,15 @@ impl Server {
                     base,
                     updates,
                 }),
-                Effect::Publish { round, candidate } => {
+                Effect::Publish {
+                    round, candidate, ..
+                } => {
                     wishes.push(Wish::Publish { round, candidate });
                 }
+                Effect::RollBack(order) => wishes.push(Wish::RollBack(order)),
                 Effect::Invite { .. }
+                | Effect::RefuseRollback { .. }
+                | Effect::AnswerRollback { .. }
                 | Effect::Withdraw { .. }
                 | Effect::RequestEvaluations { .. }
                 | Effect::CloseRound { .. }
@@ -293,7 +304,7 @@ impl Server {
             let name = &self.names[*client];
             let notice = match self.coordinator.evaluation(name) {
                 Some(task) => evaluation(task),
-                None => notice(&self.offers, briefing.of(name)),
+                None => notice(&self.offers, &self.rollbacks, briefing.of(name)),
             };
             if place.shown.as_ref() != Some(&notice) {
                 place.shown = Some(notice.clone());

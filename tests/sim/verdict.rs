@@ -2,7 +2,8 @@
 
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::RoundNumber;
-use fedmerge_coordinator::{ClientOutcome, RoundOutcome};
+use fedmerge_common::reason::DeclineKind;
+use fedmerge_coordinator::ClientOutcome;
 
 use super::client::{Client, Manner};
 use super::disk::Disk;
@@ -16,6 +17,7 @@ pub(crate) fn check(rounds: u64, disk: &Disk, clients: &[Client]) {
         expected,
         "every round came to its end"
     );
+    no_honest_client_was_led_backwards(disk, clients);
     let honest = clients.iter().filter(|one| one.manner == Manner::Honest);
     for client in honest {
         assert!(client.has_left, "{} did not hear of the end", client.name);
@@ -33,6 +35,18 @@ pub(crate) fn check(rounds: u64, disk: &Disk, clients: &[Client]) {
     }
 }
 
+/// Every base that an honest client was invited to is newer than those before, or signed to be an older model again.
+fn no_honest_client_was_led_backwards(disk: &Disk, clients: &[Client]) {
+    let honest = clients.iter().filter(|one| one.manner == Manner::Honest);
+    for client in honest {
+        for story in disk.stories().values() {
+            if let Some(ClientOutcome::Declined(decline)) = story.clients.get(&client.name) {
+                assert_ne!(decline.kind, DeclineKind::BaseRefused, "{decline}");
+            }
+        }
+    }
+}
+
 /// An update of which its client was told that it counts is in one story, and in the newest model where that round was published.
 fn counts(disk: &Disk, client: &Client, round: RoundNumber, payload: &Digest) {
     let mut stories = disk.stories().values().filter(|story| {
@@ -43,6 +57,15 @@ fn counts(disk: &Disk, client: &Client, round: RoundNumber, payload: &Digest) {
         )
     });
     let story = stories.next();
+    let is_given_up = || {
+        let mut told = disk.stories().values();
+        let carried = |outcome| outcome == Some(&ClientOutcome::CarriedOver);
+        !disk.rollbacks().is_empty()
+            && told.any(|story| carried(story.outcome(&client.name, round)))
+    };
+    if story.is_none() && is_given_up() {
+        return;
+    }
     let Some(story) = story.filter(|_| stories.next().is_none()) else {
         panic!("{} was told that its update of {round} counts", client.name);
     };
@@ -51,6 +74,10 @@ fn counts(disk: &Disk, client: &Client, round: RoundNumber, payload: &Digest) {
         Some(ClientOutcome::Lost { .. })
     );
     let is_in = disk.content().contains(&(client.name.clone(), round));
-    let is_published = matches!(story.outcome, RoundOutcome::Published(_)) && !is_lost;
+    let is_published = !is_lost
+        && story
+            .outcome
+            .published()
+            .is_some_and(|model| disk.line().contains(&model.version));
     assert_eq!(is_in, is_published, "{} {round}", client.name);
 }

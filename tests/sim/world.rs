@@ -1,16 +1,17 @@
 //! The world: one queue of what will happen, in virtual milliseconds, and the checks after every event.
 
+mod deeds;
 mod network;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use fedmerge_client::agent::Event as AgentEvent;
 use fedmerge_common::digest::Digest;
-use fedmerge_common::ids::{ClientId, ModelVersion, RoundNumber};
+use fedmerge_common::ids::{ClientId, ModelVersion};
 use fedmerge_common::units::Timestamp;
 use fedmerge_common::update::ModelRef;
 use fedmerge_coordinator::invariant::History;
-use fedmerge_coordinator::{Counted, Event, RoundPlan};
+use fedmerge_coordinator::{Event, RoundPlan};
 
 use super::calls::{Call, Reply};
 use super::client::Client;
@@ -157,6 +158,11 @@ impl World {
         self.disk.tears()
     }
 
+    /// How often an older model became the base again.
+    pub(crate) fn rollbacks(&self) -> u64 {
+        self.disk.rollbacks().len() as u64
+    }
+
     pub(crate) fn events(&self) -> u64 {
         self.events
     }
@@ -243,6 +249,8 @@ impl World {
                 round,
                 candidate,
             } => self.published(life, round, candidate),
+            Happening::WantsBack => self.want_back(),
+            Happening::RolledBack { life, order } => self.rolled_back(life, &order),
             Happening::Wakes { life } => {
                 if life == self.server_life && self.server.is_some() {
                     self.alarm = None;
@@ -336,7 +344,7 @@ impl World {
             return self.kill_server();
         }
         server.persist(&turn, &mut self.disk, Write::Whole);
-        let wishes = server.follow(turn, &mut self.history);
+        let wishes = server.follow(turn, &self.disk, &mut self.history);
         if self.random.chance(self.faults.busy_ledger) {
             let wait = self.random.between(1, 10_000);
             self.busy_until = self.now + wait;
@@ -389,53 +397,5 @@ impl World {
             let life = self.server_life;
             self.after(at - self.now, Happening::Wakes { life });
         }
-    }
-
-    fn merged(
-        &mut self,
-        life: u64,
-        round: RoundNumber,
-        base: &ModelRef,
-        updates: &BTreeMap<ClientId, Counted>,
-    ) {
-        if life != self.server_life || self.server.is_none() {
-            return;
-        }
-        let event = if self.random.chance(self.faults.lost_update) {
-            let lost = updates.keys().filter(|_| self.random.chance(300));
-            let lost = lost.map(|client| (client.clone(), "no such file".to_owned()));
-            Event::UpdatesLost {
-                round,
-                lost: lost.collect(),
-            }
-        } else if self.random.chance(self.faults.failed_deed) {
-            let detail = "no space".to_owned();
-            Event::MergeFailed { round, detail }
-        } else {
-            let candidate = self.disk.merge(base, updates);
-            Event::MergeFinished { round, candidate }
-        };
-        self.serve(event);
-    }
-
-    fn published(&mut self, life: u64, round: RoundNumber, candidate: ModelRef) {
-        if life != self.server_life || self.server.is_none() {
-            return;
-        }
-        if !self.disk.has(&candidate) && self.random.chance(self.faults.failed_deed) {
-            let detail = "no space".to_owned();
-            return self.serve(Event::PublishFailed { round, detail });
-        }
-        if self.random.chance(self.faults.server_death) {
-            // Where it is whole, a fact that nobody has heard of yet.
-            let write = *self.random.pick(&Write::ALL);
-            self.disk.publish(candidate, write);
-            return self.kill_server();
-        }
-        self.disk.publish(candidate, Write::Whole);
-        self.serve(Event::ModelPublished {
-            round,
-            model: candidate,
-        });
     }
 }

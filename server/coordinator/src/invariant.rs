@@ -260,8 +260,8 @@ enum Fate {
     Waits,
     /// It was merged in this round, or belonged to it when it was abandoned.
     Spent(RoundNumber),
-    /// A rollback gave it up.
-    GivenUp,
+    /// A rollback gave it up, if it succeeded.
+    Doubtful,
 }
 
 /// Everything a federation ever asked of its shell, over all restarts.
@@ -383,9 +383,8 @@ impl History {
             let key = (counted.round, client.clone());
             let fate = self.accepted.entry(key).or_insert(Fate::Waits);
             let counts = match fate {
-                Fate::Waits => true,
+                Fate::Waits | Fate::Doubtful => true,
                 Fate::Spent(other) => *other == round,
-                Fate::GivenUp => false,
             };
             *fate = Fate::Spent(round);
             hold(counts, "no update is counted twice", || {
@@ -461,11 +460,12 @@ impl History {
         Ok(())
     }
 
-    /// A rollback makes a new version of a base that was, and gives up what waits: a person wants it so.
+    /// A rollback makes a new version of a base that was, and gives up what waits where it succeeds: a person wants it so. No task outlives it.
     fn rolling_back(&mut self, rollback: &Rollback) -> Result<(), Violation> {
+        self.holds.clear();
         for fate in self.accepted.values_mut() {
             if *fate == Fate::Waits {
-                *fate = Fate::GivenUp;
+                *fate = Fate::Doubtful;
             }
         }
         let Rollback { model, of, .. } = rollback;

@@ -115,6 +115,29 @@ impl Late {
         self.roll.standing(client, round, frame.own)
     }
 
+    /// Ends all that is pending; what was accepted stays.
+    pub(crate) fn end_pending(&mut self, reason: WithdrawReason, effects: &mut Vec<Effect>) {
+        let Some(frame) = self.frame(self.deadline) else {
+            return;
+        };
+        self.roll.withdraw(frame.own, reason, effects, |_, _| true);
+        let is_accepted = |standing: &Standing| {
+            matches!(standing.outcome(), Some(ClientOutcome::Accepted { .. }))
+        };
+        self.roll
+            .clients
+            .retain(|_, standing| is_accepted(standing));
+        let accepted = &self.roll.clients;
+        self.roll
+            .origins
+            .retain(|client, _| accepted.contains_key(client));
+    }
+
+    /// Gives up what was accepted; nothing is pending.
+    pub(crate) fn give_up(&mut self) {
+        self.roll = Roll::default();
+    }
+
     /// Ends all that is pending.
     pub(crate) fn withdraw(&mut self, reason: WithdrawReason, effects: &mut Vec<Effect>) {
         if let Some(frame) = self.frame(self.deadline) {

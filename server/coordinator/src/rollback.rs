@@ -1,7 +1,7 @@
 //! An older model becomes the base again, because a person says so.
 //!
-//! What is under way is based on the model that is given up, so it ends: the open round is abandoned, and tasks of earlier rounds end
-//! with it. A round whose model is about to be a fact goes first. Invariant: versions only rise: the older content gets the next one.
+//! What is under way is based on the model that is given up, so it ends: the open round is abandoned, tasks of earlier rounds end with it,
+//! and what was accepted and not merged yet is given up once the older model is the base. A round whose model is about to be a fact goes first. Invariant: versions only rise: the older content gets the next one.
 
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::reason::AbandonReason;
@@ -68,7 +68,7 @@ impl Coordinator {
     ) {
         self.state
             .late
-            .withdraw(WithdrawReason::RolledBack, effects);
+            .end_pending(WithdrawReason::RolledBack, effects);
         let rollback = Rollback {
             model: ModelRef {
                 version: self.state.base.version.next(),
@@ -100,6 +100,7 @@ impl Coordinator {
         if outcome.is_ok() {
             self.state.base = *model;
             self.state.failures_in_a_row = 0;
+            self.state.late.give_up();
         }
         let outcome = outcome.map(|()| *model);
         effects.push(Effect::AnswerRollback { outcome });

@@ -59,6 +59,10 @@ impl World {
                     },
                 );
             }
+            server::Wish::RollBack(order) => {
+                let takes = self.random.between(1, 500);
+                self.after(takes, Happening::RolledBack { life, order });
+            }
             server::Wish::Publish { round, candidate } => {
                 let takes = self.random.between(1, 500);
                 self.after(

@@ -7,7 +7,9 @@ use fedmerge_coordinator::{
     WithdrawReason,
 };
 
-use super::federation::{Federation, client, closed, invited, model, plan, rejection, round};
+use super::federation::{
+    Federation, accepts, client, closed, invited, model, plan, rejection, round,
+};
 
 const REASON: &str = "round 2 taught it nonsense";
 
@@ -99,35 +101,47 @@ fn clients_are_released_and_their_updates_are_too_late() {
     assert_eq!(rejection(&effects), Some(RejectionCode::RoundClosed));
 }
 
-#[test]
-fn what_was_carried_over_is_given_up() {
+/// A federation whose second round merges, with an update that is accepted for the next one.
+fn with_a_late_update() -> Federation {
     let plan = RoundPlan {
         late: LatePolicy::Carry,
         max_staleness: 5,
         ..plan(3, 2)
     };
     let mut federation = Federation::with(plan, 3);
-    federation.submit(1, 1);
-    federation.submit(2, 1);
-    federation.wait(601);
+    for number in 1..=3 {
+        federation.submit(number, 1);
+    }
     federation.merged(1);
-    federation.submit(3, 1);
     federation.published(1);
-    assert_eq!(federation.phase(), "collecting");
+    federation.submit(1, 2);
+    federation.submit(2, 2);
+    federation.wait(601);
+    assert_eq!(federation.phase(), "merging");
+    assert!(accepts(&federation.submit(3, 2), 3));
+    federation
+}
+
+#[test]
+fn what_was_accepted_for_the_next_round_is_given_up() {
+    let mut federation = with_a_late_update();
     ask(&mut federation, 0);
-    federation.step(Event::RolledBack { model: again(0, 2) });
-    federation.submit(1, 3);
-    federation.submit(2, 3);
-    let effects = federation.submit(3, 3);
-    let counted = effects.iter().find_map(|effect| {
-        let Effect::StartMerge { updates, .. } = effect else {
-            return None;
-        };
-        Some(updates.clone())
+    let effects = federation.step(Event::RolledBack { model: again(0, 2) });
+    assert_eq!(invited(&effects).len(), 3);
+    assert_eq!(federation.coordinator.view().tally.accepted, 0);
+}
+
+#[test]
+fn what_was_accepted_for_the_next_round_counts_where_the_rollback_fails() {
+    let mut federation = with_a_late_update();
+    ask(&mut federation, 0);
+    federation.step(Event::RollbackFailed {
+        model: again(0, 2),
+        detail: "no such file".into(),
     });
-    let counted = counted.unwrap();
-    assert_eq!(counted.len(), 3);
-    assert!(counted.values().all(|counted| counted.staleness == 0));
+    federation.wait(2);
+    assert_eq!(federation.phase(), "collecting");
+    assert_eq!(federation.coordinator.view().tally.accepted, 1);
 }
 
 #[test]
