@@ -260,7 +260,8 @@ async fn receive(
         told: Instant::now(),
         acknowledgements,
     };
-    // A client that announces another update, or ends this one, has no more use for the stream: it must not keep its space.
+    // A client that announces another update, ends this one, or comes with another stream has no more use for this one: it must not
+    // keep its space, or the upload.
     let given_up = receiving.writer.given_up();
     tokio::select! {
         result = receiving.run(first, messages) => result,

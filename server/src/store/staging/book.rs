@@ -19,7 +19,7 @@ use crate::store::staging::error::StageError;
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) bytes: u64,
-    /// While it is written: raised when the upload is given up.
+    /// While it is written: raised when the upload is given up, or its client comes with another call.
     pub(super) writer: Option<CancellationToken>,
 }
 
@@ -40,7 +40,8 @@ impl Book {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the upload for one writer and reserves its whole size.
+    /// Takes the upload for one writer and reserves its whole size. A writer that has it is told to end: its client would not come
+    /// again if it still used that call, whose connection may be broken without anybody on this side having noticed.
     pub(super) fn reserve(
         &self,
         id: &UploadId,
@@ -54,7 +55,8 @@ impl Book {
             });
         }
         let mut places = self.places();
-        if places.get(id).is_some_and(|place| place.writer.is_some()) {
+        if let Some(earlier) = places.get(id).and_then(|place| place.writer.as_ref()) {
+            earlier.cancel();
             return Err(StageError::InUse);
         }
         let others = places.iter().filter(|(other, _)| *other != id);

@@ -8,8 +8,8 @@ use fedmerge_proto::status::{Refusal, RefusalReason};
 /// Why bytes cannot be staged.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
-    /// Another call writes the same upload.
-    #[error("the upload is written by another call")]
+    /// An earlier call writes the same upload, and has been told to end.
+    #[error("an earlier call has not let go of the upload yet")]
     InUse,
     /// The bytes do not continue where the file ends.
     #[error("the chunk begins at byte {found}, the server stands at byte {expected}")]

@@ -131,6 +131,22 @@ async fn an_upload_has_one_writer_at_a_time() {
 }
 
 #[tokio::test]
+async fn a_writer_is_told_to_end_when_its_client_comes_again() {
+    let directory = TempDir::new().unwrap();
+    let staging = staging(&directory, 100);
+    let mut writer = staging.writer(&id("u"), 6).await.unwrap();
+    writer.append(0, Bytes::from_static(b"abc")).await.unwrap();
+    let given_up = writer.given_up();
+    assert!(!given_up.is_cancelled());
+    staging.writer(&id("u"), 6).await.unwrap_err();
+    assert!(given_up.is_cancelled());
+    drop(writer);
+    let next = staging.writer(&id("u"), 6).await.unwrap();
+    assert_eq!(next.written_bytes(), 3);
+    assert!(!next.given_up().is_cancelled());
+}
+
+#[tokio::test]
 async fn announced_sizes_count_while_they_are_written_and_staged_bytes_afterwards() {
     let directory = TempDir::new().unwrap();
     let staging = staging(&directory, 10);

@@ -98,7 +98,8 @@ impl StagingWriter {
         self.written_bytes
     }
 
-    /// Raised when the upload is given up: whoever writes it should end, because its bytes are garbage and take space.
+    /// Raised when the upload is given up, and its bytes are garbage and take space, or when its client comes with another call: whoever
+    /// writes it should end.
     #[must_use]
     pub fn given_up(&self) -> CancellationToken {
         self.lease.claim.given_up.clone()
