@@ -11,6 +11,7 @@ mod stories {
     mod byzfl;
     mod crashes;
     mod determinism;
+    mod drama;
     mod enrolment;
     mod evaluation;
     mod federation;
@@ -20,6 +21,7 @@ mod stories {
     mod ledger;
     mod long_ledger;
     mod merge;
+    mod network;
     mod operator;
     mod plan_change;
     mod python;

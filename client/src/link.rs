@@ -25,6 +25,7 @@ use tonic::{Response, Status};
 
 use address::ServerAddress;
 use announcer::Announcer;
+pub use connect::KEEP_ALIVE_VARIABLE;
 use trouble::Trouble;
 
 /// Longest wait for the answer to one small call.

@@ -5,11 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use fedmerge_client::link::KEEP_ALIVE_VARIABLE;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::command::{fedmerge, run};
 use super::events::RoundClosed;
+use super::network::Network;
 use super::plan::Plan;
 use super::process::{Ended, Process};
 use super::trainer::{Gate, Trainer};
@@ -26,6 +28,9 @@ pub(crate) const SERVER_RUN: [&str; 6] = [
     "127.0.0.1:0",
 ];
 
+/// How soon a client notices that a network has fallen silent: within twice this.
+const KEEP_ALIVE_MS: &str = "500";
+
 /// One federation and all that runs for it.
 #[derive(Debug)]
 pub(crate) struct Federation {
@@ -33,6 +38,8 @@ pub(crate) struct Federation {
     server: Option<Process>,
     /// Where the server listens or last listened.
     pub(crate) address: String,
+    /// What is between the server and whoever enrols.
+    network: Option<Network>,
     dir: TempDir,
 }
 
@@ -48,6 +55,7 @@ impl Federation {
             clients: BTreeMap::new(),
             server: None,
             address: "127.0.0.1:0".to_owned(),
+            network: None,
             dir: tempfile::tempdir().unwrap(),
         };
         write(&federation.path("base.safetensors"));
@@ -79,6 +87,9 @@ impl Federation {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = fedmerge(arguments);
         command.current_dir(self.dir.path());
+        if self.network.is_some() {
+            command.env(KEEP_ALIVE_VARIABLE, KEEP_ALIVE_MS);
+        }
         command
     }
 
@@ -101,6 +112,17 @@ impl Federation {
         let listening = server.next_event("listening");
         self.address = json_value(&listening["address"]);
         self.server = Some(server);
+    }
+
+    /// Puts a bad network before the server, for those who enrol from now on.
+    pub(crate) fn worsen_network(&mut self, seed: u64) {
+        self.network = Some(Network::before(&self.address, seed));
+    }
+
+    /// The bad network before the server.
+    pub(crate) fn network(&self) -> &Network {
+        let network = self.network.as_ref();
+        network.expect("the story worsened the network")
     }
 
     /// The running server.
@@ -149,7 +171,9 @@ impl Federation {
 
     /// The command by which `name` enrols.
     pub(crate) fn enrol_command(&self, name: &str, token: &str) -> Command {
-        let url = format!("https://{}", self.address);
+        let network = self.network.as_ref();
+        let address = network.map_or_else(|| self.address.clone(), Network::address);
+        let url = format!("https://{address}");
         let enrol = [
             "client", "enrol", "--server", &url, "--token", token, "--dir", name, "--name", name,
         ];

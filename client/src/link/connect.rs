@@ -4,6 +4,7 @@
 //! it breaks, calls on it fail and the link makes the next one.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,20 @@ use super::trouble::Trouble;
 const STEP_LIMIT: Duration = Duration::from_secs(10);
 /// A silent peer is asked for a sign of life this often, and given up after as long again.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// Environment variable that has a silent server asked for a sign of life after other than 20 s, in milliseconds. For tests.
+pub const KEEP_ALIVE_VARIABLE: &str = "FEDMERGE_TEST_KEEP_ALIVE_MS";
+
+fn keep_alive() -> Duration {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it must reach every process under test, whatever its settings"
+    )]
+    let milliseconds = std::env::var(KEEP_ALIVE_VARIABLE)
+        .ok()
+        .and_then(|text| text.trim().parse::<NonZeroU64>().ok());
+    milliseconds.map_or(KEEP_ALIVE, |number| Duration::from_millis(number.get()))
+}
 
 /// Connects, once.
 pub(super) async fn open(
@@ -67,12 +82,13 @@ async fn speak(stream: TlsStream<TcpStream>) -> Result<Channel, Trouble> {
             })
         }
     });
+    let keep_alive = keep_alive();
     Endpoint::from_static("http://fedmerge-server")
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_frame_size(MAX_FRAME_BYTES)
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
+        .http2_keep_alive_interval(keep_alive)
+        .keep_alive_timeout(keep_alive)
         .keep_alive_while_idle(true)
         .connect_timeout(STEP_LIMIT)
         .connect_with_connector(connector)

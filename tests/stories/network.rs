@@ -1,0 +1,52 @@
+//! A bad network between clients and server: connections are cut, fall silent, trickle, and are refused, and nothing comes of it.
+
+use crate::harness::values::Values;
+use crate::stories::drama::{CLIENTS, Drama};
+
+/// Bad networks in a usual run of the tests.
+const USUAL_NETWORKS: u64 = 1;
+
+/// More than one chunk of a transfer, so that a cut also comes between two.
+fn base() -> Values {
+    Values {
+        w: (0..100).flat_map(|_| 0..1000_u16).map(f32::from).collect(),
+        b: vec![0.5; 2],
+    }
+}
+
+/// How many bad networks there are: `FEDMERGE_TEST_NETWORKS`, for a long search.
+fn networks() -> u64 {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test has no settings but these"
+    )]
+    let wanted = std::env::var("FEDMERGE_TEST_NETWORKS");
+    wanted.map_or(USUAL_NETWORKS, |number| number.parse().unwrap())
+}
+
+/// The digest of the last model; every client trains once a round, hears once a round that its update counts, and leaves well.
+fn last_model(seed: Option<u64>) -> String {
+    let mut drama = Drama::of(base(), |command| command);
+    if let Some(seed) = seed {
+        drama.federation.worsen_network(seed);
+    }
+    drama.enrol();
+    drama.start_clients();
+    let digest = drama.last_model();
+    for (name, ..) in CLIENTS {
+        drama.client_leaves(name);
+    }
+    drama.nothing_was_done_twice();
+    if seed.is_some() {
+        drama.federation.network().expect_trouble();
+    }
+    digest
+}
+
+#[test]
+fn a_bad_network_loses_no_client_and_changes_no_byte() {
+    let undisturbed = last_model(None);
+    for seed in 0..networks() {
+        assert_eq!(last_model(Some(seed)), undisturbed, "network {seed}");
+    }
+}
