@@ -21,7 +21,9 @@ use fedmerge_proto::v1::commit_upload_response::Outcome;
 use fedmerge_proto::v1::round_client::RoundClient;
 use fedmerge_proto::v1::transfer_client::TransferClient;
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
 
@@ -37,6 +39,13 @@ pub(crate) struct RawClient {
     runtime: Runtime,
     channel: Channel,
     notices: Option<Streaming<v1::Notice>>,
+}
+
+/// A stream of chunks that stays open.
+#[derive(Debug)]
+pub(crate) struct HeldStream {
+    _chunks: mpsc::Sender<v1::UploadChunksRequest>,
+    _acknowledged: Streaming<v1::UploadChunksResponse>,
 }
 
 impl RawClient {
@@ -114,6 +123,27 @@ impl RawClient {
             Ok(Response::new(
                 answer.expect("no acknowledgement").durable_bytes,
             ))
+        })
+    }
+
+    /// Sends one chunk, waits until it is durable, and keeps the stream open as long as the answer lives: to the server, a connection
+    /// that fell silent looks the same.
+    pub(crate) fn hold(&self, upload: &str, chunk: v1::Chunk) -> Answer<HeldStream> {
+        let mut client = TransferClient::new(self.channel.clone());
+        let (chunks, outgoing) = mpsc::channel(1);
+        let message = v1::UploadChunksRequest {
+            upload_id: upload.to_owned(),
+            chunk: Some(chunk),
+        };
+        chunks.try_send(message).unwrap();
+        self.answer(async move {
+            let stream = client.upload_chunks(ReceiverStream::new(outgoing));
+            let mut acknowledged = stream.await?.into_inner();
+            acknowledged.message().await?;
+            Ok(Response::new(HeldStream {
+                _chunks: chunks,
+                _acknowledged: acknowledged,
+            }))
         })
     }
 

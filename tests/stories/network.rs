@@ -1,5 +1,13 @@
 //! A bad network between clients and server: connections are cut, fall silent, trickle, and are refused, and nothing comes of it.
 
+use bytes::Bytes;
+use fedmerge_proto::convert::transfer::chunk;
+use fedmerge_proto::status::RefusalReason;
+
+use crate::harness::federation::Federation;
+use crate::harness::machine::wait_until;
+use crate::harness::plan::Plan;
+use crate::harness::raw_client::{RawClient, header};
 use crate::harness::values::Values;
 use crate::stories::drama::{CLIENTS, Drama};
 
@@ -49,4 +57,27 @@ fn a_bad_network_loses_no_client_and_changes_no_byte() {
     for seed in 0..networks() {
         assert_eq!(last_model(Some(seed)), undisturbed, "network {seed}");
     }
+}
+
+/// Found by bad networks: the upload stood still until the server's keep-alive had noticed what its client knew.
+#[test]
+fn an_upload_goes_on_over_a_new_connection_while_the_server_still_believes_in_the_old_one() {
+    const PAYLOAD: &[u8] = &[b'x'; 4096];
+    let (first, rest) = PAYLOAD.split_at(1000);
+    let mut federation = Federation::new(&Plan::of(1));
+    federation.start_server();
+    federation.enrol(&["a"]);
+    let mut before = RawClient::with_certificate_of(&federation, "a");
+    let task = before.attend();
+    let begun = before.begin_upload(header(&task, PAYLOAD)).unwrap();
+    let upload = begun.upload_id;
+    let silent = before.hold(&upload, chunk(0, Bytes::from_static(first)));
+    assert!(silent.is_ok());
+
+    let after = RawClient::with_certificate_of(&federation, "a");
+    let send = || after.send(&upload, chunk(1000, Bytes::from_static(rest)));
+    assert_eq!(send().unwrap_err().reason, RefusalReason::Busy);
+    wait_until("the old stream's end", || send().is_ok());
+    let begun = after.begin_upload(header(&task, PAYLOAD)).unwrap();
+    assert_eq!(begun.durable_bytes, 4096);
 }
