@@ -37,7 +37,7 @@ use crate::link::trouble::Trouble;
 use crate::link::{Greeting, Link};
 use crate::policy::Policy;
 use crate::settings::{ClientDirectory, Settings};
-use crate::trainer::command::TrainerCommand;
+use crate::trainer::Trainer;
 use crate::trainer::evaluator::EvaluatorCommand;
 use crate::transfer::download::blocking;
 use crate::trust::Trust;
@@ -58,7 +58,7 @@ pub struct Site {
     /// The certificate of the federation's authority, DER.
     pub authority: CertificateDer<'static>,
     /// How a base is fine-tuned.
-    pub trainer: TrainerCommand,
+    pub trainer: Trainer,
     /// How a model is measured, where the site does that.
     pub evaluator: Option<EvaluatorCommand>,
     /// What may leave.

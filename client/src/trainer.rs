@@ -1,5 +1,8 @@
 //! Ways to fine-tune a base and to measure a model: any command of the user, or those that come with the program.
 //!
+//! A site's trainer is a command, always. [`Trainer::Function`] is for one who holds a thousand clients in a process of his own, to
+//! put a server under load; no command line leads to it.
+//!
 //! What such a program says is data, never trusted: counts, metrics and losses are checked and bounded where they are read.
 
 pub mod builtin;
@@ -12,8 +15,54 @@ pub mod speech;
 pub mod workplace;
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
 
+use fedmerge_common::reason::Decline;
 use fedmerge_common::units::Millis;
+use tokio::sync::watch;
+
+use command::TrainerCommand;
+use workplace::Workplace;
+
+/// A fine-tuning under way: dropped, it stops.
+pub type Training = Pin<Box<dyn Future<Output = Result<Trained, Decline>> + Send>>;
+
+/// How a base is fine-tuned.
+#[derive(Clone)]
+pub enum Trainer {
+    /// By the user's program.
+    Command(TrainerCommand),
+    /// In this process: writes the checkpoint where the workplace says, and tells its progress.
+    Function(Arc<dyn Fn(Workplace, watch::Sender<Progress>) -> Training + Send + Sync>),
+}
+
+impl fmt::Debug for Trainer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Command(command) => command.fmt(f),
+            Self::Function(_) => f.write_str("Function"),
+        }
+    }
+}
+
+impl Trainer {
+    /// Fine-tunes the base of `place` to the end; signs of life go to `progress`.
+    ///
+    /// # Errors
+    /// The decline for a trainer that failed.
+    pub async fn run(
+        &self,
+        place: &Workplace,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<Trained, Decline> {
+        match self {
+            Self::Command(command) => command.run(place, progress).await,
+            Self::Function(train) => train(place.clone(), progress.clone()).await,
+        }
+    }
+}
 
 /// What a trainer that ended well said about its work.
 #[derive(Clone, Debug, PartialEq)]

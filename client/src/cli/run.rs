@@ -16,6 +16,7 @@ use crate::enrolment::identity;
 use crate::policy::Policy;
 use crate::settings::{ClientDirectory, Settings};
 use crate::telemetry;
+use crate::trainer::Trainer;
 use crate::trainer::command::TrainerCommand;
 use crate::trainer::evaluator::EvaluatorCommand;
 
@@ -82,10 +83,10 @@ pub(super) fn run(arguments: RunArguments, output: &Output) -> Result<(), Failur
         authority: identity::authority(&directory)?,
         directory,
         settings,
-        trainer: TrainerCommand {
+        trainer: Trainer::Command(TrainerCommand {
             command: arguments.train,
             time_limit: arguments.train_timeout,
-        },
+        }),
         evaluator: arguments.evaluate.map(|command| EvaluatorCommand {
             command,
             time_limit: arguments.evaluate_timeout,

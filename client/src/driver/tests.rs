@@ -23,6 +23,7 @@ use rustix::process::{Pid, test_kill_process};
 use self::theatre::{Seen, Theatre, routes};
 use super::*;
 use crate::testbed::{Authority, client_id, federation, serve};
+use crate::trainer::command::TrainerCommand;
 
 /// A checkpoint of six ones.
 fn checkpoint(path: &Path, shape: [usize; 2]) -> Vec<u8> {
@@ -86,10 +87,10 @@ async fn perform_until<F: Future<Output = ()>>(
             federation: federation(),
             client: client_id(),
         },
-        trainer: TrainerCommand {
+        trainer: Trainer::Command(TrainerCommand {
             command: command.to_owned(),
             time_limit: play.time_limit,
-        },
+        }),
         evaluator: play.evaluator.map(|command| EvaluatorCommand {
             command,
             time_limit: play.time_limit,
