@@ -209,14 +209,23 @@ pub fn check(
     resources: Resources,
 ) -> Result<MergePlan, PlanError> {
     let (merged, _carried) = split(base, &plan.freeze);
-    let extents = extents(base, &merged);
-    MergePlan::new(
-        plan.recipe.clone(),
-        extents,
-        updates,
-        resources,
-        Detail::Full,
-    )
+    plan_within(resources, &plan.recipe, &extents(base, &merged), updates)
+}
+
+/// A plan with all diagnostics, or without, where they alone do not fit into the memory: they compare every client with every other,
+/// and no federation is to be smaller for that.
+fn plan_within(
+    resources: Resources,
+    recipe: &Recipe,
+    extents: &[TensorExtent],
+    updates: usize,
+) -> Result<MergePlan, PlanError> {
+    let plan =
+        |detail| MergePlan::new(recipe.clone(), extents.to_vec(), updates, resources, detail);
+    match plan(Detail::Full) {
+        Err(PlanError::MemoryTooSmall { .. }) => plan(Detail::Brief),
+        planned => planned,
+    }
 }
 
 fn open_base(directory: &Path) -> Result<Checkpoint, MergeFailure> {
@@ -257,17 +266,17 @@ fn plan(job: &MergeJob, opened: &Opened<'_>) -> Result<MergePlan, MergeFailure> 
         seed: seed_of_the_round(job.seed, job.round),
         ..job.recipe.clone()
     };
-    let plan = MergePlan::new(
-        recipe,
-        extents(opened.base, opened.merged),
-        job.updates.len(),
+    let plan = plan_within(
         job.resources,
-        Detail::Full,
+        &recipe,
+        &extents(opened.base, opened.merged),
+        job.updates.len(),
     )?;
     tracing::info!(
         round = job.round.get(),
         method = job.recipe.method_name(),
         bytes = plan.peak_bytes(),
+        detail = ?plan.detail(),
         "merge planned"
     );
     Ok(plan)

@@ -1,7 +1,8 @@
 //! `fedmerge.json`: what a published model says about itself, beside its tensors.
 //!
 //! The JSON is a contract: fields are added, never renamed. It holds nothing that differs when the merge is repeated, so that
-//! the same updates give the same bytes here too: no times, no paths.
+//! the same updates give the same bytes here too: no times, no paths. Only diagnostics depend on the memory of a merge: they are left
+//! out where they do not fit.
 
 use std::fs;
 use std::io;

@@ -9,20 +9,46 @@ use std::path::Path;
 
 use fedmerge_common::checkpoint::Checkpoint;
 use fedmerge_common::digest::Digest;
-use fedmerge_common::ids::{ClientId, ModelVersion};
+use fedmerge_common::ids::{ClientId, ModelVersion, RoundNumber};
 use fedmerge_merge::{Before, BlockSource, ClipNorm, History, Optimizer, OptimizerHistory, Recipe};
+use serde::Deserialize;
 
-use super::manifest::{Manifest, MergeStory};
+use super::manifest::OptimizerStory;
 use super::optimizer::{self, Moment};
 use super::ports::{Difference, Source};
 use super::{MergeFailure, MergeJob};
 use crate::files;
 
+/// What is looked back to of a model's manifest. The rest is passed over unread: of many clients it is long.
+#[derive(Debug, Deserialize)]
+struct Manifest {
+    digest: Digest,
+    merge: Option<Story>,
+}
+
+/// What is looked back to of a merge.
+#[derive(Debug, Deserialize)]
+struct Story {
+    round: RoundNumber,
+    parent: Digest,
+    clip_limit: Option<f64>,
+    optimizer: Option<OptimizerStory>,
+    updates: Vec<Update>,
+}
+
+/// An update that was merged, and the round whose task it answers where that is an earlier one.
+#[derive(Debug, Deserialize)]
+struct Update {
+    client: ClientId,
+    digest: Digest,
+    task_round: Option<RoundNumber>,
+}
+
 /// What earlier merges left.
 #[derive(Debug, Default)]
 pub(super) struct Past {
     /// How the base came about; nothing for the first.
-    story: Option<MergeStory>,
+    story: Option<Story>,
     /// The model that the base was made from.
     grandparent: Option<Checkpoint>,
     /// The task vectors of the round before, of those that were merged.
@@ -156,7 +182,7 @@ fn grandparent(
 }
 
 /// The updates of the round before that are kept. They serve a comparison alone, so one that cannot be read is left out.
-fn updates_before(job: &MergeJob, story: &MergeStory) -> BTreeMap<ClientId, Checkpoint> {
+fn updates_before(job: &MergeJob, story: &Story) -> BTreeMap<ClientId, Checkpoint> {
     // Where none are kept, those of the last round are being removed at this moment.
     if job.keep_updates == 0 || story.round.next() != job.round {
         return BTreeMap::new();
@@ -179,7 +205,7 @@ fn updates_before(job: &MergeJob, story: &MergeStory) -> BTreeMap<ClientId, Chec
 fn memory(
     parent: &Path,
     optimizer: &Optimizer,
-    story: &MergeStory,
+    story: &Story,
 ) -> Result<Option<(Checkpoint, u64)>, MergeFailure> {
     let Some(then) = &story.optimizer else {
         return Ok(None);

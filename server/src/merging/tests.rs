@@ -103,6 +103,67 @@ fn what_was_noticed_of_the_updates_is_in_the_manifest() {
 }
 
 #[test]
+fn of_many_clients_only_the_range_of_their_cosines_is_told() {
+    let told = |clients: u8| {
+        let bed = Bed::new();
+        let updates: Vec<_> = (0..clients)
+            .map(|number| {
+                let values = if number == 0 { [0.0, 1.0] } else { [1.0, 0.0] };
+                bed.update(1, &format!("ward-{number}"), 1, &w(&values))
+            })
+            .collect();
+        let merged = merge(&bed.job(&updates, mean()), &GO_ON).unwrap();
+        merged.story.diagnostics
+    };
+    for (clients, has_pairs) in [(64, true), (65, false)] {
+        let told = told(clients);
+        assert_eq!(told["least_cosine"], 0.0);
+        assert_eq!(told["greatest_cosine"], 1.0);
+        assert_eq!(
+            told["clients"].as_array().unwrap().len(),
+            usize::from(clients)
+        );
+        for matrix in ["cosines", "overlaps"] {
+            assert_eq!(told[matrix].is_array(), has_pairs, "{matrix}");
+        }
+    }
+}
+
+#[test]
+fn a_merge_does_without_diagnostics_where_they_alone_do_not_fit_into_the_memory() {
+    let planned = |memory_bytes, detail| {
+        let resources = Resources {
+            threads: 2,
+            memory_bytes,
+        };
+        MergePlan::new(
+            mean(),
+            vec![TensorExtent::new("w", 2)],
+            2,
+            resources,
+            detail,
+        )
+    };
+    let Err(PlanError::MemoryTooSmall { needed_bytes, .. }) = planned(1, Detail::Full) else {
+        panic!("one byte is too small");
+    };
+    let bed = Bed::new();
+    let updates = [1, 2].map(|number| bed.update(1, &format!("ward-{number}"), 1, &w(&[1.0, 1.0])));
+    let mut job = bed.job(&updates, mean());
+    let mut told = |memory_bytes| {
+        job.resources.memory_bytes = memory_bytes;
+        let merged = merge(&job, &GO_ON).unwrap();
+        (merged.candidate, merged.story.diagnostics.is_null())
+    };
+    let (with, without) = (told(needed_bytes), told(needed_bytes - 1));
+    assert_eq!(with, (without.0, false));
+    assert!(without.1);
+    job.resources.memory_bytes = 1;
+    let error = merge(&job, &GO_ON).unwrap_err();
+    assert!(error.to_string().contains("bytes of memory"), "{error}");
+}
+
+#[test]
 fn lambda_scales_the_step() {
     let half = Recipe {
         lambda: 0.5,

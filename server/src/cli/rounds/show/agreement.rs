@@ -73,17 +73,14 @@ fn agreement(report: &Value) -> Option<String> {
     let effective = diagnostics["effective_clients"].as_f64()?;
     let count = list(&report["updates"]).len();
     let told = format!("{} of {count} clients pull on their own", digits(effective));
-    let rows = list(&diagnostics["cosines"]).iter().enumerate();
-    let pairs: Vec<f64> = rows
-        .flat_map(|(number, row)| list(row).iter().take(number).filter_map(Value::as_f64))
-        .collect();
-    let least = pairs.iter().copied().reduce(f64::min);
-    let most = pairs.iter().copied().reduce(f64::max);
-    Some(match (least, most) {
-        (Some(least), Some(most)) => {
-            format!("{told}, cosines from {} to {}", digits(least), digits(most))
+    let least = diagnostics["least_cosine"].as_f64();
+    let greatest = diagnostics["greatest_cosine"].as_f64();
+    Some(match least.zip(greatest) {
+        Some((least, greatest)) => {
+            let (least, greatest) = (digits(least), digits(greatest));
+            format!("{told}, cosines from {least} to {greatest}")
         }
-        (_, _) => told,
+        None => told,
     })
 }
 

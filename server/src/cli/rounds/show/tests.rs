@@ -47,7 +47,8 @@ fn report() -> Value {
             "effective_clients": 1.6,
             "shrinkage": 0.83,
             "drift": null,
-            "cosines": [[1.0, 0.25], [0.25, 1.0]],
+            "least_cosine": 0.25,
+            "greatest_cosine": 0.25,
             "clients": [
                 { "client": "ward-2", "distance": 0.1, "sign_disagreement": 0.0 },
                 { "client": "ward-1", "distance": 3.0, "sign_disagreement": 0.5 },
