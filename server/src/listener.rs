@@ -17,7 +17,7 @@ use fedmerge_common::tls::failure_of;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,8 @@ pub use peer::{Peer, PeerStream};
 
 /// Pause after the system refused to accept, as it does when a process has too many files open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// Time after which it is said again that a limit is reached: a crowd that connects reaches it many times in a second.
+const REMINDER: Duration = Duration::from_secs(60);
 /// Finished streams that wait for the gRPC server.
 const WAITING_STREAMS: usize = 16;
 
@@ -213,12 +215,12 @@ impl Accepting {
     }
 }
 
-/// So many at the same time, and one warning each time that the limit is reached.
+/// So many at the same time, and now and then a warning that the limit is reached.
 struct Gate {
     name: &'static str,
     permits: Arc<Semaphore>,
     limit: usize,
-    is_full: bool,
+    warned: Option<Instant>,
 }
 
 impl Gate {
@@ -228,17 +230,15 @@ impl Gate {
             name,
             permits: Arc::new(Semaphore::new(limit)),
             limit,
-            is_full: false,
+            warned: None,
         }
     }
 
     async fn enter(&mut self) -> OwnedSemaphorePermit {
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
-            self.is_full = false;
             return permit;
         }
-        if !self.is_full {
-            self.is_full = true;
+        if self.warns_now() {
             let (what, limit) = (self.name, self.limit);
             tracing::warn!(what, limit, "the listener is full: new connections wait");
         }
@@ -246,6 +246,14 @@ impl Gate {
             .acquire_owned()
             .await
             .expect("a gate is never closed")
+    }
+
+    fn warns_now(&mut self) -> bool {
+        let is_due = self.warned.is_none_or(|last| last.elapsed() >= REMINDER);
+        if is_due {
+            self.warned = Some(Instant::now());
+        }
+        is_due
     }
 }
 

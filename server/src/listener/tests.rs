@@ -262,3 +262,12 @@ async fn what_is_no_address_is_bad_configuration() {
         assert_eq!(failure.exit, ExitCode::BadConfiguration, "{address}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_a_crowd_reaches_again_and_again_is_told_once_a_minute() {
+    let mut gate = Gate::new("handshakes", 1);
+    assert!(gate.warns_now());
+    assert!(!gate.warns_now());
+    advance(REMINDER).await;
+    assert!(gate.warns_now());
+}

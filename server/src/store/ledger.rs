@@ -143,6 +143,8 @@ fn pool(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(BUSY_TIMEOUT)
+        // A shorter wait is nothing to warn of: each client of a crowd that connects has one.
+        .acquire_slow_threshold(BUSY_TIMEOUT)
         .idle_timeout(None)
         .max_lifetime(None)
 }
