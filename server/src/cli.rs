@@ -126,9 +126,13 @@ pub fn merge(arguments: MergeArguments, output: &Output) -> Result<(), Failure> 
     block_on(merge::run(arguments, *output))
 }
 
+/// Threads that wait for the disk. More of them than a disk serves at a time would only take memory when a thousand clients upload.
+const DISK_THREADS: usize = 64;
+
 fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_blocking_threads(DISK_THREADS)
         .build()
         .map_err(|error| {
             let message = "the server's threads cannot be started";
