@@ -44,6 +44,9 @@ pub use inbox::{Federation, Seat};
 const TOGETHER: usize = 256;
 /// Longest sleep: a clock that was set back is noticed after it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// How long signs of life wait for other things that are to be written: of a thousand clients at work come a thousand in a second, and
+/// each would have the whole state written.
+const PROGRESS_PAUSE: Duration = Duration::from_secs(1);
 /// Pause before the ledger is written again that could not be.
 const LEDGER_PAUSE: Duration = Duration::from_secs(1);
 
@@ -73,6 +76,8 @@ pub struct Driver {
     /// Who waits for a rollback, in the order of their wishes.
     rollbacks: VecDeque<oneshot::Sender<Result<ModelRef, String>>>,
     persisted: Option<Record>,
+    /// Since when signs of life wait to be written. Until then nobody is told anything that follows from them.
+    behind_since: Option<Instant>,
     farewell: Farewell,
 }
 
@@ -125,6 +130,7 @@ impl Driver {
             undecided: BTreeMap::new(),
             rollbacks: VecDeque::new(),
             persisted: None,
+            behind_since: None,
             farewell: Farewell::default(),
         };
         let federation = Federation {
@@ -180,8 +186,11 @@ impl Driver {
         let mut effects = Vec::new();
         let mut durable = Vec::new();
         let mut seated = Vec::new();
+        let gone = self.seats.clear();
+        let is_progress = |input: &Input| matches!(input, Input::Progress { .. });
+        let is_quiet = gone.is_empty() && !due.is_empty() && due.iter().all(is_progress);
         // First: a client that is gone must not make up the number of those who attend.
-        for client in self.seats.clear() {
+        for client in gone {
             self.farewell.left(&client);
             effects.append(&mut self.step(Event::ClientLeft { client }));
         }
@@ -236,6 +245,9 @@ impl Driver {
             }
         }
         effects.append(&mut self.step(Event::TimePassed));
+        if is_quiet && effects.is_empty() && self.may_wait() {
+            return Ok(());
+        }
         self.follow(effects, stop).await?;
         for done in durable {
             let _gone = done.send(());
@@ -245,6 +257,12 @@ impl Driver {
             let _gone = seat.send(taken);
         }
         Ok(())
+    }
+
+    /// Whether signs of life need not be written yet.
+    fn may_wait(&mut self) -> bool {
+        let since = *self.behind_since.get_or_insert_with(Instant::now);
+        since.elapsed() < PROGRESS_PAUSE
     }
 
     fn step(&mut self, event: Event) -> Vec<Effect> {
@@ -286,6 +304,7 @@ impl Driver {
         // Before the notices: an update that a notice brings must find the round that it is for.
         self.view.send_replace(view);
         self.seats.refresh(&self.coordinator);
+        self.behind_since = None;
         Ok(())
     }
 
@@ -447,7 +466,10 @@ impl Driver {
             .until()
             .filter(|_| self.stay == Stay::UntilDone)
             .map_or(LONGEST_SLEEP, |until| until - Instant::now());
-        wake.min(farewell).min(LONGEST_SLEEP)
+        let behind = self.behind_since.map_or(LONGEST_SLEEP, |since| {
+            since + PROGRESS_PAUSE - Instant::now()
+        });
+        wake.min(farewell).min(behind).min(LONGEST_SLEEP)
     }
 }
 

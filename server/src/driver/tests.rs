@@ -66,6 +66,35 @@ async fn an_answer_comes_after_the_ledger_holds_it() {
 }
 
 #[tokio::test]
+async fn signs_of_life_alone_are_written_once_a_second() {
+    let bed = Bed::new();
+    let (running, _one, _two) = begun(&bed, 1).await;
+    let before = written(&bed).await;
+    let noted = Instant::now();
+    let note = |name| {
+        let round = RoundNumber::new(1);
+        running.federation.note_progress(&client(name), round);
+    };
+    note("ward-1");
+    note("ward-2");
+    while written(&bed).await == before {
+        tokio::task::yield_now().await;
+    }
+    assert!(noted.elapsed() >= PROGRESS_PAUSE);
+    assert!(!written(&bed).await.contains("\"progress\":null"));
+}
+
+#[tokio::test]
+async fn signs_of_life_are_written_with_what_happens_next() {
+    let bed = Bed::new();
+    let (running, _one, _two) = begun(&bed, 1).await;
+    let round = RoundNumber::new(1);
+    running.federation.note_progress(&client("ward-2"), round);
+    running.submit(1, bed.update(1, "ward-1", 3, ONE)).await;
+    assert!(!written(&bed).await.contains("\"progress\":null"));
+}
+
+#[tokio::test]
 async fn while_the_ledger_is_locked_nobody_is_told_and_nothing_is_lost() {
     use sqlx::{ConnectOptions, Connection, Executor};
     let bed = Bed::new();
