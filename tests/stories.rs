@@ -19,6 +19,7 @@ mod stories {
     mod hostile;
     mod late;
     mod ledger;
+    mod load;
     mod long_ledger;
     mod merge;
     mod network;
