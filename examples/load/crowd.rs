@@ -121,6 +121,7 @@ impl Crowd {
             let tls = identity::load(&directory, &Clock::system())?;
             let settings = fedmerge_client::settings::Settings::read(&directory)?;
             let site = Site {
+                authority: identity::authority(&directory)?,
                 directory,
                 settings,
                 trainer: self.trainer(number),

@@ -15,7 +15,7 @@ use crate::compute;
 use crate::directory::ServerDirectory;
 use crate::enrolment::authority::{Authority, SignError};
 use crate::files;
-use crate::merging::manifest::{Manifest, RollbackStory};
+use crate::merging::manifest::{self, Manifest, RollbackStory};
 use crate::store::ledger::{Ledger, LedgerError, StoredModel};
 
 /// An older model that could not be published again.
@@ -64,7 +64,7 @@ pub async fn roll_back(
     let older = older.ok_or(RollBackError::Gone { version: *of })?;
     let signed = authority.sign_rollback(model, *of, reason)?;
     let (from, to) = (directory.model(*of), directory.model(model.version));
-    let manifest = |older: Manifest| Manifest {
+    let again = |older: Manifest| Manifest {
         version: model.version,
         rollback: Some(RollbackStory {
             origin: older.origin(),
@@ -74,8 +74,8 @@ pub async fn roll_back(
     };
     let placed = to.clone();
     compute::blocking({
-        let older = Manifest::read(&from);
-        let manifest = older.map(|older| older.map(manifest));
+        let older = manifest::read(&from);
+        let manifest = older.map(|older| older.map(again));
         move || put_in_place(&from, &placed, manifest?)
     })
     .await

@@ -12,6 +12,7 @@ use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::{ClientId, FederationName, ModelVersion, RoundNumber};
 use fedmerge_common::rollback::Rollback;
 use fedmerge_merge::MergeReport;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::updates::Ordered;
@@ -115,18 +116,18 @@ pub struct MergedUpdate {
     pub weight_share: f64,
 }
 
-impl Manifest {
-    /// What the model in a directory says about itself; nothing where the file is not there.
-    ///
-    /// # Errors
-    /// When it is there and cannot be read, or is none.
-    pub fn read(model: &Path) -> io::Result<Option<Self>> {
-        match fs::read(model.join(files::MANIFEST)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            read => Ok(Some(serde_json::from_slice(&read?)?)),
-        }
+/// What the model in a directory says about itself, or as much of it as `T` takes; nothing where the file is not there.
+///
+/// # Errors
+/// When it is there and cannot be read, or is none.
+pub fn read<T: DeserializeOwned>(model: &Path) -> io::Result<Option<T>> {
+    match fs::read(model.join(files::MANIFEST)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => Ok(Some(serde_json::from_slice(&read?)?)),
     }
+}
 
+impl Manifest {
     /// The first version that had this model's content.
     #[must_use]
     pub fn origin(&self) -> ModelVersion {

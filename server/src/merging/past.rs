@@ -13,7 +13,7 @@ use fedmerge_common::ids::{ClientId, ModelVersion, RoundNumber};
 use fedmerge_merge::{Before, BlockSource, ClipNorm, History, Optimizer, OptimizerHistory, Recipe};
 use serde::Deserialize;
 
-use super::manifest::OptimizerStory;
+use super::manifest::{self, OptimizerStory};
 use super::optimizer::{self, Moment};
 use super::ports::{Difference, Source};
 use super::{MergeFailure, MergeJob};
@@ -22,8 +22,16 @@ use crate::files;
 /// What is looked back to of a model's manifest. The rest is passed over unread: of many clients it is long.
 #[derive(Debug, Deserialize)]
 struct Manifest {
+    version: ModelVersion,
     digest: Digest,
+    rollback: Option<Origin>,
     merge: Option<Story>,
+}
+
+/// Which version had the content of a model that is an older one again.
+#[derive(Debug, Deserialize)]
+struct Origin {
+    origin: ModelVersion,
 }
 
 /// What is looked back to of a merge.
@@ -64,10 +72,11 @@ impl Past {
     /// When something is there and cannot be read.
     pub(super) fn open(job: &MergeJob) -> Result<Self, MergeFailure> {
         let parent = job.directory.model(job.base.version);
-        let Some(manifest) = manifest(&parent)? else {
+        let Some(manifest) = look_back(&parent)? else {
             return Ok(Self::default());
         };
-        let origin = manifest.origin();
+        let rollback = manifest.rollback.as_ref();
+        let origin = rollback.map_or(manifest.version, |rollback| rollback.origin);
         let Some(story) = manifest.merge else {
             return Ok(Self::default());
         };
@@ -158,9 +167,9 @@ impl Sources<'_> {
 }
 
 /// What a model says about itself; nothing where the file is not there.
-fn manifest(model: &Path) -> Result<Option<Manifest>, MergeFailure> {
+fn look_back(model: &Path) -> Result<Option<Manifest>, MergeFailure> {
     let path = model.join(files::MANIFEST);
-    Manifest::read(model).map_err(|error| MergeFailure::past(&path, error))
+    manifest::read(model).map_err(|error| MergeFailure::past(&path, error))
 }
 
 /// The model that the base was made from, if it is still there: the version before the first with the base's content.
@@ -173,7 +182,7 @@ fn grandparent(
         return Ok(None);
     };
     let directory = job.directory.model(ModelVersion::new(before));
-    if manifest(&directory)?.is_none_or(|manifest| manifest.digest != *digest) {
+    if look_back(&directory)?.is_none_or(|manifest| manifest.digest != *digest) {
         return Ok(None);
     }
     let path = directory.join(files::MODEL);

@@ -5,7 +5,7 @@ use fedmerge_proto::v1;
 
 use super::*;
 use crate::files;
-use crate::merging::manifest::Manifest;
+use crate::merging::manifest::{self, Manifest};
 use crate::store::ledger::StoredModel;
 
 /// A driver that has published model 1, and its two clients in their places.
@@ -72,7 +72,8 @@ async fn clients_are_invited_to_the_older_model_with_what_the_authority_signed()
     let path = bed.directory.model(again(&bed).version);
     let content = Digest::of_file(&path.join(files::MODEL)).unwrap();
     assert_eq!(content, bed.base.digest);
-    let manifest = Manifest::read(&path).unwrap().unwrap();
+    let manifest: Option<Manifest> = manifest::read(&path).unwrap();
+    let manifest = manifest.unwrap();
     assert_eq!(manifest.version, again(&bed).version);
     assert_eq!(manifest.origin(), bed.base.version);
     assert_eq!(manifest.rollback.unwrap().signed, rollback);
