@@ -22,6 +22,7 @@ mod stories {
     mod load;
     mod long_ledger;
     mod merge;
+    mod models;
     mod network;
     mod operator;
     mod plan_change;

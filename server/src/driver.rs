@@ -6,6 +6,7 @@
 mod deeds;
 mod farewell;
 mod inbox;
+mod rollbacks;
 mod seats;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -38,7 +39,7 @@ use inbox::{INPUTS_AHEAD, Input};
 use seats::Seats;
 
 pub use deeds::{MergeTerms, Workshop};
-pub use inbox::{Federation, Seat};
+pub use inbox::{Federation, RollbackWish, Seat};
 
 /// Inputs that are written to the ledger together, at most.
 const TOGETHER: usize = 256;
@@ -234,13 +235,9 @@ impl Driver {
                     waiting.push_back(outcome);
                     effects.append(&mut self.step(verdict_event(client, round, verdict)));
                 }
-                Input::RollBack {
-                    to,
-                    reason,
-                    outcome,
-                } => {
+                Input::RollBack { wish, outcome } => {
                     self.rollbacks.push_back(outcome);
-                    effects.append(&mut self.step(Event::RollbackAsked { to, reason }));
+                    effects.append(&mut self.step(wish.into()));
                 }
             }
         }
@@ -366,12 +363,7 @@ impl Driver {
                 now: self.clock.now(),
             }),
             Effect::RollBack(order) => self.deeds.roll_back(order),
-            Effect::RefuseRollback { detail } => {
-                // Whoever asked last: those before have been heard.
-                if let Some(outcome) = self.rollbacks.pop_back() {
-                    let _gone = outcome.send(Err(detail));
-                }
-            }
+            Effect::RefuseRollback { detail } => self.refuse_rollback(detail),
             Effect::AnswerRollback { outcome } => self.answer_rollback(&outcome),
             Effect::CloseRound {
                 summary,
@@ -388,39 +380,6 @@ impl Driver {
                 self.farewell.begin(view.last_round.as_ref());
             }
         }
-    }
-
-    fn answer_rollback(&mut self, outcome: &Result<ModelRef, String>) {
-        match outcome {
-            Ok(model) => {
-                if let Some(rollback) = self.seats.rollback(model.version) {
-                    self.console.rolled_back(model, rollback);
-                }
-            }
-            Err(detail) => tracing::error!(detail, "the rollback failed"),
-        }
-        for waiting in self.rollbacks.drain(..) {
-            let _gone = waiting.send(outcome.clone());
-        }
-    }
-
-    /// Reads what the authority signed: clients that are invited to the new base are shown it.
-    async fn learn_rollbacks(&mut self, stop: &CancellationToken) -> Result<(), Halt> {
-        let rollbacks = loop {
-            match self.ledger.rollbacks().await {
-                Ok(rollbacks) => break rollbacks,
-                Err(error) if error.passes() => {
-                    tracing::warn!(%error, "ledger not read, trying again");
-                }
-                Err(error) => return Err(Halt::Ledger(error)),
-            }
-            tokio::select! {
-                () = stop.cancelled() => return Err(Halt::Stopped),
-                () = tokio::time::sleep(LEDGER_PAUSE) => {}
-            }
-        };
-        self.seats.learn(rollbacks);
-        Ok(())
     }
 
     async fn tell_closed(&mut self, summary: &RoundSummary) {

@@ -251,7 +251,7 @@ fn a_server_has_these_deeds() {
       token         Make, list and revoke the tokens by which machines enrol
       clients       Show who is enrolled
       rounds        Show the rounds that were held, and follow the one that is open
-      models        Show the models that were published
+      models        Show and export the models that were published, and go back to an older one
       backup        Copy the ledger as it is now, while the server runs or not
       help          Print this message or the help of the given subcommand(s)
 
@@ -296,6 +296,24 @@ fn a_servers_rounds_are_listed_told_and_watched() {
 }
 
 #[test]
+fn a_servers_models_are_listed_told_exported_and_gone_back_to() {
+    assert_snapshot!(own_help(&["server", "models"]), @r"
+    Show and export the models that were published, and go back to an older one
+
+    Usage: fedmerge server models [OPTIONS] <COMMAND>
+
+    Commands:
+      list      List the models that were published, the best and the last of them marked
+      show      Tell how a model came about: its parent, its merge, the updates in it
+      export    Copy a model to a directory that any Hugging Face tool opens
+      rollback  Make an older model the base again, under a new version
+      help      Print this message or the help of the given subcommand(s)
+
+    Options:
+    ");
+}
+
+#[test]
 fn every_command_has_help_and_every_deed_an_example() {
     for deed in [
         &["simulate"][..],
@@ -306,6 +324,10 @@ fn every_command_has_help_and_every_deed_an_example() {
         &["client", "status"],
         &["completions"],
         &["server", "backup"],
+        &["server", "models", "list"],
+        &["server", "models", "show"],
+        &["server", "models", "export"],
+        &["server", "models", "rollback"],
         &["server", "rounds", "list"],
         &["server", "rounds", "show"],
         &["server", "rounds", "watch"],

@@ -10,6 +10,8 @@ pub(crate) struct Plan {
     pub(crate) quorum: usize,
     pub(crate) deadline: &'static str,
     pub(crate) grace: &'static str,
+    /// Lines before the tables.
+    pub(crate) keep: &'static str,
     /// More lines of `[round]`.
     pub(crate) round: &'static str,
     /// The lines of `[merge]`.
@@ -29,6 +31,7 @@ impl Plan {
             quorum: clients,
             deadline: "60s",
             grace: "10s",
+            keep: "",
             round: "",
             merge: "method = \"mean\"",
             update: "encodings = [\"f32\"]",
@@ -40,6 +43,7 @@ impl Plan {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "name = \"story\"\nbase = \"../base.safetensors\"\n")?;
+        writeln!(f, "{}\n", self.keep)?;
         writeln!(f, "[round]\ncount = {}", self.rounds)?;
         writeln!(f, "cohort = {{ target = {} }}", self.target)?;
         writeln!(f, "quorum = {}", self.quorum)?;

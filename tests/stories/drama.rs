@@ -133,7 +133,10 @@ impl Drama {
             names
         };
         let root = names(".").join(" ");
-        assert_eq!(root, "cache client.toml identity lock log work");
+        assert_eq!(
+            root,
+            "cache client.toml identity lineage.json lock log work"
+        );
         assert_eq!(names("work").len(), 1, "{:?}", names("work"));
         assert_eq!(
             names(&format!("work/round-{ROUNDS}/update")),

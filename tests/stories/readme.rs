@@ -124,6 +124,22 @@ const COMMANDS: &[(&str, How)] = &[
         ),
     ),
     (
+        "fedmerge server models show 10 --dir hub",
+        How::ToItsEnd("fedmerge server models show 10 --dir hub | grep 'parent *model 9'"),
+    ),
+    (
+        "fedmerge server models export ward-model --model 10 --dir hub",
+        How::ToItsEnd(
+            "fedmerge server models export ward-model --model 10 --dir hub && test -s ward-model/model.safetensors",
+        ),
+    ),
+    (
+        "fedmerge server models rollback 9 --reason 'model 10 fails on ward 7' --dir hub",
+        How::ToItsEnd(
+            "fedmerge server models rollback 9 --reason 'model 10 fails on ward 7' --dir hub | grep 'model 11 is model 9 again'",
+        ),
+    ),
+    (
         "fedmerge server check-config --dir hub",
         How::ToItsEnd(
             "cp ../plan.toml hub/federation.toml && fedmerge server check-config --dir hub",

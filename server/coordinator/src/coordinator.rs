@@ -117,8 +117,8 @@ impl Coordinator {
         self.note_attendance(&event);
         if let Event::Stopped = event {
             self.stop(now, &mut effects);
-        } else if let Event::RollbackAsked { to, reason } = event {
-            self.ask_rollback(now, Wish { to, reason }, &mut effects);
+        } else if let Event::RollbackAsked { to, reason, above } = event {
+            self.ask_rollback(now, Wish { to, reason, above }, &mut effects);
         } else if let Event::RolledBack { model } = event {
             self.end_rollback(now, &model, Ok(()), &mut effects);
         } else if let Event::RollbackFailed { model, detail } = event {

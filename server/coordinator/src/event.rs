@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use fedmerge_common::digest::Digest;
-use fedmerge_common::ids::{ClientId, RoundNumber};
+use fedmerge_common::ids::{ClientId, ModelVersion, RoundNumber};
 use fedmerge_common::reason::{Decline, Rejection};
 use fedmerge_common::update::ModelRef;
 use serde::{Deserialize, Serialize};
@@ -132,6 +132,8 @@ pub enum Event {
         to: ModelRef,
         /// Why, as the person says; one line.
         reason: String,
+        /// A version that clients know: the new one is higher. That of the base, unless the server was set back by a backup.
+        above: ModelVersion,
     },
     /// The content of an older model is the base now: a durable fact.
     RolledBack {

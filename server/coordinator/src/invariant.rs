@@ -199,7 +199,7 @@ pub fn whoever_was_asked_to_evaluate_is_waited_for_or_has_answered(
     )
 }
 
-/// An open round starts from the current base, and its candidate is the version after it.
+/// An open round starts from the current base, and its candidate is the version after it; what is rolled back to becomes a higher one.
 ///
 /// # Errors
 /// When it is not so.
@@ -216,7 +216,11 @@ pub fn the_candidate_is_the_next_version(coordinator: &Coordinator) -> Result<()
         .phase
         .round()
         .is_some_and(|round| round.base != base);
-    let next = candidate.is_none_or(|candidate| candidate.version == base.version.next());
+    let is_rolling_back = matches!(coordinator.state.phase, Phase::RollingBack(_));
+    let next = candidate.is_none_or(|candidate| {
+        candidate.version == base.version.next()
+            || (is_rolling_back && candidate.version > base.version)
+    });
     hold(next && !stale, "the candidate is the next version", || {
         format!("the base is {base:?}, the candidate {candidate:?}")
     })

@@ -1,9 +1,10 @@
 //! An older model becomes the base again, because a person says so.
 //!
 //! What is under way is based on the model that is given up, so it ends: the open round is abandoned, tasks of earlier rounds end with it,
-//! and what was accepted and not merged yet is given up once the older model is the base. A round whose model is about to be a fact goes first. Invariant: versions only rise: the older content gets the next one.
+//! and what was accepted and not merged yet is given up once the older model is the base. A round whose model is about to be a fact goes first. Invariant: versions only rise: the older content gets the next
+//! one, or one that is higher than any that clients know, where a backup has set the server back.
 
-use fedmerge_common::ids::RoundNumber;
+use fedmerge_common::ids::{ModelVersion, RoundNumber};
 use fedmerge_common::reason::AbandonReason;
 use fedmerge_common::units::Timestamp;
 use fedmerge_common::update::ModelRef;
@@ -21,12 +22,15 @@ pub(crate) struct Wish {
     pub(crate) to: ModelRef,
     /// Why.
     pub(crate) reason: String,
+    /// A version that the new one is to be higher than.
+    pub(crate) above: ModelVersion,
 }
 
 impl Coordinator {
     /// Begins a rollback, or keeps the wish until the model of the open round is a fact, or refuses it.
     pub(crate) fn ask_rollback(&mut self, now: Timestamp, wish: Wish, effects: &mut Vec<Effect>) {
-        if wish.to.digest == self.state.base.digest {
+        let is_base = wish.to.digest == self.state.base.digest;
+        if is_base && wish.above <= self.state.base.version {
             let base = self.state.base.version;
             return refuse(
                 format!("model {base} is the base, and has that content"),
@@ -71,7 +75,7 @@ impl Coordinator {
             .end_pending(WithdrawReason::RolledBack, effects);
         let rollback = Rollback {
             model: ModelRef {
-                version: self.state.base.version.next(),
+                version: self.state.base.version.max(wish.above).next(),
                 ..wish.to
             },
             of: wish.to.version,

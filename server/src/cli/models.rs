@@ -14,7 +14,7 @@ use fedmerge_common::failure::{ExitCode, Failure};
 use fedmerge_common::ids::ModelVersion;
 use fedmerge_common::output::Output;
 use fedmerge_common::units::ByteSize;
-use fedmerge_coordinator::Score;
+use fedmerge_coordinator::Goal;
 use serde::Serialize;
 
 use super::DirectoryArguments;
@@ -53,11 +53,12 @@ Example:
 const EXPORT_EXAMPLES: &str = "\
 Examples:
   fedmerge server models export ward-model --dir hub
-  fedmerge server models export ward-model --version 3 --dir hub";
+  fedmerge server models export ward-model --model 3 --dir hub";
 
 const ROLLBACK_EXAMPLES: &str = "\
-Example:
+Examples:
   fedmerge server models rollback 3 --reason 'round 4 taught it nonsense' --dir hub
+  fedmerge server models rollback 3 --above 5 --reason 'restored from a backup' --dir hub
 
 Version numbers only rise: the content of model 3 becomes the next version, signed by the
 federation's authority, and the next round starts from it. The round that is open is abandoned.";
@@ -81,7 +82,7 @@ pub struct ListArguments {
 pub struct ShowArguments {
     /// The version, from 0
     #[arg(value_name = "VERSION")]
-    pub version: u64,
+    pub model: u64,
     /// Where the server is.
     #[command(flatten)]
     pub directory: DirectoryArguments,
@@ -107,12 +108,21 @@ struct Line<'a> {
     parent: Option<fedmerge_common::digest::Digest>,
     rollback_of: Option<ModelVersion>,
     rollback_reason: Option<&'a str>,
-    score: Option<&'a Score>,
+    score: Option<ScoreLine<'a>>,
     is_best: bool,
     is_last: bool,
     /// Absent when the files were removed.
     path: Option<PathBuf>,
     removed: Option<String>,
+}
+
+/// How good a model is.
+#[derive(Debug, Serialize)]
+struct ScoreLine<'a> {
+    metric: &'a str,
+    goal: Goal,
+    /// Null where what clients reported was no number.
+    value: Option<f64>,
 }
 
 /// All models, with what of them is marked.
@@ -144,7 +154,11 @@ impl Marked {
             parent: stored.parent,
             rollback_of: stored.rollback.as_ref().map(|rollback| rollback.of),
             rollback_reason: stored.rollback.as_ref().map(|found| found.reason.as_str()),
-            score: stored.score.as_ref(),
+            score: stored.score.as_ref().map(|score| ScoreLine {
+                metric: &score.metric,
+                goal: score.goal,
+                value: score.value.0,
+            }),
             is_best: self.best == Some(version),
             is_last: self.last == Some(version),
             path: is_there.then(|| directory.model(version).join(files::MODEL)),

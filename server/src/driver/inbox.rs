@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use fedmerge_common::ids::{ClientId, RoundNumber};
+use fedmerge_common::ids::{ClientId, ModelVersion, RoundNumber};
 use fedmerge_common::reason::Rejection;
 use fedmerge_common::update::ModelRef;
 use fedmerge_coordinator::{Event, UpdateRef, View};
@@ -48,8 +48,7 @@ pub(super) enum Input {
     },
     /// A person wants an older model back.
     RollBack {
-        to: ModelRef,
-        reason: String,
+        wish: RollbackWish,
         outcome: oneshot::Sender<Result<ModelRef, String>>,
     },
 }
@@ -59,6 +58,24 @@ impl Input {
     pub(super) fn unheard(event: Event) -> Self {
         let (durable, _nobody) = oneshot::channel();
         Self::Happened { event, durable }
+    }
+}
+
+/// A person's wish for an older model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RollbackWish {
+    /// The older model.
+    pub to: ModelRef,
+    /// Why, one line.
+    pub reason: String,
+    /// A version that clients know: the new one is higher than it, and than the base's.
+    pub above: ModelVersion,
+}
+
+impl From<RollbackWish> for Event {
+    fn from(wish: RollbackWish) -> Self {
+        let RollbackWish { to, reason, above } = wish;
+        Self::RollbackAsked { to, reason, above }
     }
 }
 
@@ -152,18 +169,9 @@ impl Federation {
     ///
     /// # Errors
     /// When the server is about to stop: then it goes on with the rollback when it starts again.
-    pub async fn roll_back(
-        &self,
-        to: ModelRef,
-        reason: String,
-    ) -> Result<Result<ModelRef, String>, Refusal> {
+    pub async fn roll_back(&self, wish: RollbackWish) -> Result<Result<ModelRef, String>, Refusal> {
         let (outcome, has_outcome) = oneshot::channel();
-        let input = Input::RollBack {
-            to,
-            reason,
-            outcome,
-        };
-        self.send(input).await?;
+        self.send(Input::RollBack { wish, outcome }).await?;
         has_outcome.await.map_err(stopping)
     }
 

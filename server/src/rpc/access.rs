@@ -41,6 +41,7 @@ pub const TABLE: &[(&str, Access)] = &[
     ("/fedmerge.v1.Admin/CreateToken", Access::Admin),
     ("/fedmerge.v1.Admin/ListClients", Access::Admin),
     ("/fedmerge.v1.Admin/ListRounds", Access::Admin),
+    ("/fedmerge.v1.Admin/RollBackModel", Access::Admin),
     ("/grpc.health.v1.Health/Check", Access::Member),
     ("/grpc.health.v1.Health/Watch", Access::Member),
     (

@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 
 use super::Desk;
 use crate::closed_round::ClosedClient;
+use crate::driver::RollbackWish;
 use crate::enrolment::token;
 use crate::store::ledger::{RoundStory, Rounds};
 
@@ -94,8 +95,12 @@ impl Admin for Service {
         if stored.removed.is_some() {
             return Err(unknown(format!("model {version} is not kept any more")).into());
         }
-        let reason = rollback::reason(&request.reason);
-        let outcome = self.0.federation.roll_back(stored.model, reason).await?;
+        let wish = RollbackWish {
+            to: stored.model,
+            reason: rollback::reason(&request.reason),
+            above: ModelVersion::new(request.above),
+        };
+        let outcome = self.0.federation.roll_back(wish).await?;
         let model = outcome.map_err(|detail| Refusal::new(RefusalReason::NotNow, detail))?;
         Ok(Response::new(v1::RollBackModelResponse {
             model: Some(model.into()),

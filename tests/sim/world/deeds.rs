@@ -52,7 +52,8 @@ impl World {
         let to = version.and_then(|version| self.disk.model(ModelVersion::new(version)));
         if let Some(to) = to {
             let reason = "as it was".to_owned();
-            self.serve(Event::RollbackAsked { to, reason });
+            let above = ModelVersion::new(0);
+            self.serve(Event::RollbackAsked { to, reason, above });
         }
     }
 

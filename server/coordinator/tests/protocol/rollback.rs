@@ -30,6 +30,7 @@ fn ask(federation: &mut Federation, to: u64) -> Vec<Effect> {
     federation.step(Event::RollbackAsked {
         to: model(to),
         reason: REASON.into(),
+        above: model(0).version,
     })
 }
 
@@ -230,4 +231,21 @@ fn stopping_waits_for_a_rollback_that_may_be_a_fact_already() {
     federation.step(Event::RolledBack { model: again(1, 3) });
     assert_eq!(federation.coordinator.ended(), Some(EndReason::Stopped));
     assert_eq!(*federation.coordinator.base(), again(1, 3));
+}
+
+#[test]
+fn a_base_gets_a_version_above_those_that_clients_know() {
+    let mut federation = with_two_models(plan(2, 2));
+    let effects = federation.step(Event::RollbackAsked {
+        to: model(2),
+        reason: REASON.into(),
+        above: model(7).version,
+    });
+    assert_eq!(rollback(&effects).unwrap().model, again(2, 8));
+    federation.step(Event::RolledBack { model: again(2, 8) });
+    federation.submit(1, 4);
+    federation.submit(2, 4);
+    federation.merged(4);
+    federation.published(4);
+    assert_eq!(federation.coordinator.base().version, model(9).version);
 }

@@ -25,7 +25,7 @@ pub struct ExportArguments {
     pub out: PathBuf,
     /// The version; the newest without it
     #[arg(long, value_name = "VERSION")]
-    pub version: Option<u64>,
+    pub model: Option<u64>,
     /// Where the server is.
     #[command(flatten)]
     pub directory: DirectoryArguments,
@@ -34,7 +34,7 @@ pub struct ExportArguments {
 pub(super) async fn run(arguments: &ExportArguments, output: &Output) -> Result<(), Failure> {
     let directory = arguments.directory.directory()?;
     let ledger = arguments.directory.ledger().await?;
-    let version = match arguments.version {
+    let version = match arguments.model {
         Some(version) => ModelVersion::new(version),
         None => match ledger.newest_model().await? {
             Some(newest) => newest.model.version,

@@ -18,10 +18,18 @@ use crate::cli::ask;
 pub struct RollbackArguments {
     /// The older version
     #[arg(value_name = "VERSION")]
-    pub version: u64,
+    pub model: u64,
     /// Why: one line, which every client is shown
     #[arg(long, value_name = "TEXT", default_value = NO_REASON)]
     pub reason: String,
+    /// A version that clients know: the new one is higher. For a server that a backup has set back
+    #[arg(
+        long,
+        value_name = "VERSION",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    pub above: u64,
     /// Where the server is.
     #[command(flatten)]
     pub directory: DirectoryArguments,
@@ -30,12 +38,13 @@ pub struct RollbackArguments {
 pub(super) async fn run(arguments: &RollbackArguments, output: &Output) -> Result<(), Failure> {
     let directory = arguments.directory.directory()?;
     let ledger = arguments.directory.ledger().await?;
-    let version = ModelVersion::new(arguments.version);
+    let version = ModelVersion::new(arguments.model);
     let older = kept(&ledger, version).await?;
     ledger.close().await;
     let request = v1::RollBackModelRequest {
         version: version.get(),
         reason: arguments.reason.clone(),
+        above: arguments.above,
     };
     let mut server = ask::connect(&directory).await?;
     let answer = server.roll_back_model(request).await;

@@ -17,7 +17,7 @@ use crate::store::ledger::{Ledger, StoredModel};
 pub(super) async fn run(arguments: &ShowArguments, output: &Output) -> Result<(), Failure> {
     let directory = arguments.directory.directory()?;
     let ledger = arguments.directory.ledger().await?;
-    let stored = find(&ledger, ModelVersion::new(arguments.version)).await?;
+    let stored = find(&ledger, ModelVersion::new(arguments.model)).await?;
     let marked = Marked::read(&ledger).await?;
     let merge = merge(&ledger, &marked, &stored).await?;
     for line in lines(&directory, &marked, &stored) {

@@ -49,7 +49,11 @@ async fn invited_again(seat: &mut Seat, base: &ModelRef) -> v1::Invitation {
 }
 
 async fn roll_back(running: &Running, to: ModelRef) -> Result<ModelRef, String> {
-    let asked = running.federation.roll_back(to, "as it was".into());
+    let asked = running.federation.roll_back(RollbackWish {
+        to,
+        reason: "as it was".into(),
+        above: ModelVersion::new(0),
+    });
     asked.await.unwrap()
 }
 
@@ -92,6 +96,7 @@ async fn a_rollback_that_a_crash_cut_off_is_done_by_the_next_process_and_shown_t
         Event::RollbackAsked {
             to: bed.base,
             reason: "as it was".into(),
+            above: ModelVersion::new(0),
         },
     );
     let ledger = Ledger::open(&bed.directory.ledger()).await.unwrap();

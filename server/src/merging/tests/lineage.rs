@@ -1,8 +1,12 @@
 //! What a merge remembers of those before it: two rounds, by hand.
 
+use fedmerge_common::ids::ModelVersion;
+use fedmerge_common::units::Timestamp;
 use fedmerge_merge::{Adaptive, Optimizer, OptimizerRule};
 
 use super::*;
+use crate::rollback::roll_back;
+use crate::store::ledger::{Ledger, StoredModel};
 
 /// Makes the candidate of a round the next model, and gives its reference.
 fn publish(bed: &Bed, job: &MergeJob, merged: &Merged) -> ModelRef {
@@ -128,6 +132,48 @@ fn the_memory_is_that_of_the_base_and_not_of_the_newest_model() {
     let merged = merge(&again, &GO_ON).unwrap();
     assert_eq!(values(&bed, &again, files::MODEL, "w"), once);
     assert_eq!(merged.story.optimizer.unwrap().steps, 2);
+}
+
+#[tokio::test]
+async fn a_base_that_is_an_older_model_again_remembers_what_that_one_did() {
+    let bed = Bed::new();
+    let (second, merged) = two_rounds(&bed, &momentum(), STEPS);
+    let once = values(&bed, &second, files::MODEL, "w");
+    publish(&bed, &second, &merged);
+    let ledger = Ledger::open(&bed.directory.ledger()).await.unwrap();
+    let older = StoredModel {
+        model: second.base,
+        parent: Some(bed.base.digest),
+        round: Some(RoundNumber::new(1)),
+        published: Timestamp::new(1),
+        rollback: None,
+        score: None,
+        removed: None,
+    };
+    ledger.publish(&older).await.unwrap();
+    let model = ModelRef {
+        version: ModelVersion::new(3),
+        ..second.base
+    };
+    let order = fedmerge_coordinator::Rollback {
+        model,
+        of: second.base.version,
+        reason: "as it was".into(),
+    };
+    let (place, now) = ((&bed.directory, &ledger), Timestamp::new(2));
+    for _again in 0..2 {
+        roll_back(place, &bed.authority(), &order, now)
+            .await
+            .unwrap();
+    }
+    // Its predecessor is that of model 1, whatever became of model 2.
+    fs::remove_dir_all(bed.directory.model(ModelVersion::new(2))).unwrap();
+    let again = job(&bed, 7, model, &STEPS[1..], &momentum());
+    let merged = merge(&again, &GO_ON).unwrap();
+    assert_eq!(values(&bed, &again, files::MODEL, "w"), once);
+    assert_eq!(merged.story.optimizer.unwrap().steps, 2);
+    let drift = merged.story.diagnostics["drift"].as_f64();
+    assert!(drift.is_some(), "the step before is known");
 }
 
 #[test]

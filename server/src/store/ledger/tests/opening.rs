@@ -80,7 +80,7 @@ async fn a_newer_ledger_is_refused_with_both_versions() {
             error,
             OpenLedgerError::NewerVersion {
                 found: 99,
-                known: 2,
+                known: 3,
                 ..
             }
         ),
@@ -137,7 +137,7 @@ async fn a_damaged_row_names_its_table_and_column() {
     let (directory, ledger) = new_ledger().await;
     execute(
         &path(&directory),
-        "INSERT INTO models VALUES (1, 'blake3:zz', 5, NULL, NULL, 7);
+        "INSERT INTO models VALUES (1, 'blake3:zz', 5, NULL, NULL, 7, NULL, NULL, NULL);
          INSERT INTO rounds VALUES (1, '{}');
          INSERT INTO coordinator VALUES (1, 'no json')",
     )
