@@ -30,4 +30,5 @@ mod stories {
     mod readme;
     mod recovery;
     mod simulate;
+    mod transfer;
 }

@@ -88,6 +88,23 @@ impl Cache {
         Ok(None)
     }
 
+    /// The bases other than `digest`, the one that was used last first: what a new one may have much in common with.
+    #[must_use]
+    pub fn others(&self, digest: &Digest) -> Vec<(Digest, PathBuf)> {
+        let entries = fs::read_dir(&self.directory).into_iter().flatten();
+        let bases = entries.filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let name = path.file_name()?.to_str()?.strip_suffix(".safetensors")?;
+            let found: Digest = format!("blake3:{name}").parse().ok()?;
+            let used = path.metadata().ok()?.modified().ok()?;
+            (found != *digest).then_some((used, found, path))
+        });
+        let mut bases: Vec<_> = bases.collect();
+        bases.sort();
+        let newest_first = bases.into_iter().rev();
+        newest_first.map(|(_, found, path)| (found, path)).collect()
+    }
+
     /// Makes the finished download of `digest` a base, and forgets the oldest ones.
     ///
     /// # Errors
@@ -208,6 +225,20 @@ mod tests {
             Err(StoreBaseError::Digest { .. })
         ));
         assert!(!cache.part(&digest).exists() && !cache.path(&digest).exists());
+    }
+
+    #[test]
+    fn the_other_bases_are_told_the_last_used_first() {
+        let (_root, cache) = cache();
+        for content in [b"one", b"two"] {
+            store(&cache, content);
+        }
+        fs::write(cache.part(&Digest::of(b"three")), "half").unwrap();
+        cache.find(&model(b"one")).unwrap();
+        let one = (Digest::of(b"one"), cache.path(&Digest::of(b"one")));
+        let two = (Digest::of(b"two"), cache.path(&Digest::of(b"two")));
+        assert_eq!(cache.others(&Digest::of(b"three")), [one, two.clone()]);
+        assert_eq!(cache.others(&Digest::of(b"one")), [two]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! for the whole. Nothing received is used before the digest of the whole file is right.
 
 pub mod download;
+mod near;
 pub mod upload;
 
 use std::path::PathBuf;

@@ -315,12 +315,16 @@ fn complete(
 ) -> Result<(), MergeFailure> {
     files::copy_companions(parent, candidate)
         .map_err(|source| MergeFailure::file(candidate, source))?;
+    let made = Checkpoint::open(&candidate.join(files::MODEL));
+    let tensors = made.and_then(|made| manifest::tensors(&made));
+    let tensors = tensors.map_err(MergeFailure::Candidate)?;
     let manifest = Manifest {
         format: manifest::FORMAT,
         federation: job.federation.clone(),
         version: merged.candidate.version,
         digest: merged.candidate.digest,
         size_bytes: merged.candidate.size_bytes,
+        tensors,
         rollback: None,
         merge: Some(merged.story.clone()),
     };

@@ -21,7 +21,7 @@ use fedmerge_coordinator::Score;
 use crate::compute;
 use crate::directory::ServerDirectory;
 use crate::files;
-use crate::merging::manifest::{FORMAT, Manifest};
+use crate::merging::manifest::{self, FORMAT, Manifest};
 use crate::store::ledger::{Ledger, LedgerError, StoredModel};
 
 /// A model that could not be made the base.
@@ -229,12 +229,14 @@ fn import_files(
     if path.is_dir() {
         files::copy_companions(path, &temporary).map_err(failed)?;
     }
+    let tensors = manifest::tensors(&Checkpoint::open(&model)?)?;
     let manifest = Manifest {
         format: FORMAT,
         federation: federation.clone(),
         version: ModelVersion::new(0),
         digest,
         size_bytes,
+        tensors,
         rollback: None,
         merge: None,
     };

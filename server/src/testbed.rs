@@ -147,6 +147,7 @@ impl Bed {
             version: base.version,
             digest: base.digest,
             size_bytes: base.size_bytes,
+            tensors: BTreeMap::new(),
             rollback: None,
             merge: None,
         };

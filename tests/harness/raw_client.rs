@@ -203,6 +203,7 @@ impl RawClient {
         let request = v1::DownloadModelRequest {
             digest: Some((*digest).into()),
             offset: 0,
+            length: 0,
         };
         self.answer(async move {
             let mut parts = client.download_model(request).await?.into_inner();
@@ -211,6 +212,18 @@ impl RawClient {
                 part.chunk.expect("a part without a chunk").data,
             ))
         })
+    }
+
+    /// Asks how many bytes of a model differ from those of another one.
+    pub(crate) fn changed_bytes(&self, have: &Digest, want: &Digest) -> Answer<u64> {
+        let mut client = TransferClient::new(self.channel.clone());
+        let request = v1::CompareModelsRequest {
+            have: Some((*have).into()),
+            want: Some((*want).into()),
+        };
+        let answer = self.answer(client.compare_models(request))?;
+        let changed = answer.changed.iter();
+        Ok(changed.map(|range| range.end - range.start).sum())
     }
 
     /// Asks for what only administrators may see.

@@ -12,9 +12,10 @@ use fedmerge_proto::limits::MAX_MESSAGE_BYTES;
 use fedmerge_proto::v1;
 use fedmerge_proto::v1::transfer_client::TransferClient;
 use tokio::fs::File;
-use tokio::io::{AsyncSeekExt, AsyncWriteExt, SeekFrom};
+use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, BufReader, SeekFrom};
 use tokio::time::timeout;
 
+use super::near::{Near, Next};
 use super::{PROGRESS_LIMIT, TransferError};
 use crate::cache::{Cache, StoreBaseError};
 use crate::link::trouble::Trouble;
@@ -33,8 +34,11 @@ pub async fn fetch(link: &Link, cache: &Cache, model: &ModelRef) -> Result<PathB
     if let Some(path) = found.map_err(|source| disk(&cache.path(&model.digest), source))? {
         return Ok(path);
     }
+    let mut near = Near::find(link, cache, model).await;
     for _ in 0..MAX_WHOLE_DOWNLOADS {
-        download(link, &cache.part(&model.digest), model).await?;
+        download(link, &cache.part(&model.digest), model, &near).await?;
+        // If the whole is wrong, what is here may be to blame.
+        near = Near::default();
         let (here, digest) = (cache.clone(), model.digest);
         match blocking(move || here.store(&digest)).await {
             Ok(path) => return Ok(path),
@@ -49,6 +53,9 @@ pub async fn fetch(link: &Link, cache: &Cache, model: &ModelRef) -> Result<PathB
     })
 }
 
+/// Bytes that are copied at a time from a base that is here.
+const COPIED_BYTES: usize = 1024 * 1024;
+
 /// Runs what touches the disk for long away from the runtime's threads.
 pub(crate) async fn blocking<T: Send + 'static>(deed: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(deed).await {
@@ -60,14 +67,22 @@ pub(crate) async fn blocking<T: Send + 'static>(deed: impl FnOnce() -> T + Send 
     }
 }
 
-async fn download(link: &Link, part: &Path, model: &ModelRef) -> Result<(), TransferError> {
+async fn download(
+    link: &Link,
+    part: &Path,
+    model: &ModelRef,
+    near: &Near,
+) -> Result<(), TransferError> {
     let mut growing = Growing::open(part, model.size_bytes)
         .await
         .map_err(|source| disk(part, source))?;
     let mut retry = link.retry();
     while growing.written_bytes < model.size_bytes {
         let before = growing.written_bytes;
-        let result = stream(link, model, &mut growing).await;
+        let result = match near.next(before, model.size_bytes) {
+            Next::Here(end) => growing.copy(near.path(), end).await,
+            Next::There(end) => stream(link, model, &mut growing, end).await,
+        };
         if growing.written_bytes > before {
             retry.progressed();
         }
@@ -114,6 +129,25 @@ impl Growing {
         })
     }
 
+    /// Appends what is in another file at the same place.
+    async fn copy(&mut self, from: &Path, end: u64) -> Result<(), Interruption> {
+        let copied = async {
+            let mut from = File::open(from).await?;
+            from.seek(SeekFrom::Start(self.written_bytes)).await?;
+            let bytes = from.take(end - self.written_bytes);
+            let mut bytes = BufReader::with_capacity(COPIED_BYTES, bytes);
+            tokio::io::copy_buf(&mut bytes, &mut self.file).await
+        };
+        match copied.await {
+            Ok(0) => Err(Interruption::Disk(io::ErrorKind::UnexpectedEof.into())),
+            Ok(bytes) => {
+                self.written_bytes += bytes;
+                Ok(())
+            }
+            Err(error) => Err(Interruption::Disk(error)),
+        }
+    }
+
     async fn append(&mut self, chunk: Option<v1::Chunk>) -> Result<(), Interruption> {
         let chunk = verified_chunk(chunk).map_err(|error| Trouble::Cut(error.to_string()))?;
         if chunk.offset != self.written_bytes || chunk.end() > self.whole_bytes {
@@ -146,9 +180,15 @@ impl From<Trouble> for Interruption {
     }
 }
 
-async fn stream(link: &Link, model: &ModelRef, growing: &mut Growing) -> Result<(), Interruption> {
+/// Appends what the server has, up to a byte.
+async fn stream(
+    link: &Link,
+    model: &ModelRef,
+    growing: &mut Growing,
+    end: u64,
+) -> Result<(), Interruption> {
     let connection = link.connection().await?;
-    let result = stream_on(&connection, model, growing).await;
+    let result = stream_on(&connection, model, growing, end).await;
     if let Err(Interruption::Link(trouble)) = &result {
         link.note_trouble(&connection, trouble).await;
     }
@@ -159,12 +199,14 @@ async fn stream_on(
     connection: &Connection,
     model: &ModelRef,
     growing: &mut Growing,
+    end: u64,
 ) -> Result<(), Interruption> {
     let mut client = TransferClient::new(connection.channel.clone())
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let request = v1::DownloadModelRequest {
         digest: Some(model.digest.into()),
         offset: growing.written_bytes,
+        length: end - growing.written_bytes,
     };
     let late = |_| Trouble::Cut(format!("no bytes within {} s", PROGRESS_LIMIT.as_secs()));
     let answer = timeout(PROGRESS_LIMIT, client.download_model(request))
@@ -173,7 +215,7 @@ async fn stream_on(
     let mut chunks = answer
         .map_err(|status| Trouble::from_status(&status))?
         .into_inner();
-    while growing.written_bytes < growing.whole_bytes {
+    while growing.written_bytes < end {
         let next = timeout(PROGRESS_LIMIT, chunks.message())
             .await
             .map_err(late)?;

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -49,6 +50,8 @@ struct Depot {
     offsets: Mutex<Vec<u64>>,
     staged: Mutex<Vec<u8>>,
     rejection: Option<Rejection>,
+    /// What a comparison of models answers.
+    changed: Vec<Range<u64>>,
 }
 
 impl Depot {
@@ -71,7 +74,7 @@ impl Transfer for Desk {
         &self,
         request: Request<v1::DownloadModelRequest>,
     ) -> Result<Response<Self::DownloadModelStream>, Status> {
-        let offset = request.into_inner().offset;
+        let v1::DownloadModelRequest { offset, length, .. } = request.into_inner();
         self.0.offsets.lock().unwrap().push(offset);
         let mishap = self.0.mishap();
         if let Some(Mishap::Refused(reason)) = mishap {
@@ -82,6 +85,7 @@ impl Transfer for Desk {
         } else {
             self.0.content.clone()
         };
+        let content = content.slice(..content.len().min(usize::try_from(offset + length).unwrap()));
         let mut chunks = Vec::new();
         for start in (usize::try_from(offset).unwrap()..content.len()).step_by(CHUNK as usize) {
             chunks.push(chunk(
@@ -102,6 +106,18 @@ impl Transfer for Desk {
                 .unwrap();
         }
         Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn compare_models(
+        &self,
+        _request: Request<v1::CompareModelsRequest>,
+    ) -> Result<Response<v1::CompareModelsResponse>, Status> {
+        let changed = self.0.changed.iter().map(|range| v1::ByteRange {
+            start: range.start,
+            end: range.end,
+        });
+        let changed = changed.collect();
+        Ok(Response::new(v1::CompareModelsResponse { changed }))
     }
 
     async fn begin_upload(
@@ -271,6 +287,46 @@ async fn a_download_goes_on_after_the_process_died() {
         .unwrap();
     assert_eq!(fs::read(path).unwrap(), content());
     assert_eq!(offsets(&bench), [3000]);
+}
+
+/// Fetches where a base is here that differs at bytes 1,500 to 2,000 and 5,000 to 5,500, and the server says that `changed` differ.
+async fn fetched_beside_another(changed: &[(u64, u64)], part: usize) -> Bench {
+    let mut other = content().to_vec();
+    for differs in [1500..2000, 5000..5500] {
+        other[differs].fill(0xff);
+    }
+    let bench = bench(Depot {
+        changed: changed.iter().map(|(start, end)| *start..*end).collect(),
+        ..depot([])
+    })
+    .await;
+    let cache = Cache::open(bench.root.path().to_owned()).unwrap();
+    let digest = Digest::of(&other);
+    fs::write(cache.part(&digest), &other).unwrap();
+    cache.store(&digest).unwrap();
+    fs::write(cache.part(&model().digest), &content()[..part]).unwrap();
+    let path = in_time(download::fetch(&bench.link, &cache, &model())).await;
+    assert_eq!(fs::read(path.unwrap()).unwrap(), content());
+    bench
+}
+
+#[tokio::test]
+async fn what_a_base_that_is_here_has_in_common_with_a_new_one_does_not_travel() {
+    let changed = [(1500, 2000), (5000, 5500)];
+    let bench = fetched_beside_another(&changed, 0).await;
+    assert_eq!(offsets(&bench), [1500, 5000]);
+    let bench = fetched_beside_another(&changed, 1700).await;
+    assert_eq!(offsets(&bench), [1700, 5000], "it goes on where it stopped");
+    let bench = fetched_beside_another(&changed, 3000).await;
+    assert_eq!(offsets(&bench), [5000], "also among bytes that are here");
+}
+
+#[tokio::test]
+async fn a_server_that_says_too_little_is_changed_costs_a_whole_download_and_no_wrong_byte() {
+    let bench = fetched_beside_another(&[(1500, 1600)], 0).await;
+    assert_eq!(offsets(&bench), [1500, 0]);
+    let bench = fetched_beside_another(&[(9, 3)], 0).await;
+    assert_eq!(offsets(&bench), [0]);
 }
 
 #[tokio::test]

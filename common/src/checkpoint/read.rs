@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +15,7 @@ use crate::checkpoint::header::InvalidCheckpoint;
 use crate::checkpoint::index::{self, Index};
 use crate::checkpoint::open::open_shard;
 use crate::checkpoint::stamp::Stamp;
+use crate::digest::{Digest, DigestWriter};
 use crate::dtype::{ConvertError, Dtype, decode_f32};
 use crate::schema::{Schema, TensorSpec};
 
@@ -83,6 +85,9 @@ impl ReadCheckpointError {
         }
     }
 }
+
+/// Bytes of a tensor that are read at once where it is read from end to end.
+const PIECE_BYTES: usize = 1024 * 1024;
 
 /// Values of a mergeable tensor in its own type.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -231,6 +236,43 @@ impl Checkpoint {
             path: shard.path.clone(),
             source,
         })
+    }
+
+    /// Where a tensor's bytes are in its file.
+    ///
+    /// # Panics
+    /// When `tensor` is not a position in the schema.
+    #[must_use]
+    pub fn extent(&self, tensor: usize) -> Range<u64> {
+        let begin = self.places[tensor].begin;
+        begin..begin + self.schema.tensors()[tensor].byte_len()
+    }
+
+    /// Digest of a tensor's bytes.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    ///
+    /// # Panics
+    /// When `tensor` is not a position in the schema.
+    pub fn digest_of(&self, tensor: usize) -> Result<Digest, ReadCheckpointError> {
+        let whole = self.schema.tensors()[tensor].byte_len();
+        let mut digest = DigestWriter::new();
+        let mut piece = vec![
+            0;
+            usize::try_from(whole)
+                .unwrap_or(usize::MAX)
+                .min(PIECE_BYTES)
+        ];
+        let mut offset = 0;
+        while offset < whole {
+            let left = usize::try_from(whole - offset).unwrap_or(usize::MAX);
+            let length = left.min(PIECE_BYTES);
+            self.read_bytes(tensor, offset, &mut piece[..length])?;
+            digest.update(&piece[..length]);
+            offset += length as u64;
+        }
+        Ok(digest.finish())
     }
 
     /// Fills `values` with a mergeable tensor's elements from `element_offset` on, widened exactly. Allocates nothing.

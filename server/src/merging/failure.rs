@@ -16,6 +16,9 @@ pub enum MergeFailure {
     /// The base cannot be read.
     #[error("the base cannot be read")]
     Base(#[source] ReadCheckpointError),
+    /// The candidate that was written cannot be read.
+    #[error("the merged model cannot be read")]
+    Candidate(#[source] ReadCheckpointError),
     /// A client's update cannot be read.
     #[error("the update of {client} cannot be read")]
     Update {

@@ -4,10 +4,12 @@
 //! the same updates give the same bytes here too: no times, no paths. Only diagnostics depend on the memory of a merge: they are left
 //! out where they do not fit.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
 
+use fedmerge_common::checkpoint::{Checkpoint, ReadCheckpointError};
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::{ClientId, FederationName, ModelVersion, RoundNumber};
 use fedmerge_common::rollback::Rollback;
@@ -34,12 +36,29 @@ pub struct Manifest {
     pub digest: Digest,
     /// Its size, bytes.
     pub size_bytes: u64,
+    /// Digest of each tensor's bytes, by name: what a client has already need not travel again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tensors: BTreeMap<String, Digest>,
     /// That it is an older model again, where it is one: what follows is then that model's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback: Option<RollbackStory>,
     /// How it came about; absent for the model the federation began with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merge: Option<MergeStory>,
+}
+
+/// Digest of each tensor's bytes, by name.
+///
+/// # Errors
+/// When the checkpoint cannot be read.
+pub fn tensors(checkpoint: &Checkpoint) -> Result<BTreeMap<String, Digest>, ReadCheckpointError> {
+    let tensors = checkpoint.schema().tensors().iter().enumerate();
+    tensors
+        .map(|(position, tensor)| {
+            let digest = checkpoint.digest_of(position)?;
+            Ok((tensor.name().to_owned(), digest))
+        })
+        .collect()
 }
 
 /// How an older model became the base again.

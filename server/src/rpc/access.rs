@@ -32,6 +32,7 @@ pub const TABLE: &[(&str, Access)] = &[
     ("/fedmerge.v1.Round/ReportProgress", Access::Client),
     ("/fedmerge.v1.Round/Decline", Access::Client),
     ("/fedmerge.v1.Round/ReportEvaluation", Access::Client),
+    ("/fedmerge.v1.Transfer/CompareModels", Access::Member),
     ("/fedmerge.v1.Transfer/DownloadModel", Access::Member),
     ("/fedmerge.v1.Transfer/BeginUpload", Access::Client),
     ("/fedmerge.v1.Transfer/UploadChunks", Access::Client),

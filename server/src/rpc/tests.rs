@@ -121,21 +121,27 @@ async fn a_model_comes_in_chunks_from_any_offset_and_none_past_its_end() {
     };
     ledger.publish(&stored).await.unwrap();
     let mut transfer = TransferClient::new(served.as_admin().await);
-    for offset in [0, 7, bytes.len()] {
+    for (offset, length) in [(0, 0), (7, 0), (7, 5), (bytes.len(), 0), (7, bytes.len())] {
         let request = v1::DownloadModelRequest {
             digest: Some(base.digest.into()),
             offset: offset as u64,
+            length: length as u64,
         };
         let mut chunks = transfer.download_model(request).await.unwrap().into_inner();
         let mut whole = Vec::new();
         while let Some(message) = chunks.message().await.unwrap() {
             whole.extend_from_slice(&message.chunk.unwrap().data);
         }
-        assert_eq!(whole, bytes[offset..]);
+        let end = match length {
+            0 => bytes.len(),
+            length => bytes.len().min(offset + length),
+        };
+        assert_eq!(whole, bytes[offset..end]);
     }
     let request = v1::DownloadModelRequest {
         digest: Some(base.digest.into()),
         offset: bytes.len() as u64 + 1,
+        length: 0,
     };
     assert!(transfer.download_model(request).await.is_err());
 }

@@ -1,6 +1,9 @@
 //! The straight line, the bytes: models down as chunks, updates up into staging, each acknowledged when it is durable.
 
+mod compare;
+
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +11,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::{ClientId, RoundNumber};
-use fedmerge_common::update::UpdateHeader;
+use fedmerge_common::update::{ModelRef, UpdateHeader};
 use fedmerge_coordinator::EvaluationTask;
 use fedmerge_proto::convert::nested;
 use fedmerge_proto::convert::transfer::{chunk, upload_id, verified_chunk};
@@ -26,6 +29,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Desk;
 use super::access::{Caller, caller, client};
+use crate::compute;
 use crate::files;
 use crate::store::staging::StagingWriter;
 
@@ -59,10 +63,14 @@ impl Transfer for Service {
         let message = request.into_inner();
         let digest: Digest = nested("digest", message.digest)?;
         let (path, file) = self.open(&caller, &digest, message.offset).await?;
+        let end = match message.length {
+            0 => u64::MAX,
+            length => message.offset.saturating_add(length),
+        };
         let (chunks, stream) = mpsc::channel(CHUNKS_AHEAD);
         let stop = self.0.stop.clone();
         self.0.tasks.spawn(async move {
-            let sending = send_file(file, message.offset, &chunks);
+            let sending = send_file(file, message.offset..end, &chunks);
             let Some(sent) = stop.run_until_cancelled(sending).await else {
                 let _gone = chunks.try_send(Err(stopping()));
                 return;
@@ -72,6 +80,26 @@ impl Transfer for Service {
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn compare_models(
+        &self,
+        request: Request<v1::CompareModelsRequest>,
+    ) -> Result<Response<v1::CompareModelsResponse>, Status> {
+        let caller = caller(&request)?.clone();
+        let message = request.into_inner();
+        let (_, have) = self.find(&caller, &nested("have", message.have)?).await?;
+        let (_, want) = self.find(&caller, &nested("want", message.want)?).await?;
+        let path = want.clone();
+        let changed = compute::blocking(move || compare::changed(&have, &want)).await;
+        let changed = changed.map_err(|error| unreadable(&path, &error))?;
+        let changed = changed.into_iter().map(|range| v1::ByteRange {
+            start: range.start,
+            end: range.end,
+        });
+        Ok(Response::new(v1::CompareModelsResponse {
+            changed: changed.collect(),
+        }))
     }
 
     async fn begin_upload(
@@ -136,6 +164,19 @@ impl Transfer for Service {
 }
 
 impl Service {
+    /// Finds a published model, or the candidate that the caller is asked to evaluate; and its directory.
+    async fn find(&self, caller: &Caller, digest: &Digest) -> Result<(ModelRef, PathBuf), Status> {
+        let directory = &self.0.uploads.directory;
+        let published = self.0.ledger.model_by_digest(digest).await;
+        let published = published.map_err(Refusal::from)?.map(|stored| stored.model);
+        if let Some(model) = published {
+            return Ok((model, directory.model(model.version)));
+        }
+        let task = self.evaluation_of(caller, digest);
+        let task = task.ok_or_else(|| unknown(digest))?;
+        Ok((task.candidate, directory.candidate(task.round)))
+    }
+
     /// Opens a published model, or the candidate that the caller is asked to evaluate.
     async fn open(
         &self,
@@ -143,17 +184,7 @@ impl Service {
         digest: &Digest,
         offset: u64,
     ) -> Result<(PathBuf, File), Status> {
-        let directory = &self.0.uploads.directory;
-        let published = self.0.ledger.model_by_digest(digest).await;
-        let published = published.map_err(Refusal::from)?.map(|stored| stored.model);
-        let (model, folder) = match published {
-            Some(model) => (model, directory.model(model.version)),
-            None => {
-                let task = self.evaluation_of(caller, digest);
-                let task = task.ok_or_else(|| unknown(digest))?;
-                (task.candidate, directory.candidate(task.round))
-            }
-        };
+        let (model, folder) = self.find(caller, digest).await?;
         if offset > model.size_bytes {
             let words = format!(
                 "offset {offset} is past the end of the model, which has {} bytes",
@@ -164,8 +195,9 @@ impl Service {
         let path = folder.join(files::MODEL);
         match File::open(&path).await {
             Ok(file) => Ok((path, file)),
-            // The evaluation ended while the file was looked for: it is published, or gone for good.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && published.is_none() => {
+            // While it was looked for it was published, or removed for good: asking again says which.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                tracing::warn!(path = %path.display(), "a model that was asked for is not there");
                 Err(unknown(digest))
             }
             Err(error) => Err(unreadable(&path, &error)),
@@ -196,18 +228,21 @@ fn unreadable(path: &Path, error: &io::Error) -> Status {
     Refusal::new(RefusalReason::Internal, words).into()
 }
 
-/// Sends a file from an offset on, until its end or until nobody listens.
+/// Sends these bytes of a file, or as many of them as it has, until nobody listens.
 async fn send_file(
     mut file: File,
-    mut offset: u64,
+    bytes: Range<u64>,
     chunks: &mpsc::Sender<Result<v1::DownloadModelResponse, Status>>,
 ) -> io::Result<()> {
     file.set_max_buf_size(CHUNK_BYTES);
+    let mut offset = bytes.start;
     file.seek(SeekFrom::Start(offset)).await?;
     loop {
-        let mut data = BytesMut::with_capacity(CHUNK_BYTES);
-        while data.len() < CHUNK_BYTES {
-            let room = (CHUNK_BYTES - data.len()) as u64;
+        let left = usize::try_from(bytes.end - offset).unwrap_or(usize::MAX);
+        let length = CHUNK_BYTES.min(left);
+        let mut data = BytesMut::with_capacity(length);
+        while data.len() < length {
+            let room = (length - data.len()) as u64;
             if (&mut file).take(room).read_buf(&mut data).await? == 0 {
                 break;
             }

@@ -216,6 +216,13 @@ impl Transfer for Actor {
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
+    async fn compare_models(
+        &self,
+        _request: Request<v1::CompareModelsRequest>,
+    ) -> Result<Response<v1::CompareModelsResponse>, Status> {
+        Err(Refusal::new(RefusalReason::ModelUnknown, "unknown").into())
+    }
+
     async fn begin_upload(
         &self,
         request: Request<v1::BeginUploadRequest>,
