@@ -31,4 +31,5 @@ mod stories {
     mod recovery;
     mod simulate;
     mod transfer;
+    mod transfers;
 }

@@ -17,10 +17,24 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use super::meter::Meter;
-use super::settings::Load;
 
-/// Connections beside those of the clients: who asks for the status, and those that end while others begin.
-const SPARE_CONNECTIONS: usize = 100;
+/// The name of every federation that is measured.
+pub(crate) const FEDERATION: &str = "measured";
+/// Values that are written at once.
+const BLOCK_VALUES: usize = 1 << 20;
+
+/// What a federation is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Wish {
+    /// The fedmerge that serves.
+    pub(crate) program: PathBuf,
+    /// Values of the model, all f32.
+    pub(crate) values: usize,
+    /// Text of `federation.toml`; the base is beside the directory, `base.safetensors`.
+    pub(crate) plan: String,
+    /// Text of `server.toml`.
+    pub(crate) settings: String,
+}
 
 /// A federation's directory.
 #[derive(Debug)]
@@ -45,25 +59,26 @@ fn failed(what: &str, error: &dyn std::error::Error) -> Failure {
 }
 
 impl Hub {
-    /// Makes the directory of a federation whose rounds wait for every client.
+    /// Makes the directory of a federation.
     ///
     /// # Errors
     /// When the disk or the program refuses.
-    pub(crate) async fn set_up(root: &Path, load: &Load) -> Result<Self, Failure> {
+    pub(crate) async fn set_up(root: &Path, wish: &Wish) -> Result<Self, Failure> {
         let base = root.join("base.safetensors");
-        write_base(&base, load.values).map_err(|error| failed("no base can be made", &*error))?;
+        write_values(&base, wish.values, 1.0)
+            .map_err(|error| failed("no base can be made", &*error))?;
         let hub = Self {
-            program: load.program.clone(),
+            program: wish.program.clone(),
             directory: root.join("hub"),
         };
         let mut init = hub.command(["server", "init"]);
         init.arg(&hub.directory)
-            .args(["--name", "load", "--base"])
+            .args(["--name", FEDERATION, "--base"])
             .arg(&base);
         complete(&mut init).await?;
         for (name, text) in [
-            ("federation.toml", plan(load)),
-            ("server.toml", settings(load)),
+            ("federation.toml", &wish.plan),
+            ("server.toml", &wish.settings),
         ] {
             fs::write(hub.directory.join(name), text).map_err(|error| failed(name, &error))?;
         }
@@ -185,30 +200,20 @@ async fn complete(command: &mut Command) -> Result<String, Failure> {
     ))
 }
 
-/// One tensor of ones.
-fn write_base(path: &Path, values: usize) -> Result<(), Box<dyn std::error::Error>> {
+/// A checkpoint of one tensor, all of whose values are the same.
+pub(crate) fn write_values(
+    path: &Path,
+    values: usize,
+    value: f32,
+) -> Result<(), Box<dyn std::error::Error>> {
     let tensor = TensorSpec::new("weight", Dtype::F32, vec![values])?;
     let schema = Schema::new(vec![tensor])?;
     let writer = CheckpointWriter::create(path, &schema, &BTreeMap::new())?;
-    writer.write_f32(0, 0, &vec![1.0; values])?;
+    let block = vec![value; values.min(BLOCK_VALUES)];
+    for begin in (0..values).step_by(BLOCK_VALUES) {
+        let length = BLOCK_VALUES.min(values - begin);
+        writer.write_f32(0, begin, &block[..length])?;
+    }
     writer.finish()?;
     Ok(())
-}
-
-fn plan(load: &Load) -> String {
-    let (all, rounds) = (load.all(), load.rounds.max(1));
-    format!(
-        "name = \"load\"\nbase = \"../base.safetensors\"\n\n\
-         [round]\ncount = {rounds}\ncohort = {{ target = {all} }}\nquorum = {all}\nallow_small_quorum = true\n\n\
-         [merge]\nmethod = \"mean\"\n\n[update]\nencodings = [\"f32\"]\n"
-    )
-}
-
-fn settings(load: &Load) -> String {
-    let clients = load.all();
-    let connections = clients + SPARE_CONNECTIONS;
-    let memory = load.merge_memory.get();
-    format!(
-        "[limits]\nclients = {clients}\nconnections = {connections}\n\n[merge]\nmemory = \"{memory}B\"\n"
-    )
 }

@@ -118,7 +118,7 @@ async fn run(load: &Load, mut tell: impl FnMut(&Line)) -> Result<(), Failure> {
     let root = tempfile::tempdir().map_err(|error| {
         Failure::new(ExitCode::Unavailable, "no temporary directory").with_source(&error)
     })?;
-    let hub = Hub::set_up(root.path(), load).await?;
+    let hub = Hub::set_up(root.path(), &load.wish()).await?;
     let token = hub.token(load.all()).await?;
     let mut server = hub.serve().await?;
     let mut crowd = Crowd::new(&server.address, load.training)?;

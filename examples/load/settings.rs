@@ -8,6 +8,11 @@ use fedmerge_common::failure::{ExitCode, Failure};
 use fedmerge_common::output::{Output, OutputFormat};
 use fedmerge_common::units::ByteSize;
 
+use super::hub::{FEDERATION, Wish};
+
+/// Connections beside those of the clients: who asks for the status, and those that end while others begin.
+const SPARE_CONNECTIONS: usize = 100;
+
 /// Puts a real server under load: many real clients in one process, and what the server takes for them.
 #[derive(Debug, Parser)]
 #[command(name = "load")]
@@ -69,6 +74,25 @@ impl Load {
     /// All clients, the last one too.
     pub(crate) fn all(&self) -> usize {
         self.clients + 1
+    }
+
+    /// A federation whose rounds wait for every client.
+    pub(crate) fn wish(&self) -> Wish {
+        let (all, rounds) = (self.all(), self.rounds.max(1));
+        let connections = all + SPARE_CONNECTIONS;
+        let memory = self.merge_memory.get();
+        Wish {
+            program: self.program.clone(),
+            values: self.values,
+            plan: format!(
+                "name = \"{FEDERATION}\"\nbase = \"../base.safetensors\"\n\n\
+                 [round]\ncount = {rounds}\ncohort = {{ target = {all} }}\nquorum = {all}\nallow_small_quorum = true\n\n\
+                 [merge]\nmethod = \"mean\"\n\n[update]\nencodings = [\"f32\"]\n"
+            ),
+            settings: format!(
+                "[limits]\nclients = {all}\nconnections = {connections}\n\n[merge]\nmemory = \"{memory}B\"\n"
+            ),
+        }
     }
 }
 
