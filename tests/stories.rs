@@ -15,6 +15,7 @@ mod stories {
     mod enrolment;
     mod evaluation;
     mod federation;
+    mod frozen;
     mod full_disk;
     mod hostile;
     mod late;
@@ -30,6 +31,5 @@ mod stories {
     mod readme;
     mod recovery;
     mod simulate;
-    mod transfer;
     mod transfers;
 }

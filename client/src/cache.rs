@@ -105,17 +105,16 @@ impl Cache {
         newest_first.map(|(_, found, path)| (found, path)).collect()
     }
 
-    /// Makes the finished download of `digest` a base, and forgets the oldest ones.
+    /// Makes the finished download of `digest`, whose bytes were `found` to have one, a base, and forgets the oldest ones.
     ///
     /// # Errors
     /// When the bytes are others (the download is then removed), or the disk refuses.
-    pub fn store(&self, digest: &Digest) -> Result<PathBuf, StoreBaseError> {
+    pub fn store(&self, digest: &Digest, found: Digest) -> Result<PathBuf, StoreBaseError> {
         let part = self.part(digest);
         let wrong = |source| StoreBaseError::Io {
             path: part.clone(),
             source,
         };
-        let found = Digest::of_file(&part).map_err(wrong)?;
         if found != *digest {
             fs::remove_file(&part).map_err(wrong)?;
             return Err(StoreBaseError::Digest {
@@ -197,7 +196,7 @@ mod tests {
     fn store(cache: &Cache, content: &[u8]) -> PathBuf {
         let digest = Digest::of(content);
         fs::write(cache.part(&digest), content).unwrap();
-        cache.store(&digest).unwrap()
+        cache.store(&digest, digest).unwrap()
     }
 
     fn cache() -> (tempfile::TempDir, Cache) {
@@ -221,7 +220,7 @@ mod tests {
         let digest = Digest::of(b"one");
         fs::write(cache.part(&digest), b"other").unwrap();
         assert!(matches!(
-            cache.store(&digest),
+            cache.store(&digest, Digest::of(b"other")),
             Err(StoreBaseError::Digest { .. })
         ));
         assert!(!cache.part(&digest).exists() && !cache.path(&digest).exists());

@@ -3,11 +3,11 @@
 #[path = "../../examples/load/crowd.rs"]
 mod crowd;
 #[path = "../../examples/load/hub.rs"]
-mod hub;
+pub(super) mod hub;
 #[path = "../../examples/load/measure.rs"]
 mod measure;
 #[path = "../../examples/load/meter.rs"]
-mod meter;
+pub(super) mod meter;
 #[path = "../../examples/load/settings.rs"]
 mod settings;
 

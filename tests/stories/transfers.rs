@@ -1,11 +1,7 @@
 //! The measurement of transfers of `examples/transfers/`, small: real transfer code and a real server hold a round.
 
-#[path = "../../examples/load/hub.rs"]
-mod hub;
 #[path = "../../examples/transfers/measure.rs"]
 mod measure;
-#[path = "../../examples/load/meter.rs"]
-mod meter;
 #[path = "../../examples/transfers/settings.rs"]
 mod settings;
 #[path = "../../examples/transfers/site.rs"]
@@ -16,6 +12,7 @@ mod yardstick;
 use clap::Parser;
 use serde_json::Value;
 
+use super::load::{hub, meter};
 use crate::harness::command::PROGRAM;
 use settings::Arguments;
 

@@ -3,16 +3,17 @@
 //! A chunk that is out of place, corrupt or beyond the declared size is never written: the stream is dropped and asked
 //! for again from the last good byte.
 
+mod part;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
+use fedmerge_common::digest::Digest;
 use fedmerge_common::update::ModelRef;
-use fedmerge_proto::convert::transfer::verified_chunk;
 use fedmerge_proto::limits::MAX_MESSAGE_BYTES;
 use fedmerge_proto::v1;
 use fedmerge_proto::v1::transfer_client::TransferClient;
-use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, BufReader, SeekFrom};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::near::{Near, Next};
@@ -20,7 +21,10 @@ use super::{PROGRESS_LIMIT, TransferError};
 use crate::cache::{Cache, StoreBaseError};
 use crate::link::trouble::Trouble;
 use crate::link::{Connection, Link};
+use part::Part;
 
+/// Chunks that wait to be written, and that are written by one job.
+const CHUNKS_AT_ONCE: usize = 4;
 /// Whole downloads before a base that never has its digest is given up.
 const MAX_WHOLE_DOWNLOADS: u32 = 3;
 
@@ -36,11 +40,12 @@ pub async fn fetch(link: &Link, cache: &Cache, model: &ModelRef) -> Result<PathB
     }
     let mut near = Near::find(link, cache, model).await;
     for _ in 0..MAX_WHOLE_DOWNLOADS {
-        download(link, &cache.part(&model.digest), model, &near).await?;
+        let part = cache.part(&model.digest);
+        let found = Box::pin(download(link, &part, model, near)).await?;
         // If the whole is wrong, what is here may be to blame.
         near = Near::default();
         let (here, digest) = (cache.clone(), model.digest);
-        match blocking(move || here.store(&digest)).await {
+        match blocking(move || here.store(&digest, found)).await {
             Ok(path) => return Ok(path),
             Err(StoreBaseError::Digest { expected, found }) => {
                 tracing::warn!(expected = %expected, found = %found, "downloaded base has another digest");
@@ -53,9 +58,6 @@ pub async fn fetch(link: &Link, cache: &Cache, model: &ModelRef) -> Result<PathB
     })
 }
 
-/// Bytes that are copied at a time from a base that is here.
-const COPIED_BYTES: usize = 1024 * 1024;
-
 /// Runs what touches the disk for long away from the runtime's threads.
 pub(crate) async fn blocking<T: Send + 'static>(deed: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(deed).await {
@@ -67,21 +69,23 @@ pub(crate) async fn blocking<T: Send + 'static>(deed: impl FnOnce() -> T + Send 
     }
 }
 
+/// Gets all bytes into `part`, and answers their digest.
 async fn download(
     link: &Link,
     part: &Path,
     model: &ModelRef,
-    near: &Near,
-) -> Result<(), TransferError> {
-    let mut growing = Growing::open(part, model.size_bytes)
-        .await
-        .map_err(|source| disk(part, source))?;
+    near: Near,
+) -> Result<Digest, TransferError> {
+    let (path, whole_bytes) = (part.to_owned(), model.size_bytes);
+    let opened = blocking(move || Part::open(&path, whole_bytes)).await;
+    let mut growing = opened.map_err(|source| disk(part, source))?;
     let mut retry = link.retry();
-    while growing.written_bytes < model.size_bytes {
+    while growing.written_bytes < whole_bytes {
         let before = growing.written_bytes;
-        let result = match near.next(before, model.size_bytes) {
-            Next::Here(end) => growing.copy(near.path(), end).await,
-            Next::There(end) => stream(link, model, &mut growing, end).await,
+        let result;
+        (growing, result) = match near.next(before, whole_bytes) {
+            Next::Here(end) => copy(near.path(), growing, end).await,
+            Next::There(end) => stream(link, model, growing, end).await,
         };
         if growing.written_bytes > before {
             retry.progressed();
@@ -94,79 +98,7 @@ async fn download(
             Err(Interruption::Disk(source)) => return Err(disk(part, source)),
         }
     }
-    growing
-        .file
-        .flush()
-        .await
-        .map_err(|source| disk(part, source))
-}
-
-/// A file that grows from its end.
-struct Growing {
-    file: File,
-    written_bytes: u64,
-    whole_bytes: u64,
-}
-
-impl Growing {
-    /// Goes on with what is there, unless that is longer than the whole.
-    async fn open(path: &Path, whole_bytes: u64) -> io::Result<Self> {
-        let mut file = File::options()
-            .create(true)
-            .write(true)
-            .truncate(false)
-            .open(path)
-            .await?;
-        let mut written_bytes = file.seek(SeekFrom::End(0)).await?;
-        if written_bytes > whole_bytes {
-            file.set_len(0).await?;
-            written_bytes = file.seek(SeekFrom::Start(0)).await?;
-        }
-        Ok(Self {
-            file,
-            written_bytes,
-            whole_bytes,
-        })
-    }
-
-    /// Appends what is in another file at the same place.
-    async fn copy(&mut self, from: &Path, end: u64) -> Result<(), Interruption> {
-        let copied = async {
-            let mut from = File::open(from).await?;
-            from.seek(SeekFrom::Start(self.written_bytes)).await?;
-            let bytes = from.take(end - self.written_bytes);
-            let mut bytes = BufReader::with_capacity(COPIED_BYTES, bytes);
-            tokio::io::copy_buf(&mut bytes, &mut self.file).await
-        };
-        match copied.await {
-            Ok(0) => Err(Interruption::Disk(io::ErrorKind::UnexpectedEof.into())),
-            Ok(bytes) => {
-                self.written_bytes += bytes;
-                Ok(())
-            }
-            Err(error) => Err(Interruption::Disk(error)),
-        }
-    }
-
-    async fn append(&mut self, chunk: Option<v1::Chunk>) -> Result<(), Interruption> {
-        let chunk = verified_chunk(chunk).map_err(|error| Trouble::Cut(error.to_string()))?;
-        if chunk.offset != self.written_bytes || chunk.end() > self.whole_bytes {
-            let words = format!(
-                "a chunk at bytes {} to {} came where {} of {} was due",
-                chunk.offset,
-                chunk.end(),
-                self.written_bytes,
-                self.whole_bytes
-            );
-            return Err(Trouble::Cut(words).into());
-        }
-        self.file
-            .write_all(&chunk.data)
-            .await
-            .map_err(Interruption::Disk)?;
-        self.written_bytes = chunk.end();
-        Ok(())
-    }
+    Ok(growing.digest.finish())
 }
 
 enum Interruption {
@@ -180,51 +112,105 @@ impl From<Trouble> for Interruption {
     }
 }
 
+/// Appends what is in a file that is here, up to a byte.
+async fn copy(from: &Path, mut part: Part, end: u64) -> (Part, Result<(), Interruption>) {
+    let from = from.to_owned();
+    blocking(move || {
+        let copied = part.copy(&from, end);
+        (part, copied.map_err(Interruption::Disk))
+    })
+    .await
+}
+
 /// Appends what the server has, up to a byte.
 async fn stream(
     link: &Link,
     model: &ModelRef,
-    growing: &mut Growing,
+    part: Part,
     end: u64,
-) -> Result<(), Interruption> {
-    let connection = link.connection().await?;
-    let result = stream_on(&connection, model, growing, end).await;
+) -> (Part, Result<(), Interruption>) {
+    let connection = match link.connection().await {
+        Ok(connection) => connection,
+        Err(trouble) => return (part, Err(trouble.into())),
+    };
+    let (part, result) = stream_on(&connection, model, part, end).await;
     if let Err(Interruption::Link(trouble)) = &result {
         link.note_trouble(&connection, trouble).await;
     }
-    result
+    (part, result)
 }
 
 async fn stream_on(
     connection: &Connection,
     model: &ModelRef,
-    growing: &mut Growing,
+    part: Part,
     end: u64,
-) -> Result<(), Interruption> {
-    let mut client = TransferClient::new(connection.channel.clone())
-        .max_decoding_message_size(MAX_MESSAGE_BYTES);
+) -> (Part, Result<(), Interruption>) {
+    let missing_bytes = end - part.written_bytes;
     let request = v1::DownloadModelRequest {
         digest: Some(model.digest.into()),
-        offset: growing.written_bytes,
-        length: end - growing.written_bytes,
+        offset: part.written_bytes,
+        length: missing_bytes,
     };
+    let (chunks, received) = mpsc::channel(CHUNKS_AT_ONCE);
+    // Not `try_join`: what came before the trouble is written, and need not come again.
+    let (taken, (part, written)) = tokio::join!(
+        take(connection, request, missing_bytes, chunks),
+        write(part, received),
+    );
+    (part, written.and(taken.map_err(Interruption::from)))
+}
+
+/// Takes chunks from the wire, until so many bytes have come or nobody writes them.
+async fn take(
+    connection: &Connection,
+    request: v1::DownloadModelRequest,
+    mut missing_bytes: u64,
+    chunks: mpsc::Sender<Option<v1::Chunk>>,
+) -> Result<(), Trouble> {
+    let mut client = TransferClient::new(connection.channel.clone())
+        .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let late = |_| Trouble::Cut(format!("no bytes within {} s", PROGRESS_LIMIT.as_secs()));
-    let answer = timeout(PROGRESS_LIMIT, client.download_model(request))
-        .await
-        .map_err(late)?;
-    let mut chunks = answer
+    let answer = timeout(PROGRESS_LIMIT, client.download_model(request));
+    let answer = answer.await.map_err(late)?;
+    let mut messages = answer
         .map_err(|status| Trouble::from_status(&status))?
         .into_inner();
-    while growing.written_bytes < end {
-        let next = timeout(PROGRESS_LIMIT, chunks.message())
-            .await
-            .map_err(late)?;
-        match next.map_err(|status| Trouble::from_status(&status))? {
-            Some(message) => growing.append(message.chunk).await?,
-            None => return Err(Trouble::Cut("the stream ended early".to_owned()).into()),
+    while missing_bytes > 0 {
+        let next = timeout(PROGRESS_LIMIT, messages.message()).await;
+        let next = next.map_err(late)?;
+        let message = next.map_err(|status| Trouble::from_status(&status))?;
+        let message = message.ok_or_else(|| Trouble::Cut("the stream ended early".to_owned()))?;
+        let bytes = message.chunk.as_ref().map_or(0, |chunk| chunk.data.len());
+        missing_bytes = missing_bytes.saturating_sub(bytes as u64);
+        if chunks.send(message.chunk).await.is_err() {
+            // Whoever writes them says why it does no more.
+            return Ok(());
         }
     }
     Ok(())
+}
+
+/// Writes chunks as long as they come, away from the runtime's threads.
+async fn write(
+    mut part: Part,
+    mut chunks: mpsc::Receiver<Option<v1::Chunk>>,
+) -> (Part, Result<(), Interruption>) {
+    loop {
+        let mut batch = Vec::with_capacity(CHUNKS_AT_ONCE);
+        if chunks.recv_many(&mut batch, CHUNKS_AT_ONCE).await == 0 {
+            return (part, Ok(()));
+        }
+        let written;
+        (part, written) = blocking(move || {
+            let written = batch.into_iter().try_for_each(|chunk| part.append(chunk));
+            (part, written)
+        })
+        .await;
+        if written.is_err() {
+            return (part, written);
+        }
+    }
 }
 
 fn disk(path: &Path, source: io::Error) -> TransferError {

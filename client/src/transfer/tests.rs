@@ -303,7 +303,7 @@ async fn fetched_beside_another(changed: &[(u64, u64)], part: usize) -> Bench {
     let cache = Cache::open(bench.root.path().to_owned()).unwrap();
     let digest = Digest::of(&other);
     fs::write(cache.part(&digest), &other).unwrap();
-    cache.store(&digest).unwrap();
+    cache.store(&digest, digest).unwrap();
     fs::write(cache.part(&model().digest), &content()[..part]).unwrap();
     let path = in_time(download::fetch(&bench.link, &cache, &model())).await;
     assert_eq!(fs::read(path.unwrap()).unwrap(), content());

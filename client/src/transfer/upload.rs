@@ -3,12 +3,14 @@
 //! Where to go on is always the server's answer to `BeginUpload`, never this side's memory: after any break the upload
 //! is announced again, and the same payload gets the same upload. Bytes count when they are acknowledged.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom};
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use fedmerge_common::failpoint::{self, Point};
+use fedmerge_common::pieces::read_piece;
 use fedmerge_common::reason::Rejection;
 use fedmerge_common::update::UpdateHeader;
 use fedmerge_proto::convert::transfer::chunk;
@@ -17,20 +19,22 @@ use fedmerge_proto::status::RefusalReason;
 use fedmerge_proto::v1;
 use fedmerge_proto::v1::commit_upload_response::Outcome;
 use fedmerge_proto::v1::transfer_client::TransferClient;
-use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
+use super::download::blocking;
 use super::{PROGRESS_LIMIT, TransferError};
 use crate::agent::Answer;
 use crate::link::trouble::Trouble;
 use crate::link::{Connection, Link};
 
-/// Chunks that are read ahead of the wire.
-const CHUNKS_AHEAD: usize = 4;
+/// Messages that wait for the wire.
+const MESSAGES_AHEAD: usize = 1;
+/// Chunks that are read by one job. While they are sent, the next job runs.
+const CHUNKS_AT_ONCE: usize = 4;
 /// Longest wait for the decision: the server looks at every value of the update.
 const DECISION_LIMIT: Duration = Duration::from_secs(15 * 60);
 
@@ -99,10 +103,18 @@ async fn attempt_on(
         .into_inner();
     *durable_bytes = up_to_whole(begun.durable_bytes, header)?;
     if begun.durable_bytes < header.payload_bytes {
-        let file = open_at(payload, begun.durable_bytes, header)
-            .await
-            .map_err(Interruption::Disk)?;
-        send(&mut client, &begun, file, header, durable_bytes).await?;
+        let (path, answer) = (payload.to_owned(), begun.clone());
+        let whole_bytes = header.payload_bytes;
+        let opened = blocking(move || Reading::open(&path, &answer, whole_bytes)).await;
+        let reading = opened.map_err(Interruption::Disk)?;
+        send(
+            &mut client,
+            &begun.upload_id,
+            reading,
+            header,
+            durable_bytes,
+        )
+        .await?;
     }
     sent();
     failpoint::pass(Point::ClientBeforeCommit);
@@ -152,27 +164,62 @@ fn up_to_whole(durable_bytes: u64, header: &UpdateHeader) -> Result<u64, Trouble
     Ok(durable_bytes)
 }
 
-async fn open_at(path: &Path, offset: u64, header: &UpdateHeader) -> io::Result<File> {
-    let mut file = File::open(path).await?;
-    let found = file.metadata().await?.len();
-    if found != header.payload_bytes {
-        let words = format!("has {found} bytes, expected {}", header.payload_bytes);
-        return Err(io::Error::new(io::ErrorKind::InvalidData, words));
+/// A payload on its way up.
+struct Reading {
+    file: File,
+    offset: u64,
+    chunk_bytes: usize,
+}
+
+impl Reading {
+    /// Opens the payload where the server stands.
+    fn open(path: &Path, begun: &v1::BeginUploadResponse, whole_bytes: u64) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        let found = file.metadata()?.len();
+        if found != whole_bytes {
+            let words = format!("has {found} bytes, expected {whole_bytes}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, words));
+        }
+        file.seek(SeekFrom::Start(begun.durable_bytes))?;
+        let wanted = usize::try_from(begun.chunk_bytes).unwrap_or(CHUNK_BYTES);
+        let chunk_bytes = if wanted == 0 {
+            CHUNK_BYTES
+        } else {
+            wanted.min(MAX_CHUNK_BYTES)
+        };
+        Ok(Self {
+            file,
+            offset: begun.durable_bytes,
+            chunk_bytes,
+        })
     }
-    file.seek(SeekFrom::Start(offset)).await?;
-    Ok(file)
+
+    /// Reads on; no chunks mean the end.
+    fn next(mut self) -> io::Result<(Self, Vec<v1::Chunk>)> {
+        let mut chunks = Vec::with_capacity(CHUNKS_AT_ONCE);
+        while chunks.len() < CHUNKS_AT_ONCE {
+            let piece = read_piece(&self.file, self.chunk_bytes)?;
+            if piece.is_empty() {
+                break;
+            }
+            let begin = self.offset;
+            self.offset += piece.len() as u64;
+            chunks.push(chunk(begin, Bytes::from(piece)));
+        }
+        Ok((self, chunks))
+    }
 }
 
 /// Streams the rest of the file, until the server has acknowledged all of it.
 async fn send(
     client: &mut TransferClient<Channel>,
-    begun: &v1::BeginUploadResponse,
-    file: File,
+    upload_id: &str,
+    reading: Reading,
     header: &UpdateHeader,
     durable_bytes: &mut u64,
 ) -> Result<(), Interruption> {
-    let (chunks, outgoing) = mpsc::channel(CHUNKS_AHEAD);
-    let read = read_chunks(file, begun, chunks);
+    let (messages, outgoing) = mpsc::channel(MESSAGES_AHEAD);
+    let read = read_chunks(reading, upload_id, messages);
     let acknowledged = async {
         let stream = client.upload_chunks(ReceiverStream::new(outgoing));
         let mut answers = within(PROGRESS_LIMIT, stream).await?.into_inner();
@@ -189,40 +236,31 @@ async fn send(
     Ok(())
 }
 
+/// Reads ahead of the wire, away from the runtime's threads.
 async fn read_chunks(
-    mut file: File,
-    begun: &v1::BeginUploadResponse,
-    chunks: mpsc::Sender<v1::UploadChunksRequest>,
+    reading: Reading,
+    upload_id: &str,
+    messages: mpsc::Sender<v1::UploadChunksRequest>,
 ) -> Result<(), Interruption> {
-    let wanted = usize::try_from(begun.chunk_bytes).unwrap_or(CHUNK_BYTES);
-    let chunk_bytes = if wanted == 0 {
-        CHUNK_BYTES
-    } else {
-        wanted.min(MAX_CHUNK_BYTES)
-    };
-    let mut offset = begun.durable_bytes;
+    let read_on = |reading: Reading| spawn_blocking(move || reading.next());
+    let mut job = read_on(reading);
     loop {
-        let mut data = BytesMut::with_capacity(chunk_bytes);
-        while data.len() < chunk_bytes {
-            let room = chunk_bytes - data.len();
-            let read = (&mut file).take(room as u64).read_buf(&mut data).await;
-            if read.map_err(Interruption::Disk)? == 0 {
-                break;
+        let read = job.await.map_err(io::Error::other);
+        let (reading, chunks) = read.flatten().map_err(Interruption::Disk)?;
+        if chunks.is_empty() {
+            return Ok(());
+        }
+        job = read_on(reading);
+        for chunk in chunks {
+            let message = v1::UploadChunksRequest {
+                upload_id: upload_id.to_owned(),
+                chunk: Some(chunk),
+            };
+            if messages.send(message).await.is_err() {
+                // The stream is gone; whoever reads its answers knows why.
+                return Ok(());
             }
         }
-        if data.is_empty() {
-            return Ok(());
-        }
-        let length = data.len() as u64;
-        let message = v1::UploadChunksRequest {
-            upload_id: begun.upload_id.clone(),
-            chunk: Some(chunk(offset, data.freeze())),
-        };
-        if chunks.send(message).await.is_err() {
-            // The stream is gone; whoever reads its answers knows why.
-            return Ok(());
-        }
-        offset += length;
     }
 }
 

@@ -1,29 +1,25 @@
 //! The straight line, the bytes: models down as chunks, updates up into staging, each acknowledged when it is durable.
 
 mod compare;
+mod receiving;
+mod sending;
 
+use std::fs::File;
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use fedmerge_common::digest::Digest;
-use fedmerge_common::ids::{ClientId, RoundNumber};
 use fedmerge_common::update::{ModelRef, UpdateHeader};
 use fedmerge_coordinator::EvaluationTask;
 use fedmerge_proto::convert::nested;
-use fedmerge_proto::convert::transfer::{chunk, upload_id, verified_chunk};
+use fedmerge_proto::convert::transfer::upload_id;
 use fedmerge_proto::limits::CHUNK_BYTES;
 use fedmerge_proto::status::{Refusal, RefusalReason};
 use fedmerge_proto::v1;
 use fedmerge_proto::v1::transfer_server::Transfer;
-use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::SendTimeoutError;
-use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -31,17 +27,12 @@ use super::Desk;
 use super::access::{Caller, caller, client};
 use crate::compute;
 use crate::files;
-use crate::store::staging::StagingWriter;
+use receiving::receive;
+use sending::send_file;
 
-/// Chunks of a model that are read ahead of the wire.
-const CHUNKS_AHEAD: usize = 4;
-/// Bytes of an upload that wait for the disk, at most, before they are made durable.
-const UNSYNCED_BYTES: u64 = 4 * 1024 * 1024;
-/// How long bytes of a slow upload wait for the disk.
-const SYNC_PAUSE: Duration = Duration::from_millis(500);
-/// How often a running upload counts as progress.
-const PROGRESS_PAUSE: Duration = Duration::from_secs(1);
-/// Longest silence of an upload; its client begins again.
+/// Answers that wait for the wire.
+const ANSWERS_AHEAD: usize = 1;
+/// Longest silence of a transfer; its client begins again.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
 /// The service `fedmerge.v1.Transfer`.
@@ -67,7 +58,7 @@ impl Transfer for Service {
             0 => u64::MAX,
             length => message.offset.saturating_add(length),
         };
-        let (chunks, stream) = mpsc::channel(CHUNKS_AHEAD);
+        let (chunks, stream) = mpsc::channel(ANSWERS_AHEAD);
         let stop = self.0.stop.clone();
         self.0.tasks.spawn(async move {
             let sending = send_file(file, message.offset..end, &chunks);
@@ -121,14 +112,13 @@ impl Transfer for Service {
         request: Request<Streaming<v1::UploadChunksRequest>>,
     ) -> Result<Response<Self::UploadChunksStream>, Status> {
         let client = client(&request)?;
-        let (acknowledgements, stream) = mpsc::channel(CHUNKS_AHEAD);
+        let (acknowledgements, stream) = mpsc::channel(ANSWERS_AHEAD);
         let desk = Arc::clone(&self.0);
         let messages = request.into_inner();
         self.0.tasks.spawn(async move {
             let receiving = receive(&desk, &client, messages, &acknowledgements);
             let result = tokio::select! {
                 result = receiving => result,
-                () = acknowledgements.closed() => Ok(()),
                 () = desk.stop.cancelled() => Err(stopping()),
             };
             if let Err(status) = result {
@@ -193,7 +183,8 @@ impl Service {
             return Err(Refusal::new(RefusalReason::WrongOffset, words).into());
         }
         let path = folder.join(files::MODEL);
-        match File::open(&path).await {
+        let place = path.clone();
+        match compute::blocking(move || File::open(place)).await {
             Ok(file) => Ok((path, file)),
             // While it was looked for it was published, or removed for good: asking again says which.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -228,154 +219,7 @@ fn unreadable(path: &Path, error: &io::Error) -> Status {
     Refusal::new(RefusalReason::Internal, words).into()
 }
 
-/// Sends these bytes of a file, or as many of them as it has, until nobody listens.
-async fn send_file(
-    mut file: File,
-    bytes: Range<u64>,
-    chunks: &mpsc::Sender<Result<v1::DownloadModelResponse, Status>>,
-) -> io::Result<()> {
-    file.set_max_buf_size(CHUNK_BYTES);
-    let mut offset = bytes.start;
-    file.seek(SeekFrom::Start(offset)).await?;
-    loop {
-        let left = usize::try_from(bytes.end - offset).unwrap_or(usize::MAX);
-        let length = CHUNK_BYTES.min(left);
-        let mut data = BytesMut::with_capacity(length);
-        while data.len() < length {
-            let room = (length - data.len()) as u64;
-            if (&mut file).take(room).read_buf(&mut data).await? == 0 {
-                break;
-            }
-        }
-        if data.is_empty() {
-            return Ok(());
-        }
-        let length = data.len() as u64;
-        let message = v1::DownloadModelResponse {
-            chunk: Some(chunk(offset, data.freeze())),
-        };
-        // A client that takes nothing for so long begins again where it ended.
-        if chunks.send_timeout(Ok(message), IDLE_LIMIT).await.is_err() {
-            return Ok(());
-        }
-        offset += length;
-    }
-}
-
-/// An upload that receives.
-struct Receiving<'a> {
-    desk: &'a Desk,
-    client: &'a ClientId,
-    round: RoundNumber,
-    whole_bytes: u64,
-    upload: String,
-    writer: StagingWriter,
-    told: Instant,
-    acknowledgements: &'a mpsc::Sender<Result<v1::UploadChunksResponse, Status>>,
-}
-
-async fn receive(
-    desk: &Desk,
-    client: &ClientId,
-    mut messages: Streaming<v1::UploadChunksRequest>,
-    acknowledgements: &mpsc::Sender<Result<v1::UploadChunksResponse, Status>>,
-) -> Result<(), Status> {
-    let Some(first) = next(&mut messages, IDLE_LIMIT).await? else {
-        return Ok(());
-    };
-    let id = upload_id(&first.upload_id)?;
-    let (writer, header) = desk.uploads.writer(client, &id).await?;
-    let mut receiving = Receiving {
-        desk,
-        client,
-        round: header.round,
-        whole_bytes: header.payload_bytes,
-        upload: first.upload_id.clone(),
-        writer,
-        told: Instant::now(),
-        acknowledgements,
-    };
-    // A client that announces another update, ends this one, or comes with another stream has no more use for this one: it must not
-    // keep its space, or the upload.
-    let given_up = receiving.writer.given_up();
-    tokio::select! {
-        result = receiving.run(first, messages) => result,
-        () = given_up.cancelled() => Ok(()),
-    }
-}
-
-async fn next(
-    messages: &mut Streaming<v1::UploadChunksRequest>,
-    limit: Duration,
-) -> Result<Option<v1::UploadChunksRequest>, Status> {
-    let message = tokio::time::timeout(limit, messages.message()).await;
-    message.map_err(|_| silent())?
-}
-
 fn stopping() -> Status {
     let words = "the server is about to stop";
     Refusal::new(RefusalReason::ShuttingDown, words).into()
-}
-
-fn silent() -> Status {
-    let words = format!("no bytes within {} s", IDLE_LIMIT.as_secs());
-    Refusal::new(RefusalReason::Busy, words).into()
-}
-
-impl Receiving<'_> {
-    async fn run(
-        &mut self,
-        first: v1::UploadChunksRequest,
-        mut messages: Streaming<v1::UploadChunksRequest>,
-    ) -> Result<(), Status> {
-        self.append(first).await?;
-        loop {
-            let patience = if self.writer.unsynced_bytes() > 0 {
-                SYNC_PAUSE
-            } else {
-                IDLE_LIMIT
-            };
-            match tokio::time::timeout(patience, messages.message()).await {
-                Ok(message) => match message? {
-                    Some(message) => self.append(message).await?,
-                    None => return self.sync().await,
-                },
-                Err(_) if patience == SYNC_PAUSE => self.sync().await?,
-                Err(_) => return Err(silent()),
-            }
-        }
-    }
-
-    async fn append(&mut self, message: v1::UploadChunksRequest) -> Result<(), Status> {
-        if message.upload_id != self.upload {
-            let words = "one stream of chunks is one upload";
-            return Err(Refusal::new(RefusalReason::InvalidRequest, words).into());
-        }
-        let chunk = verified_chunk(message.chunk).map_err(Refusal::from)?;
-        let end = chunk.end();
-        let appended = self.writer.append(chunk.offset, chunk.data).await;
-        appended.map_err(Refusal::from)?;
-        if end >= self.whole_bytes || self.writer.unsynced_bytes() >= UNSYNCED_BYTES {
-            self.sync().await?;
-        }
-        Ok(())
-    }
-
-    /// Makes what came durable and says so; a client that has gone away asks again.
-    async fn sync(&mut self) -> Result<(), Status> {
-        if self.writer.unsynced_bytes() == 0 {
-            return Ok(());
-        }
-        let durable_bytes = self.writer.sync().await.map_err(Refusal::from)?;
-        if self.told.elapsed() >= PROGRESS_PAUSE {
-            self.told = Instant::now();
-            self.desk.federation.note_progress(self.client, self.round);
-        }
-        let answer = v1::UploadChunksResponse { durable_bytes };
-        let sent = self.acknowledgements.send_timeout(Ok(answer), IDLE_LIMIT);
-        match sent.await {
-            Err(SendTimeoutError::Timeout(_)) => Err(silent()),
-            Ok(()) | Err(SendTimeoutError::Closed(_)) => Ok(()),
-        }
-    }
 }

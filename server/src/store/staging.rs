@@ -22,7 +22,7 @@ mod error;
 mod writer;
 
 pub use error::StageError;
-pub use writer::StagingWriter;
+pub use writer::{StagingWriter, Syncer};
 
 const EXTENSION: &str = "part";
 

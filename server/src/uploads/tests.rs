@@ -9,6 +9,7 @@ use fedmerge_common::digest::Digest;
 use fedmerge_common::dtype::Dtype;
 use fedmerge_common::reason::RejectionCode;
 use fedmerge_common::task_vector::Encoding;
+use fedmerge_proto::convert::transfer::chunk;
 
 use super::*;
 use crate::driver::{Seat, Stay};
@@ -70,8 +71,10 @@ impl Round {
             .writer(&client(name), id)
             .await
             .unwrap();
-        writer.append(offset, data).await.unwrap();
-        writer.sync().await.unwrap();
+        writer
+            .append(vec![Some(chunk(offset, data))])
+            .await
+            .unwrap();
     }
 
     async fn commit(&self, name: &str, id: &UploadId) -> Result<UpdateOutcome, RefusalReason> {
@@ -225,7 +228,8 @@ async fn another_announcement_replaces_the_one_before_and_ends_its_stream() {
         .writer(&client("ward-1"), &begun.id)
         .await
         .unwrap();
-    writer.append(0, first.slice(..40)).await.unwrap();
+    let half = chunk(0, first.slice(..40));
+    writer.append(vec![Some(half)]).await.unwrap();
     let given_up = writer.given_up();
     assert_eq!(round.staged(), 1);
     round.begin("ward-1", &round.header(&second)).await;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use fedmerge_common::task_vector::Encoding;
 use fedmerge_common::units::Timestamp;
 use fedmerge_common::update::UpdateHeader;
+use fedmerge_proto::convert::transfer::chunk;
 
 use super::*;
 use crate::store::ledger::UploadRow;
@@ -22,7 +23,8 @@ async fn staged_bytes_that_the_ledger_does_not_know_are_removed_at_the_start() {
     let [known, unknown]: [UploadId; 2] = ["a", "b"].map(|id| id.parse().unwrap());
     for id in [&known, &unknown] {
         let mut writer = staging.writer(id, 4).await.unwrap();
-        writer.append(0, Bytes::from_static(b"half")).await.unwrap();
+        let half = chunk(0, Bytes::from_static(b"half"));
+        writer.append(vec![Some(half)]).await.unwrap();
     }
     let row = UploadRow {
         id: known.clone(),

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use fedmerge_proto::convert::transfer::ChunkError;
 use fedmerge_proto::status::{Refusal, RefusalReason};
 
 /// Why bytes cannot be staged.
@@ -11,6 +12,9 @@ pub enum StageError {
     /// An earlier call writes the same upload, and has been told to end.
     #[error("an earlier call has not let go of the upload yet")]
     InUse,
+    /// The bytes are not a chunk, or not the one that was sent.
+    #[error(transparent)]
+    Chunk(#[from] ChunkError),
     /// The bytes do not continue where the file ends.
     #[error("the chunk begins at byte {found}, the server stands at byte {expected}")]
     WrongOffset {
@@ -48,6 +52,7 @@ impl From<StageError> for Refusal {
     /// What a client is told: no paths.
     fn from(error: StageError) -> Self {
         let reason = match &error {
+            StageError::Chunk(chunk) => return chunk.clone().into(),
             StageError::InUse => RefusalReason::Busy,
             StageError::WrongOffset { .. } => RefusalReason::WrongOffset,
             StageError::TooLarge { .. } => RefusalReason::TooLarge,

@@ -2,19 +2,27 @@
 #![expect(clippy::unwrap_used, reason = "a failed test should panic")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::task_vector::Encoding;
+use fedmerge_proto::convert::transfer::chunk;
 use fedmerge_proto::status::{Refusal, RefusalReason};
+use fedmerge_proto::v1;
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use super::*;
 
 fn staging(directory: &TempDir, limit_bytes: u64) -> Staging {
     let path = directory.path().join("staging");
     Staging::open(path, ByteSize::new(limit_bytes)).unwrap()
+}
+
+fn piece(offset: u64, data: &'static [u8]) -> Option<v1::Chunk> {
+    Some(chunk(offset, Bytes::from_static(data)))
 }
 
 fn id(name: &str) -> UploadId {
@@ -64,11 +72,12 @@ async fn bytes_are_appended_and_survive_a_restart() {
     let staging = staging(&directory, 100);
     assert_eq!(staging.durable_bytes(&id("u")).unwrap(), 0);
     let mut writer = staging.writer(&id("u"), 6).await.unwrap();
-    writer.append(0, Bytes::from_static(b"abc")).await.unwrap();
-    assert_eq!(writer.unsynced_bytes(), 3);
-    assert_eq!(writer.sync().await.unwrap(), 3);
-    assert_eq!(writer.unsynced_bytes(), 0);
-    drop(writer);
+    let mut syncer = writer.syncer();
+    writer.append(vec![piece(0, b"abc")]).await.unwrap();
+    assert_eq!(syncer.unsynced_bytes(), 3);
+    assert_eq!(syncer.sync().await.unwrap(), 3);
+    assert_eq!(syncer.unsynced_bytes(), 0);
+    drop((writer, syncer));
     drop(staging);
 
     let staging = self::staging(&directory, 100);
@@ -76,9 +85,71 @@ async fn bytes_are_appended_and_survive_a_restart() {
     assert_eq!(staging.durable_bytes(&id("u")).unwrap(), 3);
     let mut writer = staging.writer(&id("u"), 6).await.unwrap();
     assert_eq!(writer.written_bytes(), 3);
-    writer.append(3, Bytes::from_static(b"def")).await.unwrap();
-    assert_eq!(writer.sync().await.unwrap(), 6);
+    let mut syncer = writer.syncer();
+    assert_eq!(syncer.sync().await.unwrap(), 3);
+    writer.append(vec![piece(3, b"def")]).await.unwrap();
+    assert_eq!(syncer.sync().await.unwrap(), 6);
     assert_eq!(fs::read(staging.path(&id("u"))).unwrap(), b"abcdef");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_are_made_durable_when_they_are_enough_or_waited_long_or_are_the_last() {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let directory = TempDir::new().unwrap();
+    let staging = staging(&directory, 100);
+    let mut writer = staging.writer(&id("u"), 7).await.unwrap();
+    let mut syncer = writer.syncer();
+    let begun = Instant::now();
+    writer.append(vec![piece(0, b"abc")]).await.unwrap();
+    assert!(syncer.due(3, PATIENCE).await);
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    syncer.sync().await.unwrap();
+
+    writer.append(vec![piece(3, b"d")]).await.unwrap();
+    assert!(syncer.due(3, PATIENCE).await);
+    assert_eq!(begun.elapsed(), PATIENCE);
+    syncer.sync().await.unwrap();
+
+    writer
+        .append(vec![piece(4, b"e"), piece(5, b"fg")])
+        .await
+        .unwrap();
+    assert!(syncer.due(100, PATIENCE).await);
+    assert_eq!(syncer.sync().await.unwrap(), 7);
+    assert_eq!(begun.elapsed(), PATIENCE);
+    drop(writer);
+    assert!(!syncer.due(3, PATIENCE).await);
+}
+
+#[tokio::test]
+async fn what_a_writer_left_is_made_durable() {
+    let directory = TempDir::new().unwrap();
+    let staging = staging(&directory, 100);
+    let mut writer = staging.writer(&id("u"), 7).await.unwrap();
+    let mut syncer = writer.syncer();
+    writer.append(vec![piece(0, b"abc")]).await.unwrap();
+    drop(writer);
+    assert!(syncer.due(100, Duration::MAX).await);
+    assert_eq!(syncer.sync().await.unwrap(), 3);
+    assert!(!syncer.due(100, Duration::MAX).await);
+}
+
+#[tokio::test]
+async fn a_corrupt_chunk_is_not_written_and_those_before_it_are() {
+    let directory = TempDir::new().unwrap();
+    let staging = staging(&directory, 100);
+    let mut writer = staging.writer(&id("u"), 6).await.unwrap();
+    let spoilt = v1::Chunk {
+        data: Bytes::from_static(b"CD"),
+        ..piece(2, b"cd").unwrap()
+    };
+    let chunks = vec![piece(0, b"ab"), Some(spoilt), piece(4, b"ef")];
+    let refusal = Refusal::from(writer.append(chunks).await.unwrap_err());
+    assert_eq!(refusal.reason, RefusalReason::ChunkCorrupt);
+    let refusal = Refusal::from(writer.append(vec![None]).await.unwrap_err());
+    assert_eq!(refusal.reason, RefusalReason::InvalidRequest);
+    assert_eq!(writer.written_bytes(), 2);
+    assert_eq!(fs::read(staging.path(&id("u"))).unwrap(), b"ab");
 }
 
 #[tokio::test]
@@ -86,9 +157,9 @@ async fn a_chunk_that_does_not_continue_is_told_where_the_file_ends() {
     let directory = TempDir::new().unwrap();
     let staging = staging(&directory, 100);
     let mut writer = staging.writer(&id("u"), 6).await.unwrap();
-    writer.append(0, Bytes::from_static(b"ab")).await.unwrap();
+    writer.append(vec![piece(0, b"ab")]).await.unwrap();
     for offset in [0, 1, 3] {
-        let error = writer.append(offset, Bytes::from_static(b"x")).await;
+        let error = writer.append(vec![piece(offset, b"x")]).await;
         let refusal = Refusal::from(error.unwrap_err());
         assert_eq!(refusal.reason, RefusalReason::WrongOffset);
         assert_eq!(
@@ -104,10 +175,7 @@ async fn more_than_was_announced_is_not_written() {
     let directory = TempDir::new().unwrap();
     let staging = staging(&directory, 100);
     let mut writer = staging.writer(&id("u"), 2).await.unwrap();
-    let error = writer
-        .append(0, Bytes::from_static(b"abc"))
-        .await
-        .unwrap_err();
+    let error = writer.append(vec![piece(0, b"abc")]).await.unwrap_err();
     assert!(matches!(
         error,
         StageError::TooLarge {
@@ -115,7 +183,7 @@ async fn more_than_was_announced_is_not_written() {
             limit_bytes: 2
         }
     ));
-    writer.append(0, Bytes::from_static(b"ab")).await.unwrap();
+    writer.append(vec![piece(0, b"ab")]).await.unwrap();
 }
 
 #[tokio::test]
@@ -135,7 +203,7 @@ async fn a_writer_is_told_to_end_when_its_client_comes_again() {
     let directory = TempDir::new().unwrap();
     let staging = staging(&directory, 100);
     let mut writer = staging.writer(&id("u"), 6).await.unwrap();
-    writer.append(0, Bytes::from_static(b"abc")).await.unwrap();
+    writer.append(vec![piece(0, b"abc")]).await.unwrap();
     let given_up = writer.given_up();
     assert!(!given_up.is_cancelled());
     staging.writer(&id("u"), 6).await.unwrap_err();
@@ -153,7 +221,7 @@ async fn announced_sizes_count_while_they_are_written_and_staged_bytes_afterward
     let mut first = staging.writer(&id("a"), 6).await.unwrap();
     let error = staging.writer(&id("b"), 5).await.unwrap_err();
     assert_eq!(Refusal::from(error).reason, RefusalReason::StorageFull);
-    first.append(0, Bytes::from_static(b"abcd")).await.unwrap();
+    first.append(vec![piece(0, b"abcd")]).await.unwrap();
     drop(first);
     // 4 bytes are staged: 6 are left, and 7 are not.
     assert!(matches!(
@@ -193,8 +261,7 @@ async fn an_upload_that_was_moved_away_frees_its_space() {
     let directory = TempDir::new().unwrap();
     let staging = staging(&directory, 10);
     let mut writer = staging.writer(&id("a"), 10).await.unwrap();
-    let data = Bytes::from_static(b"0123456789");
-    writer.append(0, data).await.unwrap();
+    writer.append(vec![piece(0, b"0123456789")]).await.unwrap();
     fs::rename(staging.path(&id("a")), directory.path().join("update")).unwrap();
     drop(writer);
     assert!(staging.uploads().is_empty());

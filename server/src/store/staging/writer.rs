@@ -1,16 +1,21 @@
-//! Appending to one upload: bytes go where the file ends, and count as durable when they were synced.
+//! Appending to one upload: chunks that have their digest go where the file ends, and count as durable when they were synced.
 //!
-//! File operations run on tokio's blocking threads.
+//! Digests are taken and files are written on tokio's blocking threads.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::Bytes;
 use fedmerge_common::failpoint::{self, Point};
+use fedmerge_proto::convert::transfer::verified_chunk;
+use fedmerge_proto::v1;
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::store::staging::book::Claim;
@@ -43,12 +48,12 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
 
 async fn blocking<T: Send + 'static>(
     path: PathBuf,
-    work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+    work: impl FnOnce(&Path) -> T + Send + 'static,
 ) -> Result<T, StageError> {
     let place = path.clone();
-    let result = spawn_blocking(move || work(&place).map_err(failed(&place))).await;
+    let result = spawn_blocking(move || work(&place)).await;
     // Only a runtime that is about to stop does not run it.
-    result.unwrap_or_else(|error| Err(failed(&path)(io::Error::other(error))))
+    result.map_err(|error| failed(&path)(io::Error::other(error)))
 }
 
 /// An open file with the right to write it. A write that was begun holds it, even when nobody waits for the write any
@@ -60,13 +65,39 @@ struct Lease {
     claim: Claim,
 }
 
+impl Lease {
+    /// Writes a chunk at `end`, where the file ends; answers where it ends then, bytes.
+    fn append(
+        &self,
+        chunk: Option<v1::Chunk>,
+        end: u64,
+        whole_bytes: u64,
+    ) -> Result<u64, StageError> {
+        let chunk = verified_chunk(chunk)?;
+        if chunk.offset != end {
+            return Err(StageError::WrongOffset {
+                expected: end,
+                found: chunk.offset,
+            });
+        }
+        if chunk.end() > whole_bytes {
+            return Err(StageError::TooLarge {
+                bytes: chunk.end(),
+                limit_bytes: whole_bytes,
+            });
+        }
+        let written = self.file.write_all_at(&chunk.data, chunk.offset);
+        written.map_err(failed(&self.path))?;
+        Ok(chunk.end())
+    }
+}
+
 /// Appends to one upload.
 #[derive(Debug)]
 pub struct StagingWriter {
     lease: Arc<Lease>,
     whole_bytes: u64,
-    written_bytes: u64,
-    durable_bytes: u64,
+    written_bytes: watch::Sender<u64>,
 }
 
 impl StagingWriter {
@@ -77,7 +108,7 @@ impl StagingWriter {
         whole_bytes: u64,
     ) -> Result<Self, StageError> {
         blocking(path, move |path| {
-            let (file, written_bytes) = open(path)?;
+            let (file, written_bytes) = open(path).map_err(failed(path))?;
             Ok(Self {
                 lease: Arc::new(Lease {
                     file,
@@ -85,17 +116,16 @@ impl StagingWriter {
                     claim,
                 }),
                 whole_bytes,
-                written_bytes,
-                durable_bytes: written_bytes,
+                written_bytes: watch::Sender::new(written_bytes),
             })
         })
-        .await
+        .await?
     }
 
     /// Where the next bytes begin.
     #[must_use]
     pub fn written_bytes(&self) -> u64 {
-        self.written_bytes
+        *self.written_bytes.borrow()
     }
 
     /// Raised when the upload is given up, and its bytes are garbage and take space, or when its client comes with another call: whoever
@@ -105,37 +135,71 @@ impl StagingWriter {
         self.lease.claim.given_up.clone()
     }
 
+    /// What makes durable, beside this writer, what it writes from now on. What is there is durable.
+    #[must_use]
+    pub fn syncer(&self) -> Syncer {
+        Syncer {
+            lease: Arc::clone(&self.lease),
+            whole_bytes: self.whole_bytes,
+            durable_bytes: self.written_bytes(),
+            written_bytes: self.written_bytes.subscribe(),
+        }
+    }
+
+    /// Verifies chunks and writes them at the end, where the first must begin, one after the other: those before a wrong one are written.
+    ///
+    /// # Errors
+    /// When one does not have its digest, does not belong there, or exceeds the announced size, or the disk fails.
+    pub async fn append(&mut self, chunks: Vec<Option<v1::Chunk>>) -> Result<(), StageError> {
+        let (lease, whole_bytes) = (Arc::clone(&self.lease), self.whole_bytes);
+        let mut end = self.written_bytes();
+        let (end, appended) = blocking(self.lease.path.clone(), move |_| {
+            let appended = chunks.into_iter().try_for_each(|chunk| {
+                end = lease.append(chunk, end, whole_bytes)?;
+                Ok(())
+            });
+            (end, appended)
+        })
+        .await?;
+        self.written_bytes.send_replace(end);
+        appended
+    }
+}
+
+/// Makes one upload durable while it is written.
+#[derive(Debug)]
+pub struct Syncer {
+    lease: Arc<Lease>,
+    whole_bytes: u64,
+    durable_bytes: u64,
+    written_bytes: watch::Receiver<u64>,
+}
+
+impl Syncer {
     /// Bytes that a crash of the machine may still take.
     #[must_use]
     pub fn unsynced_bytes(&self) -> u64 {
-        self.written_bytes - self.durable_bytes
+        *self.written_bytes.borrow() - self.durable_bytes
     }
 
-    /// Writes `data` at the end, which must be `offset`.
-    ///
-    /// # Errors
-    /// When it does not belong there, exceeds the announced size, or the disk fails.
-    pub async fn append(&mut self, offset: u64, data: Bytes) -> Result<(), StageError> {
-        if offset != self.written_bytes {
-            return Err(StageError::WrongOffset {
-                expected: self.written_bytes,
-                found: offset,
-            });
+    /// Waits until there is something to make durable: `enough_bytes`, what waits for so long, the end of the upload, or what its writer
+    /// left. Answers whether there is: no means that the writer is gone and everything is durable.
+    pub async fn due(&mut self, enough_bytes: u64, patience: Duration) -> bool {
+        let mut patience = pin!(sleep(patience));
+        loop {
+            let written_bytes = *self.written_bytes.borrow_and_update();
+            let unsynced_bytes = written_bytes - self.durable_bytes;
+            let is_whole = written_bytes == self.whole_bytes && unsynced_bytes > 0;
+            if unsynced_bytes >= enough_bytes || is_whole {
+                return true;
+            }
+            tokio::select! {
+                changed = self.written_bytes.changed() => if changed.is_err() {
+                    return unsynced_bytes > 0;
+                },
+                () = &mut patience, if unsynced_bytes > 0 => return true,
+            }
         }
-        let end = offset.saturating_add(data.len() as u64);
-        if end > self.whole_bytes {
-            return Err(StageError::TooLarge {
-                bytes: end,
-                limit_bytes: self.whole_bytes,
-            });
-        }
-        let lease = Arc::clone(&self.lease);
-        blocking(self.lease.path.clone(), move |_| {
-            lease.file.write_all_at(&data, offset)
-        })
-        .await?;
-        self.written_bytes = end;
-        Ok(())
     }
 
     /// Makes what was written durable. Answers how much that is, bytes.
@@ -143,10 +207,14 @@ impl StagingWriter {
     /// # Errors
     /// When the disk fails.
     pub async fn sync(&mut self) -> Result<u64, StageError> {
-        if self.unsynced_bytes() > 0 {
+        let written_bytes = *self.written_bytes.borrow_and_update();
+        if written_bytes > self.durable_bytes {
             let lease = Arc::clone(&self.lease);
-            blocking(self.lease.path.clone(), move |_| lease.file.sync_data()).await?;
-            self.durable_bytes = self.written_bytes;
+            let synced = blocking(self.lease.path.clone(), move |path| {
+                lease.file.sync_data().map_err(failed(path))
+            });
+            synced.await??;
+            self.durable_bytes = written_bytes;
             failpoint::pass(Point::ServerStaged);
         }
         Ok(self.durable_bytes)

@@ -1,4 +1,4 @@
-//! What travels, and what need not.
+//! Tensors that no round changes: they travel once.
 
 use fedmerge_common::digest::Digest;
 use fedmerge_proto::status::RefusalReason;
