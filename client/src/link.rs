@@ -1,7 +1,7 @@
 //! The link to the server: one connection that every part of the client shares, and the one retry policy.
 //!
 //! A broken connection is thrown away and made anew by whoever needs it next; everyone else waits for that attempt.
-//! Waits grow from 0.2 s to 15 s with jitter, and every wait says what it waits for: at once when the reason is new,
+//! Waits grow from 0.2 s to 15 s with jitter, unless the server says when to come back, and every wait says what it waits for: at once when the reason is new,
 //! then each half minute. What cannot get better by waiting is never waited for.
 
 pub mod address;
@@ -32,6 +32,8 @@ use trouble::Trouble;
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const LONGEST_DELAY: Duration = Duration::from_secs(15);
+/// A server that asks for more patience is asked again before.
+const LONGEST_ASKED_DELAY: Duration = Duration::from_secs(60);
 /// Clocks that differ by less are not worth a remark.
 const REMARKABLE_SKEW: Millis = Millis::from_secs(300);
 
@@ -251,7 +253,7 @@ impl Retry<'_> {
         if !trouble.may_pass() {
             return Err(trouble);
         }
-        let delay = self.delay();
+        let delay = self.delay(&trouble);
         if self.end.is_some_and(|end| Instant::now() + delay > end) {
             return Err(trouble);
         }
@@ -261,11 +263,17 @@ impl Retry<'_> {
 
     /// Says what is waited for and waits, whatever the trouble: the caller knows that it may pass.
     pub async fn wait_for(&mut self, trouble: &Trouble) {
-        let delay = self.delay();
+        let delay = self.delay(trouble);
         self.pause(trouble, delay).await;
     }
 
-    fn delay(&mut self) -> Duration {
+    /// As long as the server asked for, and up to half as long again, so that those who were sent away together do not come back
+    /// together; else the next of the growing waits.
+    fn delay(&mut self, trouble: &Trouble) -> Duration {
+        if let Some(asked) = trouble.retry_after() {
+            let asked = asked.to_duration().min(LONGEST_ASKED_DELAY);
+            return asked.mul_f64(1.0 + rand::random::<f64>() / 2.0);
+        }
         self.delays
             .next()
             .unwrap_or(LONGEST_DELAY)
@@ -294,3 +302,6 @@ fn delays() -> ExponentialBackoff {
         .without_max_times()
         .build()
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,11 +12,18 @@ pub const MAX_CHUNK_BYTES: usize = 1024 * 1024;
 /// Usual size of a chunk of a model or update, bytes.
 pub const CHUNK_BYTES: usize = 256 * 1024;
 
-/// HTTP/2 window of one stream, bytes.
-pub const STREAM_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// HTTP/2 window of a model on its way down, bytes.
+pub const DOWNLOAD_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 
-/// HTTP/2 window of one connection, bytes.
-pub const CONNECTION_WINDOW_BYTES: u32 = 32 * 1024 * 1024;
+/// HTTP/2 window of all that is on its way down, bytes.
+pub const DOWNLOADS_WINDOW_BYTES: u32 = 32 * 1024 * 1024;
+
+/// HTTP/2 window of an update on its way up, bytes: as much as may wait in the server for its disk, for each upload that is sent. It
+/// carries 50 MB/s over a link of 80 ms.
+pub const UPLOAD_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+
+/// HTTP/2 window of all that a client sends up at once, bytes.
+pub const UPLOADS_WINDOW_BYTES: u32 = 6 * 1024 * 1024;
 
 /// Largest HTTP/2 frame, bytes.
 pub const MAX_FRAME_BYTES: u32 = 1024 * 1024;

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use fedmerge_common::units::Millis;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
@@ -12,6 +13,9 @@ use crate::convert::InvalidMessage;
 
 /// Metadata key that names the reason.
 pub const REASON_KEY: &str = "fedmerge-reason";
+
+/// Metadata key of the time after which the call is worth another try, milliseconds.
+pub const RETRY_AFTER_KEY: &str = "fedmerge-retry-after-ms";
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident, $name:literal, $code:ident, $retry:ident;)*) => {
@@ -105,6 +109,8 @@ pub struct Refusal {
     pub reason: RefusalReason,
     /// The reason for people.
     pub detail: String,
+    /// When to come back, where the server can tell: not before that, and not all at once.
+    pub retry_after: Option<Millis>,
 }
 
 impl Refusal {
@@ -114,6 +120,16 @@ impl Refusal {
         Self {
             reason,
             detail: detail.to_string(),
+            retry_after: None,
+        }
+    }
+
+    /// Says when to come back.
+    #[must_use]
+    pub fn with_retry_after(self, retry_after: Millis) -> Self {
+        Self {
+            retry_after: Some(retry_after),
+            ..self
         }
     }
 
@@ -124,7 +140,12 @@ impl Refusal {
         let reason = RefusalReason::ALL
             .iter()
             .find(|reason| reason.name() == name)?;
-        Some(Self::new(*reason, status.message()))
+        let retry_after = status.metadata().get(RETRY_AFTER_KEY);
+        let retry_after = retry_after.and_then(|text| text.to_str().ok()?.parse().ok());
+        Some(Self {
+            retry_after: retry_after.map(Millis::new),
+            ..Self::new(*reason, status.message())
+        })
     }
 
     /// Whether the same call can succeed later without anybody doing anything.
@@ -139,6 +160,10 @@ impl From<Refusal> for Status {
         let mut status = Self::new(refusal.reason.code(), refusal.detail);
         let name = MetadataValue::from_static(refusal.reason.name());
         status.metadata_mut().insert(REASON_KEY, name);
+        if let Some(retry_after) = refusal.retry_after {
+            let milliseconds = MetadataValue::from(retry_after.get());
+            status.metadata_mut().insert(RETRY_AFTER_KEY, milliseconds);
+        }
         status
     }
 }
@@ -170,6 +195,20 @@ mod tests {
             let refusal = Refusal::from_status(&status).unwrap();
             assert_eq!(refusal, Refusal::new(reason, "because"));
             assert_eq!(refusal.to_string(), "because");
+        }
+    }
+
+    #[test]
+    fn when_to_come_back_survives_the_wire_and_nonsense_is_no_time() {
+        let refusal = Refusal::new(RefusalReason::Busy, "because");
+        let refusal = refusal.with_retry_after(Millis::from_secs(3));
+        let mut status = Status::from(refusal.clone());
+        assert_eq!(Refusal::from_status(&status), Some(refusal));
+        for nonsense in ["", "soon", "-1", "1.5"] {
+            let value = MetadataValue::from_static(nonsense);
+            status.metadata_mut().insert(RETRY_AFTER_KEY, value);
+            let refusal = Refusal::from_status(&status).unwrap();
+            assert_eq!(refusal.retry_after, None, "{nonsense}");
         }
     }
 

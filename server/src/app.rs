@@ -15,7 +15,7 @@ use fedmerge_common::ids::FederationName;
 use fedmerge_common::lock::DirectoryLock;
 use fedmerge_common::output::Output;
 use fedmerge_common::update::ModelRef;
-use fedmerge_proto::limits::{CONNECTION_WINDOW_BYTES, MAX_FRAME_BYTES, STREAM_WINDOW_BYTES};
+use fedmerge_proto::limits::{MAX_FRAME_BYTES, UPLOAD_WINDOW_BYTES, UPLOADS_WINDOW_BYTES};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
@@ -86,8 +86,8 @@ impl App {
             &self.tasks,
         );
         let serving = Server::builder()
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .initial_stream_window_size(UPLOAD_WINDOW_BYTES)
+            .initial_connection_window_size(UPLOADS_WINDOW_BYTES)
             .max_frame_size(MAX_FRAME_BYTES)
             .max_concurrent_streams(MAX_STREAMS)
             .http2_keepalive_interval(Some(KEEP_ALIVE))

@@ -46,6 +46,9 @@ pub struct Limits {
     pub handshakes: usize,
     /// Bytes of all incomplete uploads together; 16 GiB. Bounds the disk that clients can fill.
     pub staged_bytes: ByteSize,
+    /// Uploads that are sent at the same time; 16. Each takes memory for what is on its way to the disk; whoever else wants to send is
+    /// told when to come back.
+    pub uploads: usize,
     /// Examples that an update may claim; 1,000,000,000. Bounds the weight that a claim can buy.
     pub examples: u64,
     /// Largest absolute value in a task vector; 1,000,000. Far above any training, and far from overflow.
@@ -92,6 +95,7 @@ impl Default for Limits {
             connections: 2_000,
             handshakes: 64,
             staged_bytes: ByteSize::from_mebibytes(16 * 1024),
+            uploads: 16,
             examples: 1_000_000_000,
             magnitude: 1e6,
         }
@@ -244,6 +248,7 @@ impl Limits {
             count("limits.clients", self.clients),
             count("limits.connections", self.connections),
             count("limits.handshakes", self.handshakes),
+            count("limits.uploads", self.uploads),
             check(
                 "limits.staged_bytes",
                 self.staged_bytes,

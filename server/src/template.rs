@@ -66,6 +66,7 @@ clients      = 10_000         # enrolled clients
 connections  = 2_000          # open connections
 handshakes   = 64             # TLS handshakes at once
 staged_bytes = "16GiB"        # all incomplete uploads together, on disk
+uploads      = 16             # uploads that are sent at the same time; others are told when to come back
 examples     = 1_000_000_000  # examples that an update may claim
 magnitude    = 1e6            # largest absolute value in a task vector
 

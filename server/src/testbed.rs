@@ -46,7 +46,7 @@ use crate::merging::manifest::{FORMAT, Manifest};
 use crate::notice::Offer;
 use crate::plan::{ByRound, Freeze, Weight};
 use crate::store::ledger::Ledger;
-use crate::store::staging::Staging;
+use crate::store::staging::{Staging, StagingLimits};
 use crate::uploads::{Turns, Uploads};
 
 /// Name, element type and values of a tensor of one dimension.
@@ -227,8 +227,11 @@ impl Bed {
             Some(record) => Coordinator::restore(plan, record).unwrap(),
             None => Coordinator::new(plan, self.base),
         };
-        let limit = ByteSize::from_mebibytes(1);
-        let staging = Staging::open(self.directory.staging(), limit).unwrap();
+        let limits = StagingLimits {
+            bytes: ByteSize::from_mebibytes(1),
+            uploads: 4,
+        };
+        let staging = Staging::open(self.directory.staging(), limits).unwrap();
         let (clock, compute) = (Clock::with_offset(0), Compute::start(2).unwrap());
         let job = self.job(&[], Recipe::of(Method::Mean));
         let workshop = Workshop {

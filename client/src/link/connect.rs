@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fedmerge_common::tls;
-use fedmerge_proto::limits::{CONNECTION_WINDOW_BYTES, MAX_FRAME_BYTES, STREAM_WINDOW_BYTES};
+use fedmerge_proto::limits::{DOWNLOAD_WINDOW_BYTES, DOWNLOADS_WINDOW_BYTES, MAX_FRAME_BYTES};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -84,8 +84,8 @@ async fn speak(stream: TlsStream<TcpStream>) -> Result<Channel, Trouble> {
     });
     let keep_alive = keep_alive();
     Endpoint::from_static("http://fedmerge-server")
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(DOWNLOAD_WINDOW_BYTES)
+        .initial_connection_window_size(DOWNLOADS_WINDOW_BYTES)
         .max_frame_size(MAX_FRAME_BYTES)
         .http2_keep_alive_interval(keep_alive)
         .keep_alive_timeout(keep_alive)

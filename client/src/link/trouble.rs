@@ -8,6 +8,7 @@ use std::io;
 use fedmerge_common::clock::Clock;
 use fedmerge_common::failure::{ExitCode, Failure};
 use fedmerge_common::tls::{self, TlsFailure};
+use fedmerge_common::units::Millis;
 use fedmerge_proto::status::{Refusal, RefusalReason};
 use tonic::{Code, Status};
 
@@ -72,6 +73,15 @@ impl Trouble {
             Self::Unreachable(_) | Self::Cut(_) => true,
             Self::Refused(refusal) => refusal.reason.is_retryable(),
             Self::Untrusted(_) | Self::Nonsense(_) => false,
+        }
+    }
+
+    /// When the server wants to be asked again, where it said so.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Millis> {
+        match self {
+            Self::Refused(refusal) => refusal.retry_after,
+            Self::Unreachable(_) | Self::Cut(_) | Self::Untrusted(_) | Self::Nonsense(_) => None,
         }
     }
 

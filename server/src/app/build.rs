@@ -35,7 +35,7 @@ use crate::publish::{import_base, open_base};
 use crate::rpc::{Desk, routes};
 use crate::settings::Settings;
 use crate::store::ledger::{Ledger, RESTORE};
-use crate::store::staging::Staging;
+use crate::store::staging::{Staging, StagingLimits};
 use crate::uploads::{Turns, Uploads};
 
 /// What the command line adds to the directory's files.
@@ -244,7 +244,12 @@ impl Parts {
 
     fn staging(&self) -> Result<Staging, Failure> {
         let path = self.directory.staging();
-        Staging::open(path.clone(), self.checked.settings.limits.staged_bytes).map_err(|error| {
+        let limits = &self.checked.settings.limits;
+        let limits = StagingLimits {
+            bytes: limits.staged_bytes,
+            uploads: limits.uploads,
+        };
+        Staging::open(path.clone(), limits).map_err(|error| {
             let message = format!("`{}` cannot be made", path.display());
             Failure::new(ExitCode::Unavailable, message).with_source(&error)
         })

@@ -2,7 +2,7 @@
 //! intake whether it is what was announced.
 //!
 //! All of them together have a limit, in which an upload in progress counts with its whole announced size: what was let
-//! begin can also end. An upload has one writer at a time. Dropping a writer truncates nothing.
+//! begin can also end. What nobody goes on with gives way to what is sent. An upload has one writer at a time. Dropping a writer truncates nothing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use fedmerge_common::ids::{ClientId, UploadId};
 use fedmerge_common::units::ByteSize;
 use fedmerge_common::update::UpdateHeader;
 
-use crate::store::staging::book::{Book, Claim, Place, length};
+use crate::store::staging::book::{Book, Place, length};
 
 mod book;
 mod error;
@@ -55,6 +55,15 @@ pub fn upload_id(client: &ClientId, header: &UpdateHeader) -> UploadId {
     name.parse().expect("64 hexadecimal digits are a name")
 }
 
+/// What all uploads together may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StagingLimits {
+    /// Bytes on disk.
+    pub bytes: ByteSize,
+    /// Uploads that are written at the same time: each takes memory.
+    pub uploads: usize,
+}
+
 /// The directory of incomplete uploads. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Staging {
@@ -62,27 +71,23 @@ pub struct Staging {
 }
 
 impl Staging {
-    /// Opens the directory, making it where it is missing. What is in it counts towards `limit`.
+    /// Opens the directory, making it where it is missing. What is in it counts towards the limit of bytes.
     ///
     /// # Errors
     /// When the directory cannot be made or read.
-    pub fn open(directory: PathBuf, limit: ByteSize) -> io::Result<Self> {
+    pub fn open(directory: PathBuf, limits: StagingLimits) -> io::Result<Self> {
         fs::create_dir_all(&directory)?;
         let mut places = BTreeMap::new();
         for entry in fs::read_dir(&directory)? {
             let entry = entry?;
             if let Some(id) = id_of(&entry.path()) {
-                let place = Place {
-                    bytes: entry.metadata()?.len(),
-                    writer: None,
-                };
-                places.insert(id, place);
+                places.insert(id, Place::idle(entry.metadata()?.len()));
             }
         }
         Ok(Self {
             book: Arc::new(Book {
                 directory,
-                limit,
+                limits,
                 places: Mutex::new(places),
             }),
         })
@@ -132,19 +137,13 @@ impl Staging {
     /// Opens an upload of `whole_bytes` for writing, where it ended.
     ///
     /// # Errors
-    /// When it has a writer, is too large, finds no space, or the disk fails.
+    /// When it has a writer, as many as may be have one, it is too large, finds no space, or the disk fails.
     pub async fn writer(
         &self,
         id: &UploadId,
         whole_bytes: u64,
     ) -> Result<StagingWriter, StageError> {
-        let given_up = self.book.reserve(id, whole_bytes)?;
-        let claim = Claim {
-            book: Arc::clone(&self.book),
-            id: id.clone(),
-            given_up,
-        };
-        StagingWriter::open(self.path(id), claim, whole_bytes).await
+        StagingWriter::open(Arc::clone(&self.book), id.clone(), whole_bytes).await
     }
 }
 

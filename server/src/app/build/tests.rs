@@ -18,8 +18,11 @@ use crate::testbed::{Bed, client, some_digest};
 async fn staged_bytes_that_the_ledger_does_not_know_are_removed_at_the_start() {
     let bed = Bed::new();
     let ledger = Ledger::open(&bed.directory.ledger()).await.unwrap();
-    let limit = ByteSize::from_mebibytes(1);
-    let staging = Staging::open(bed.directory.staging(), limit).unwrap();
+    let limits = StagingLimits {
+        bytes: ByteSize::from_mebibytes(1),
+        uploads: 1,
+    };
+    let staging = Staging::open(bed.directory.staging(), limits).unwrap();
     let [known, unknown]: [UploadId; 2] = ["a", "b"].map(|id| id.parse().unwrap());
     for id in [&known, &unknown] {
         let mut writer = staging.writer(id, 4).await.unwrap();

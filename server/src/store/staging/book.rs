@@ -1,19 +1,23 @@
 //! The shared book of staged uploads: which has a writer, and what each takes of the limit.
 //!
-//! The lock is held for a look at a map and never across an await.
+//! The lock is held for a look at a map, or while a file is removed, and never across an await.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use fedmerge_common::ids::UploadId;
-use fedmerge_common::units::ByteSize;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::staging::EXTENSION;
-use crate::store::staging::error::StageError;
+use crate::store::staging::error::{StageError, failed};
+use crate::store::staging::{EXTENSION, StagingLimits};
+
+/// An upload that nobody goes on with keeps its space for so long, and longer where nobody needs the space.
+pub(super) const IDLE_UPLOAD_LIFE: Duration = Duration::from_secs(10 * 60);
 
 /// What an upload takes of the limit.
 #[derive(Debug)]
@@ -21,12 +25,25 @@ pub(super) struct Place {
     pub(super) bytes: u64,
     /// While it is written: raised when the upload is given up, or its client comes with another call.
     pub(super) writer: Option<CancellationToken>,
+    /// Since when nobody writes it, where nobody does.
+    pub(super) idle_since: Instant,
+}
+
+impl Place {
+    /// An upload that nobody writes from now on.
+    pub(super) fn idle(bytes: u64) -> Self {
+        Self {
+            bytes,
+            writer: None,
+            idle_since: Instant::now(),
+        }
+    }
 }
 
 #[derive(Debug)]
 pub(super) struct Book {
     pub(super) directory: PathBuf,
-    pub(super) limit: ByteSize,
+    pub(super) limits: StagingLimits,
     pub(super) places: Mutex<BTreeMap<UploadId, Place>>,
 }
 
@@ -47,7 +64,7 @@ impl Book {
         id: &UploadId,
         whole_bytes: u64,
     ) -> Result<CancellationToken, StageError> {
-        let limit_bytes = self.limit.get();
+        let limit_bytes = self.limits.bytes.get();
         if whole_bytes > limit_bytes {
             return Err(StageError::TooLarge {
                 bytes: whole_bytes,
@@ -59,18 +76,64 @@ impl Book {
             earlier.cancel();
             return Err(StageError::InUse);
         }
-        let others = places.iter().filter(|(other, _)| *other != id);
-        let others = others.fold(0_u64, |sum, (_, place)| sum.saturating_add(place.bytes));
-        if others.saturating_add(whole_bytes) > limit_bytes {
-            return Err(StageError::Full);
+        let uploads = places.values().filter(|place| place.writer.is_some());
+        let uploads = uploads.count();
+        if uploads >= self.limits.uploads {
+            return Err(StageError::Crowded { uploads });
         }
+        self.make_room(&mut places, id, whole_bytes)?;
         let given_up = CancellationToken::new();
         let place = Place {
             bytes: whole_bytes,
             writer: Some(given_up.clone()),
+            idle_since: Instant::now(),
         };
         places.insert(id.clone(), place);
         Ok(given_up)
+    }
+
+    /// Lets go of uploads that nobody goes on with, those first that were left first, until one of so many bytes finds space. Their
+    /// clients begin again if they come back.
+    fn make_room(
+        &self,
+        places: &mut BTreeMap<UploadId, Place>,
+        id: &UploadId,
+        whole_bytes: u64,
+    ) -> Result<(), StageError> {
+        let others = places.iter().filter(|(other, _)| *other != id);
+        let taken = others.fold(0_u64, |sum, (_, place)| sum.saturating_add(place.bytes));
+        let mut missing = taken
+            .saturating_add(whole_bytes)
+            .saturating_sub(self.limits.bytes.get());
+        if missing == 0 {
+            return Ok(());
+        }
+        let is_left = |place: &Place| {
+            place.writer.is_none() && place.idle_since.elapsed() >= IDLE_UPLOAD_LIFE
+        };
+        let left = places
+            .iter()
+            .filter(|(other, place)| *other != id && is_left(place));
+        let mut left: Vec<_> = left
+            .map(|(other, place)| (place.idle_since, other.clone(), place.bytes))
+            .collect();
+        left.sort();
+        for (_, other, bytes) in left {
+            if missing == 0 {
+                break;
+            }
+            let path = self.path(&other);
+            fs::remove_file(&path)
+                .or_else(absent)
+                .map_err(failed(&path))?;
+            tracing::info!(upload = %other, bytes, "upload that nobody went on with gave its space up");
+            places.remove(&other);
+            missing = missing.saturating_sub(bytes);
+        }
+        if missing > 0 {
+            return Err(StageError::Full);
+        }
+        Ok(())
     }
 
     /// Sets the upload's share of the limit to what it has on disk.
@@ -78,17 +141,21 @@ impl Book {
         let mut places = self.places();
         match length(&self.path(id)) {
             Ok(bytes) if bytes > 0 => {
-                let place = Place {
-                    bytes,
-                    writer: None,
-                };
-                places.insert(id.clone(), place);
+                places.insert(id.clone(), Place::idle(bytes));
             }
             Ok(_) | Err(_) => {
                 places.remove(id);
             }
         }
     }
+}
+
+/// What is not there need not be removed.
+fn absent(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound {
+        return Ok(());
+    }
+    Err(error)
 }
 
 /// Length of a file, bytes; 0 where there is none.

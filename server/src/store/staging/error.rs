@@ -3,8 +3,14 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use fedmerge_common::units::Millis;
 use fedmerge_proto::convert::transfer::ChunkError;
 use fedmerge_proto::status::{Refusal, RefusalReason};
+
+/// When to come back where too many send: about what an upload of some gigabytes takes.
+const CROWD_PAUSE: Millis = Millis::from_secs(2);
+/// When to come back where there is no space: some uploads have ended by then.
+const FULL_PAUSE: Millis = Millis::from_secs(10);
 
 /// Why bytes cannot be staged.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +40,12 @@ pub enum StageError {
     /// Other uploads take up the limit of all staged bytes.
     #[error("other uploads take up the server's space for uploads")]
     Full,
+    /// As many uploads are sent as may be.
+    #[error("{uploads} uploads are sent at the moment, and no more are taken")]
+    Crowded {
+        /// Uploads that are being sent.
+        uploads: usize,
+    },
     /// The disk is full.
     #[error("the server's disk is full")]
     StorageFull,
@@ -54,9 +66,15 @@ impl From<StageError> for Refusal {
         let reason = match &error {
             StageError::Chunk(chunk) => return chunk.clone().into(),
             StageError::InUse => RefusalReason::Busy,
+            StageError::Crowded { .. } => {
+                return Self::new(RefusalReason::Busy, &error).with_retry_after(CROWD_PAUSE);
+            }
+            StageError::Full => {
+                return Self::new(RefusalReason::StorageFull, &error).with_retry_after(FULL_PAUSE);
+            }
             StageError::WrongOffset { .. } => RefusalReason::WrongOffset,
             StageError::TooLarge { .. } => RefusalReason::TooLarge,
-            StageError::Full | StageError::StorageFull => RefusalReason::StorageFull,
+            StageError::StorageFull => RefusalReason::StorageFull,
             StageError::Io { .. } => {
                 return Self::new(
                     RefusalReason::Internal,

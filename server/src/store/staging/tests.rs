@@ -8,6 +8,7 @@ use bytes::Bytes;
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::task_vector::Encoding;
+use fedmerge_common::units::Millis;
 use fedmerge_proto::convert::transfer::chunk;
 use fedmerge_proto::status::{Refusal, RefusalReason};
 use fedmerge_proto::v1;
@@ -16,9 +17,15 @@ use tokio::time::Instant;
 
 use super::*;
 
+/// Uploads that are written at the same time, at most.
+const UPLOADS: usize = 3;
+
 fn staging(directory: &TempDir, limit_bytes: u64) -> Staging {
-    let path = directory.path().join("staging");
-    Staging::open(path, ByteSize::new(limit_bytes)).unwrap()
+    let limits = StagingLimits {
+        bytes: ByteSize::new(limit_bytes),
+        uploads: UPLOADS,
+    };
+    Staging::open(directory.path().join("staging"), limits).unwrap()
 }
 
 fn piece(offset: u64, data: &'static [u8]) -> Option<v1::Chunk> {
@@ -295,4 +302,70 @@ async fn a_client_is_not_told_the_servers_paths() {
     // The right to write was given back.
     fs::create_dir(directory.path().join("staging")).unwrap();
     staging.writer(&id("a"), 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn more_uploads_than_are_taken_at_once_are_told_when_to_come_back() {
+    let directory = TempDir::new().unwrap();
+    let staging = staging(&directory, 1000);
+    let names = ["a", "b", "c"].map(id);
+    let mut writers = Vec::new();
+    for name in &names {
+        writers.push(staging.writer(name, 1).await.unwrap());
+    }
+    assert_eq!(writers.len(), UPLOADS);
+    let refusal = Refusal::from(staging.writer(&id("d"), 1).await.unwrap_err());
+    assert_eq!(refusal.reason, RefusalReason::Busy);
+    assert!(refusal.retry_after > Some(Millis::ZERO), "{refusal:?}");
+    writers.pop();
+    staging.writer(&id("d"), 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_finds_no_space_is_told_when_to_come_back() {
+    let directory = TempDir::new().unwrap();
+    let staging = staging(&directory, 10);
+    let _writer = staging.writer(&id("a"), 6).await.unwrap();
+    let refusal = Refusal::from(staging.writer(&id("b"), 5).await.unwrap_err());
+    assert_eq!(refusal.reason, RefusalReason::StorageFull);
+    assert!(refusal.retry_after > Some(Millis::ZERO), "{refusal:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_uploads_that_nobody_went_on_with_give_way_to_one_that_is_sent() {
+    const BEGUN: u64 = 10_000;
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("staging");
+    fs::create_dir(&path).unwrap();
+    for number in 0..BEGUN {
+        fs::write(path.join(format!("u{number}.part")), b"x").unwrap();
+    }
+    let staging = staging(&directory, BEGUN);
+    assert_eq!(staging.uploads().len(), 10_000);
+    let early = staging.writer(&id("new"), 100).await.unwrap_err();
+    assert!(matches!(early, StageError::Full));
+
+    tokio::time::advance(book::IDLE_UPLOAD_LIFE).await;
+    // One comes back in time: it is no longer left.
+    drop(staging.writer(&id("u0"), 1).await.unwrap());
+    let mut writer = staging.writer(&id("new"), 100).await.unwrap();
+    let uploads = staging.uploads();
+    assert_eq!(uploads.len(), 10_000 - 100 + 1);
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 10_000 - 100 + 1);
+    assert!(uploads.contains(&id("u0")));
+    writer.append(vec![piece(0, b"abc")]).await.unwrap();
+    drop(writer);
+    // What it did not use is free again.
+    staging.writer(&id("newer"), 97).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_being_sent_never_gives_way() {
+    let directory = TempDir::new().unwrap();
+    let staging = staging(&directory, 10);
+    let _writer = staging.writer(&id("a"), 6).await.unwrap();
+    tokio::time::advance(2 * book::IDLE_UPLOAD_LIFE).await;
+    let error = staging.writer(&id("b"), 5).await.unwrap_err();
+    assert!(matches!(error, StageError::Full));
+    assert_eq!(staging.uploads(), [id("a")]);
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fedmerge_common::failpoint::{self, Point};
+use fedmerge_common::ids::UploadId;
 use fedmerge_proto::convert::transfer::verified_chunk;
 use fedmerge_proto::v1;
 use tokio::sync::watch;
@@ -18,7 +19,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::staging::book::Claim;
+use crate::store::staging::book::{Book, Claim};
 use crate::store::staging::error::{StageError, failed};
 
 /// Updates are the clients': nobody else on the machine reads them.
@@ -101,13 +102,15 @@ pub struct StagingWriter {
 }
 
 impl StagingWriter {
-    /// Opens or makes the file at `path` on behalf of `claim`.
+    /// Claims the upload, and opens or makes its file.
     pub(super) async fn open(
-        path: PathBuf,
-        claim: Claim,
+        book: Arc<Book>,
+        id: UploadId,
         whole_bytes: u64,
     ) -> Result<Self, StageError> {
-        blocking(path, move |path| {
+        blocking(book.path(&id), move |path| {
+            let given_up = book.reserve(&id, whole_bytes)?;
+            let claim = Claim { book, id, given_up };
             let (file, written_bytes) = open(path).map_err(failed(path))?;
             Ok(Self {
                 lease: Arc::new(Lease {
