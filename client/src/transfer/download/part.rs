@@ -21,8 +21,8 @@ pub(super) struct Part {
     file: File,
     pub(super) written_bytes: u64,
     whole_bytes: u64,
-    /// Of the bytes that are written.
-    pub(super) digest: DigestWriter,
+    /// Of the bytes that are written; boxed, because it is large, and a part goes from hand to hand.
+    pub(super) digest: Box<DigestWriter>,
 }
 
 impl Part {
@@ -34,7 +34,7 @@ impl Part {
         if file.metadata()?.len() > whole_bytes {
             file.set_len(0)?;
         }
-        let (mut digest, mut written_bytes) = (DigestWriter::new(), 0);
+        let (mut digest, mut written_bytes) = (Box::new(DigestWriter::new()), 0);
         loop {
             let piece = read_piece(&file, CHUNK_BYTES)?;
             if piece.is_empty() {
