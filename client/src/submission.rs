@@ -10,8 +10,10 @@ use fedmerge_common::digest::Digest;
 use fedmerge_common::failure::explain;
 use fedmerge_common::reason::{Decline, DeclineKind};
 use fedmerge_common::schema::DtypeRule;
-use fedmerge_common::task_vector::Encoding;
 use fedmerge_common::task_vector::delta::{WriteTaskVectorError, write_task_vector};
+use fedmerge_common::task_vector::encode::Difference;
+use fedmerge_common::task_vector::encoding::Density;
+use fedmerge_common::task_vector::{Content, Encoding};
 use fedmerge_common::update::UpdateHeader;
 
 use crate::task::Task;
@@ -47,17 +49,12 @@ pub fn prepare(place: &Workplace, task: &Task, trained: &Trained) -> Result<Upda
             with_sources("the update cannot be written", &error),
         )
     })?;
-    let written = write_task_vector(&base, &tuned, encoding, &place.update).map_err(|error| {
-        let words = with_sources("the task vector cannot be made", &error);
-        match error {
-            WriteTaskVectorError::SchemaMismatch(_) | WriteTaskVectorError::FineTuned(_) => {
-                bad(words)
-            }
-            WriteTaskVectorError::Base(_) | WriteTaskVectorError::Write(_) => {
-                Decline::new(DeclineKind::Storage, words)
-            }
-        }
-    })?;
+    let written = match encoding.content() {
+        Content::Floats(dtype) => write_task_vector(&base, &tuned, dtype, &place.update),
+        Content::Coded(codec) => Difference::new(&base, &tuned)
+            .and_then(|difference| difference.write(codec, Density::default(), &place.update)),
+    };
+    let written = written.map_err(blame)?;
     Ok(UpdateHeader {
         round: task.round,
         base: task.base.digest,
@@ -67,6 +64,20 @@ pub fn prepare(place: &Workplace, task: &Task, trained: &Trained) -> Result<Upda
         num_examples: trained.num_examples.unwrap_or(1),
         metrics: trained.metrics.clone(),
     })
+}
+
+/// Whose fault it is: what the trainer wrote, or our disk.
+fn blame(error: WriteTaskVectorError) -> Decline {
+    let words = with_sources("the task vector cannot be made", &error);
+    match error {
+        WriteTaskVectorError::SchemaMismatch(_)
+        | WriteTaskVectorError::FineTuned(_)
+        | WriteTaskVectorError::NonFinite { .. } => bad(words),
+        WriteTaskVectorError::Base(_)
+        | WriteTaskVectorError::Residual(_)
+        | WriteTaskVectorError::Write(_)
+        | WriteTaskVectorError::ReadBack(_) => Decline::new(DeclineKind::Storage, words),
+    }
 }
 
 fn choose(allowed: &[Encoding]) -> Result<Encoding, Decline> {

@@ -1,7 +1,7 @@
 //! Task vectors: fine-tuned − base, one tensor for each mergeable tensor of the base.
 //!
-//! [`delta`] subtracts and encodes; [`header`] tells what an encoded task vector must look like.
-//! An encoded task vector is a safetensors file. Nothing here judges the values: the server's
+//! [`delta`] subtracts and [`encode`] makes it small; [`header`] tells what a task vector's file must look like, and [`coded`]
+//! reads one whose tensors are encoded. Each is a safetensors file. Nothing here judges the values: the server's
 //! intake does.
 
 use std::fmt;
@@ -11,30 +11,69 @@ use serde::{Deserialize, Serialize};
 
 use crate::dtype::Dtype;
 
+pub mod coded;
 pub mod delta;
+pub mod encode;
+pub mod encoding;
 pub mod header;
+
+use encoding::Codec;
 
 /// How a task vector becomes bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Encoding {
     /// Safetensors, every tensor F32.
     F32,
     /// Safetensors, every tensor BF16, rounded to nearest, ties to even.
     Bf16,
+    /// Safetensors, every tensor the bytes of [`Codec::Int8`].
+    Int8,
+    /// Safetensors, every tensor the bytes of [`Codec::TopK`].
+    TopK,
+    /// Safetensors, every tensor the bytes of [`Codec::Ternary`].
+    Ternary,
+    /// Safetensors, every tensor the bytes of [`Codec::Sign`].
+    Sign,
+}
+
+/// What the tensors of a task vector's file are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// Values of this type, in the shapes of the base.
+    Floats(Dtype),
+    /// Encoded bytes, without the tensors that are all zero.
+    Coded(Codec),
 }
 
 impl Encoding {
     /// Every encoding.
-    pub const ALL: &'static [Self] = &[Self::F32, Self::Bf16];
+    pub const ALL: &'static [Self] = &[
+        Self::F32,
+        Self::Bf16,
+        Self::Int8,
+        Self::TopK,
+        Self::Ternary,
+        Self::Sign,
+    ];
 
-    /// Element type of the encoded tensors.
+    /// What the tensors of its files are.
     #[must_use]
-    pub const fn dtype(self) -> Dtype {
+    pub const fn content(self) -> Content {
         match self {
-            Self::F32 => Dtype::F32,
-            Self::Bf16 => Dtype::Bf16,
+            Self::F32 => Content::Floats(Dtype::F32),
+            Self::Bf16 => Content::Floats(Dtype::Bf16),
+            Self::Int8 => Content::Coded(Codec::Int8),
+            Self::TopK => Content::Coded(Codec::TopK),
+            Self::Ternary => Content::Coded(Codec::Ternary),
+            Self::Sign => Content::Coded(Codec::Sign),
         }
+    }
+
+    /// Whether it keeps only some of the values, so that the plan's density matters.
+    #[must_use]
+    pub const fn is_sparse(self) -> bool {
+        matches!(self, Self::TopK | Self::Ternary)
     }
 
     /// Its stable name.
@@ -43,6 +82,10 @@ impl Encoding {
         match self {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+            Self::TopK => "top-k",
+            Self::Ternary => "ternary",
+            Self::Sign => "sign",
         }
     }
 }
@@ -55,7 +98,7 @@ impl fmt::Display for Encoding {
 
 /// A name that is no encoding.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown encoding `{name}`, known are f32 and bf16")]
+#[error("unknown encoding `{name}`, known are f32, bf16, int8, top-k, ternary and sign")]
 pub struct UnknownEncoding {
     /// What was there.
     pub name: String,
@@ -86,6 +129,6 @@ mod tests {
                 format!("\"{encoding}\"")
             );
         }
-        assert!("int8".parse::<Encoding>().is_err());
+        assert!("int4".parse::<Encoding>().is_err());
     }
 }

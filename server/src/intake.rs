@@ -9,11 +9,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fedmerge_common::checkpoint::ReadCheckpointError;
 use fedmerge_common::digest::Digest;
 use fedmerge_common::reason::Rejection;
 use fedmerge_common::schema::Schema;
 use fedmerge_common::task_vector::Encoding;
+use fedmerge_common::task_vector::coded::ReadTaskVectorError;
 use fedmerge_common::units::ByteSize;
 use fedmerge_common::update::UpdateHeader;
 use fedmerge_coordinator::UpdateRef;
@@ -82,7 +82,7 @@ pub enum IntakeError {
     },
     /// The upload's tensors cannot be read back.
     #[error("the upload's tensors cannot be read")]
-    Tensors(#[source] ReadCheckpointError),
+    Tensors(#[source] ReadTaskVectorError),
     /// Nobody waits for the verdict any more.
     #[error("intake was cancelled")]
     Cancelled,
@@ -142,7 +142,7 @@ fn judge(
 ) -> Result<ValidUpdate, Stop> {
     prejudge(header, terms)?;
     integrity::check(path, header, cancelled)?;
-    let payload = schema::check(path, header.encoding, base)?;
+    let payload = schema::check(path, header.encoding, base, cancelled)?;
     let norm = screening::check(&payload, terms.max_magnitude, cancelled)?;
     Ok(ValidUpdate {
         header: header.clone(),

@@ -19,6 +19,7 @@ use std::sync::atomic::AtomicBool;
 use fedmerge_common::checkpoint::{Checkpoint, CheckpointWriter};
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::{ClientId, FederationName, RoundNumber};
+use fedmerge_common::task_vector::encoding::index_bytes;
 use fedmerge_common::update::ModelRef;
 use fedmerge_coordinator::Counted;
 use fedmerge_merge::{
@@ -87,8 +88,8 @@ pub fn merge(job: &MergeJob, cancelled: &AtomicBool) -> Result<Merged, MergeFail
     let names = names(&base, &merged);
     let ordered = updates::in_order(&job.updates);
     let trusted = updates::trusted(job, &ordered)?;
-    let updates = updates::open(job, &ordered)?;
-    let past = Past::open(job)?;
+    let updates = updates::open(job, &ordered, base.schema())?;
+    let past = Past::open(job, base.schema())?;
     let opened = Opened {
         updates: updates::sources(&updates, &ordered, &names)?,
         past: past.sources(&base, &names),
@@ -209,7 +210,28 @@ pub fn check(
     resources: Resources,
 ) -> Result<MergePlan, PlanError> {
     let (merged, _carried) = split(base, &plan.freeze);
+    let may_be_sparse = plan.encodings.iter().any(|encoding| encoding.is_sparse());
+    let resources = if may_be_sparse {
+        without(resources, largest_index(base, updates))
+    } else {
+        resources
+    };
     plan_within(resources, &plan.recipe, &extents(base, &merged), updates)
+}
+
+/// What knowing where the values of so many sparse updates are takes, and of as many of the round before, bytes.
+fn largest_index(base: &Checkpoint, updates: usize) -> u64 {
+    let mergeable = base.schema().iter().filter(|tensor| tensor.is_mergeable());
+    let each: u64 = mergeable.map(|tensor| index_bytes(tensor.elements())).sum();
+    each.saturating_mul(2 * updates as u64)
+}
+
+/// What is left for the engine.
+fn without(resources: Resources, held_bytes: u64) -> Resources {
+    Resources {
+        memory_bytes: resources.memory_bytes.saturating_sub(held_bytes),
+        ..resources
+    }
 }
 
 /// A plan with all diagnostics, or without, where they alone do not fit into the memory: they compare every client with every other,
@@ -266,8 +288,9 @@ fn plan(job: &MergeJob, opened: &Opened<'_>) -> Result<MergePlan, MergeFailure> 
         seed: seed_of_the_round(job.seed, job.round),
         ..job.recipe.clone()
     };
+    let held = opened.updates.iter().map(Source::index_bytes).sum::<u64>();
     let plan = plan_within(
-        job.resources,
+        without(job.resources, held + opened.past.index_bytes()),
         &recipe,
         &extents(opened.base, opened.merged),
         job.updates.len(),

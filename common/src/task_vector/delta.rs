@@ -1,7 +1,7 @@
-//! Subtracts a base from a fine-tuned checkpoint and encodes the difference, block by block.
+//! Subtracts a base from a fine-tuned checkpoint and writes the difference as floats, block by block.
 //!
 //! Memory is two blocks, whatever the model's size. Arithmetic is f32: exact inputs, one rounding by
-//! the subtraction and one by the encoding.
+//! the subtraction and one by the element type.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,8 +9,9 @@ use std::path::Path;
 use crate::checkpoint::{
     Checkpoint, CheckpointWriter, ReadCheckpointError, WriteCheckpointError, WrittenCheckpoint,
 };
+use crate::dtype::Dtype;
 use crate::schema::{DtypeRule, SchemaDifference, TensorSpec};
-use crate::task_vector::Encoding;
+use crate::task_vector::coded::ReadTaskVectorError;
 use crate::task_vector::header::{FORMAT, FORMAT_KEY, expected_schema};
 
 /// Elements that are read and subtracted at once.
@@ -28,12 +29,28 @@ pub enum WriteTaskVectorError {
     /// The fine-tuned checkpoint cannot be read.
     #[error("cannot read the fine-tuned checkpoint")]
     FineTuned(#[source] ReadCheckpointError),
+    /// The residual of earlier rounds cannot be read.
+    #[error("cannot read the residual")]
+    Residual(#[source] ReadCheckpointError),
+    /// A value is NaN or infinite, where the encoding has no way to say so.
+    #[error("tensor `{tensor}` differs from the base by {value} at index {index}")]
+    NonFinite {
+        /// The tensor.
+        tensor: String,
+        /// Where in it.
+        index: usize,
+        /// What it is.
+        value: f32,
+    },
     /// The task vector cannot be written.
     #[error("cannot write the task vector")]
     Write(#[source] WriteCheckpointError),
+    /// What was written cannot be read back.
+    #[error("cannot read the task vector back")]
+    ReadBack(#[source] ReadTaskVectorError),
 }
 
-/// Writes `fine_tuned` − `base` to `out`: mergeable tensors only, in the element type of `encoding`.
+/// Writes `fine_tuned` − `base` to `out`: mergeable tensors only, elements of type `dtype`, which is mergeable.
 ///
 /// The values are not judged. Tensors that are not mergeable must be there, but are not compared.
 ///
@@ -43,7 +60,7 @@ pub enum WriteTaskVectorError {
 pub fn write_task_vector(
     base: &Checkpoint,
     fine_tuned: &Checkpoint,
-    encoding: Encoding,
+    dtype: Dtype,
     out: &Path,
 ) -> Result<WrittenCheckpoint, WriteTaskVectorError> {
     if let Some(difference) = base
@@ -52,7 +69,7 @@ pub fn write_task_vector(
     {
         return Err(WriteTaskVectorError::SchemaMismatch(difference));
     }
-    let schema = expected_schema(base.schema(), encoding);
+    let schema = expected_schema(base.schema(), dtype);
     let metadata = BTreeMap::from([(FORMAT_KEY.to_owned(), FORMAT.to_owned())]);
     let writer =
         CheckpointWriter::create(out, &schema, &metadata).map_err(WriteTaskVectorError::Write)?;
@@ -108,7 +125,6 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::dtype::Dtype;
     use crate::schema::Schema;
 
     type Tensor<'a> = (&'a str, Dtype, &'a [usize], &'a [f32]);
@@ -164,14 +180,14 @@ mod tests {
                 ("w", Dtype::F16, &[], &[2.0]),
             ],
         );
-        for encoding in [Encoding::F32, Encoding::Bf16] {
-            let written = write_task_vector(&base, &tuned, encoding, &out(&directory)).unwrap();
+        for dtype in [Dtype::F32, Dtype::Bf16] {
+            let written = write_task_vector(&base, &tuned, dtype, &out(&directory)).unwrap();
             assert_eq!(
                 written,
-                write_task_vector(&base, &tuned, encoding, &out(&directory)).unwrap()
+                write_task_vector(&base, &tuned, dtype, &out(&directory)).unwrap()
             );
             let vector = Checkpoint::open(&out(&directory)).unwrap();
-            assert_eq!(vector.schema(), &expected_schema(base.schema(), encoding));
+            assert_eq!(vector.schema(), &expected_schema(base.schema(), dtype));
             assert_eq!(vector.metadata()[FORMAT_KEY], FORMAT);
             assert_eq!(values(&vector, "b"), [0.5, -1.0]);
             assert_eq!(values(&vector, "w"), [1.5]);
@@ -198,7 +214,7 @@ mod tests {
             "tuned",
             &[("w", Dtype::F32, &[elements], &after)],
         );
-        write_task_vector(&base, &tuned, Encoding::F32, &out(&directory)).unwrap();
+        write_task_vector(&base, &tuned, Dtype::F32, &out(&directory)).unwrap();
         let expected: Vec<f32> = after.iter().map(|value| value - 1.0).collect();
         assert_eq!(
             values(&Checkpoint::open(&out(&directory)).unwrap(), "w"),
@@ -215,7 +231,7 @@ mod tests {
             "tuned",
             &[("w", Dtype::F32, &[2], &[f32::NAN, f32::INFINITY])],
         );
-        write_task_vector(&base, &tuned, Encoding::Bf16, &out(&directory)).unwrap();
+        write_task_vector(&base, &tuned, Dtype::Bf16, &out(&directory)).unwrap();
         let vector = values(&Checkpoint::open(&out(&directory)).unwrap(), "w");
         assert!(vector[0].is_nan() && vector[1].is_infinite());
     }
@@ -259,8 +275,7 @@ mod tests {
         ];
         for (tensors, difference) in cases {
             let tuned = checkpoint(&directory, "tuned", tensors);
-            let error =
-                write_task_vector(&base, &tuned, Encoding::F32, &out(&directory)).unwrap_err();
+            let error = write_task_vector(&base, &tuned, Dtype::F32, &out(&directory)).unwrap_err();
             assert_eq!(
                 error.to_string(),
                 format!("the fine-tuned checkpoint does not fit the base: {difference}")

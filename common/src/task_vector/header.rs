@@ -1,33 +1,33 @@
 //! What an encoded task vector must look like: the schema it has, and how it is marked.
 
+use crate::dtype::Dtype;
 use crate::schema::Schema;
-use crate::task_vector::Encoding;
 
 /// Key of the safetensors metadata that marks a file of ours.
 pub const FORMAT_KEY: &str = "fedmerge.format";
 /// Value of [`FORMAT_KEY`] in an encoded task vector: the kind and its version.
 pub const FORMAT: &str = "task-vector/1";
 
-/// The schema of a task vector against `base`: its mergeable tensors, elements as encoded.
+/// Value of [`FORMAT_KEY`] in a task vector whose tensors are encoded bytes.
+pub const CODED_FORMAT: &str = "encoded-task-vector/1";
+/// Key of the safetensors metadata that names the encoding of such a file.
+pub const ENCODING_KEY: &str = "fedmerge.encoding";
+
+/// The schema of a task vector against `base`: its mergeable tensors, elements of type `dtype`.
 ///
 /// # Panics
 /// Never: names and sizes are those of a schema already.
 #[must_use]
-pub fn expected_schema(base: &Schema, encoding: Encoding) -> Schema {
+pub fn expected_schema(base: &Schema, dtype: Dtype) -> Schema {
     let mergeable = base.iter().filter(|tensor| tensor.is_mergeable());
-    Schema::new(
-        mergeable
-            .map(|tensor| tensor.with_dtype(encoding.dtype()))
-            .collect(),
-    )
-    .expect("names and sizes are those of a schema")
+    Schema::new(mergeable.map(|tensor| tensor.with_dtype(dtype)).collect())
+        .expect("names and sizes are those of a schema")
 }
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed test should panic")]
 mod tests {
     use super::*;
-    use crate::dtype::Dtype;
     use crate::schema::TensorSpec;
 
     #[test]
@@ -40,6 +40,6 @@ mod tests {
         ])
         .unwrap();
         let expected = Schema::new(vec![spec("b", Dtype::Bf16), spec("w", Dtype::Bf16)]).unwrap();
-        assert_eq!(expected_schema(&base, Encoding::Bf16), expected);
+        assert_eq!(expected_schema(&base, Dtype::Bf16), expected);
     }
 }

@@ -71,6 +71,10 @@ impl TryFrom<v1::Encoding> for Encoding {
         match value {
             v1::Encoding::F32 => Ok(Self::F32),
             v1::Encoding::Bf16 => Ok(Self::Bf16),
+            v1::Encoding::Int8 => Ok(Self::Int8),
+            v1::Encoding::TopK => Ok(Self::TopK),
+            v1::Encoding::Ternary => Ok(Self::Ternary),
+            v1::Encoding::Sign => Ok(Self::Sign),
             v1::Encoding::Unspecified => Err(unknown("encoding", value.into())),
         }
     }
@@ -81,6 +85,10 @@ impl From<Encoding> for v1::Encoding {
         match encoding {
             Encoding::F32 => Self::F32,
             Encoding::Bf16 => Self::Bf16,
+            Encoding::Int8 => Self::Int8,
+            Encoding::TopK => Self::TopK,
+            Encoding::Ternary => Self::Ternary,
+            Encoding::Sign => Self::Sign,
         }
     }
 }

@@ -1,40 +1,53 @@
-//! Schema: the payload is a task vector against the round's base, in the announced encoding.
+//! Schema: the payload is a task vector against the round's base, in the announced encoding and in its only form.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use fedmerge_common::checkpoint::{Checkpoint, ReadCheckpointError};
 use fedmerge_common::failure::explain;
 use fedmerge_common::reason::Rejection;
-use fedmerge_common::schema::{DtypeRule, Schema};
-use fedmerge_common::task_vector::Encoding;
-use fedmerge_common::task_vector::header::{FORMAT, FORMAT_KEY, expected_schema};
+use fedmerge_common::schema::{DtypeRule, Schema, SchemaDifference};
+use fedmerge_common::task_vector::coded::{InvalidTaskVector, ReadTaskVectorError, TaskVector};
+use fedmerge_common::task_vector::header::expected_schema;
+use fedmerge_common::task_vector::{Content, Encoding};
 
-use crate::intake::{IntakeError, Stop};
+use crate::intake::{IntakeError, Stop, go_on_unless};
 
-pub(super) fn check(path: &Path, encoding: Encoding, base: &Schema) -> Result<Checkpoint, Stop> {
-    let payload = Checkpoint::open(path).map_err(blame)?;
+pub(super) fn check(
+    path: &Path,
+    encoding: Encoding,
+    base: &Schema,
+    cancelled: &AtomicBool,
+) -> Result<TaskVector, Stop> {
+    let payload = TaskVector::open(path, base).map_err(blame)?;
     // Files of other programs lack the mark; one that is marked as something else was sent by mistake.
-    if let Some(format) = payload.metadata().get(FORMAT_KEY)
-        && format != FORMAT
-    {
-        return Err(malformed(&format!(
-            "the payload is marked as `{format}`, expected `{FORMAT}`"
-        )));
+    payload.check_encoding(encoding).map_err(refuse)?;
+    if let TaskVector::Coded(coded) = &payload {
+        let go_on = || !cancelled.load(Ordering::Relaxed);
+        coded.verify(&go_on).map_err(blame)?;
+        go_on_unless(cancelled)?;
+    } else if let Content::Floats(dtype) = encoding.content() {
+        let expected = expected_schema(base, dtype);
+        if let Some(difference) = expected.first_difference(payload.schema(), DtypeRule::Exact) {
+            return Err(Rejection::schema_mismatch(&difference).into());
+        }
     }
-    let expected = expected_schema(base, encoding);
-    match expected.first_difference(payload.schema(), DtypeRule::Exact) {
-        Some(difference) => Err(Rejection::schema_mismatch(&difference).into()),
-        None => Ok(payload),
+    Ok(payload)
+}
+
+fn blame(error: ReadTaskVectorError) -> Stop {
+    match error {
+        ReadTaskVectorError::Invalid(content) => refuse(content).into(),
+        ReadTaskVectorError::Checkpoint(error) => match error.invalid_content() {
+            Some(content) => Rejection::malformed(explain(content)).into(),
+            None => IntakeError::Tensors(error.into()).into(),
+        },
     }
 }
 
-fn blame(error: ReadCheckpointError) -> Stop {
-    match error.invalid_content() {
-        Some(content) => malformed(&explain(content)),
-        None => IntakeError::Tensors(error).into(),
+fn refuse(content: InvalidTaskVector) -> Rejection {
+    if let InvalidTaskVector::Unexpected { tensor } = content {
+        Rejection::schema_mismatch(&SchemaDifference::Unexpected { tensor })
+    } else {
+        Rejection::malformed(explain(&content))
     }
-}
-
-fn malformed(message: &str) -> Stop {
-    Rejection::malformed(message).into()
 }

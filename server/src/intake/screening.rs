@@ -2,8 +2,8 @@
 
 use std::sync::atomic::AtomicBool;
 
-use fedmerge_common::checkpoint::Checkpoint;
 use fedmerge_common::reason::Rejection;
+use fedmerge_common::task_vector::coded::TaskVector;
 
 use crate::intake::{IntakeError, Stop, go_on_unless};
 
@@ -12,7 +12,7 @@ const BLOCK_ELEMENTS: usize = 64 * 1024;
 
 /// Answers the Euclidean norm of all values, summed in f64 in the order of tensors and elements.
 pub(super) fn check(
-    payload: &Checkpoint,
+    payload: &TaskVector,
     max_magnitude: f32,
     cancelled: &AtomicBool,
 ) -> Result<f64, Stop> {

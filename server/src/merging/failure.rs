@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use fedmerge_common::checkpoint::{ReadCheckpointError, WriteCheckpointError};
 use fedmerge_common::ids::ClientId;
+use fedmerge_common::task_vector::coded::ReadTaskVectorError;
 use fedmerge_merge::{MergeError, PlanError};
 
 use super::updates::Ordered;
@@ -26,7 +27,7 @@ pub enum MergeFailure {
         client: ClientId,
         /// Why.
         #[source]
-        source: ReadCheckpointError,
+        source: ReadTaskVectorError,
     },
     /// Updates that were accepted are not there any more.
     #[error("{} of the updates are lost", lost.len())]

@@ -10,6 +10,8 @@ use std::path::Path;
 use fedmerge_common::checkpoint::Checkpoint;
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::{ClientId, ModelVersion, RoundNumber};
+use fedmerge_common::schema::Schema;
+use fedmerge_common::task_vector::coded::TaskVector;
 use fedmerge_merge::{Before, BlockSource, ClipNorm, History, Optimizer, OptimizerHistory, Recipe};
 use serde::Deserialize;
 
@@ -60,7 +62,7 @@ pub(super) struct Past {
     /// The model that the base was made from.
     grandparent: Option<Checkpoint>,
     /// The task vectors of the round before, of those that were merged.
-    updates: BTreeMap<ClientId, Checkpoint>,
+    updates: BTreeMap<ClientId, TaskVector>,
     /// The optimizer's memory, and the steps that it remembers.
     memory: Option<(Checkpoint, u64)>,
 }
@@ -70,7 +72,7 @@ impl Past {
     ///
     /// # Errors
     /// When something is there and cannot be read.
-    pub(super) fn open(job: &MergeJob) -> Result<Self, MergeFailure> {
+    pub(super) fn open(job: &MergeJob, base: &Schema) -> Result<Self, MergeFailure> {
         let parent = job.directory.model(job.base.version);
         let Some(manifest) = look_back(&parent)? else {
             return Ok(Self::default());
@@ -82,7 +84,7 @@ impl Past {
         };
         Ok(Self {
             grandparent: grandparent(job, origin, &story.parent)?,
-            updates: updates_before(job, &story),
+            updates: updates_before(job, &story, base),
             memory: match &job.recipe.optimizer {
                 Some(optimizer) => memory(&parent, optimizer, &story)?,
                 None => None,
@@ -94,8 +96,8 @@ impl Past {
     /// The parts of it that have these tensors, ready to be read.
     pub(super) fn sources<'a>(&'a self, base: &'a Checkpoint, names: &[String]) -> Sources<'a> {
         let before = self.grandparent.as_ref();
-        let updates = self.updates.iter().filter_map(|(client, checkpoint)| {
-            let source = Source::new(checkpoint, names).ok()?;
+        let updates = self.updates.iter().filter_map(|(client, vector)| {
+            let source = Source::of(vector, names).ok()?;
             Some((client, source))
         });
         let memory = self.memory.as_ref().and_then(|(checkpoint, steps)| {
@@ -127,6 +129,11 @@ impl Sources<'_> {
     pub(super) fn update_of(&self, client: &ClientId) -> Option<&dyn BlockSource> {
         let source = self.updates.get(client)?;
         Some(source)
+    }
+
+    /// What is kept in memory to read the task vectors, bytes.
+    pub(super) fn index_bytes(&self) -> u64 {
+        self.updates.values().map(Source::index_bytes).sum()
     }
 
     /// How many steps the optimizer remembers.
@@ -191,7 +198,7 @@ fn grandparent(
 }
 
 /// The updates of the round before that are kept. They serve a comparison alone, so one that cannot be read is left out.
-fn updates_before(job: &MergeJob, story: &Story) -> BTreeMap<ClientId, Checkpoint> {
+fn updates_before(job: &MergeJob, story: &Story, base: &Schema) -> BTreeMap<ClientId, TaskVector> {
     // Where none are kept, those of the last round are being removed at this moment.
     if job.keep_updates == 0 || story.round.next() != job.round {
         return BTreeMap::new();
@@ -204,8 +211,8 @@ fn updates_before(job: &MergeJob, story: &Story) -> BTreeMap<ClientId, Checkpoin
             &update.client,
             &update.digest,
         );
-        let checkpoint = Checkpoint::open(&path).ok()?;
-        Some((update.client.clone(), checkpoint))
+        let vector = TaskVector::open(&path, base).ok()?;
+        Some((update.client.clone(), vector))
     });
     kept.collect()
 }

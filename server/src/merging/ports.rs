@@ -9,17 +9,35 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fedmerge_common::checkpoint::{
     Checkpoint, CheckpointWriter, Floats, ReadCheckpointError, WriteCheckpointError,
 };
+use fedmerge_common::schema::Schema;
+use fedmerge_common::task_vector::coded::{CodedTaskVector, TaskVector};
 use fedmerge_common::task_vector::delta::subtract_base;
 use fedmerge_merge::{BlockError, BlockSink, BlockSource, Values};
 
 /// Bytes of a tensor that is carried over, copied at once.
 const COPY_BYTES: u64 = 1024 * 1024;
 
-/// A checkpoint to read from, and where in it each merged tensor is.
+/// What blocks are read from.
+#[derive(Debug, Clone, Copy)]
+enum Tensors<'a> {
+    Floats(&'a Checkpoint),
+    Coded(&'a CodedTaskVector),
+}
+
+impl<'a> Tensors<'a> {
+    fn schema(self) -> &'a Schema {
+        match self {
+            Self::Floats(checkpoint) => checkpoint.schema(),
+            Self::Coded(coded) => coded.schema(),
+        }
+    }
+}
+
+/// A checkpoint or a task vector to read from, and where in it each merged tensor is.
 #[derive(Debug)]
 pub(super) struct Source<'a> {
-    checkpoint: &'a Checkpoint,
-    /// Position in the checkpoint's schema, by the engine's number.
+    tensors: Tensors<'a>,
+    /// Position in its schema, by the engine's number.
     positions: Vec<usize>,
     /// By what values are multiplied; 1 leaves them as they are.
     factor: f64,
@@ -29,7 +47,7 @@ impl<'a> Source<'a> {
     /// The tensors at these positions of a checkpoint, in that order.
     pub(super) fn at(checkpoint: &'a Checkpoint, positions: &[usize]) -> Self {
         Self {
-            checkpoint,
+            tensors: Tensors::Floats(checkpoint),
             positions: positions.to_vec(),
             factor: 1.0,
         }
@@ -40,15 +58,31 @@ impl<'a> Source<'a> {
     /// # Errors
     /// The first name that the checkpoint lacks.
     pub(super) fn new(checkpoint: &'a Checkpoint, names: &[String]) -> Result<Self, String> {
+        Self::named(Tensors::Floats(checkpoint), names)
+    }
+
+    /// The tensors called `names` of a task vector, in that order.
+    ///
+    /// # Errors
+    /// The first name that it lacks.
+    pub(super) fn of(vector: &'a TaskVector, names: &[String]) -> Result<Self, String> {
+        let tensors = match vector {
+            TaskVector::Floats(checkpoint) => Tensors::Floats(checkpoint),
+            TaskVector::Coded(coded) => Tensors::Coded(coded),
+        };
+        Self::named(tensors, names)
+    }
+
+    fn named(tensors: Tensors<'a>, names: &[String]) -> Result<Self, String> {
         let positions = names
             .iter()
             .map(|name| {
-                let position = checkpoint.schema().index_of(name);
+                let position = tensors.schema().index_of(name);
                 position.ok_or_else(|| name.clone())
             })
             .collect::<Result<_, _>>()?;
         Ok(Self {
-            checkpoint,
+            tensors,
             positions,
             factor: 1.0,
         })
@@ -59,15 +93,28 @@ impl<'a> Source<'a> {
         Self { factor, ..self }
     }
 
+    /// What is kept in memory to read it, bytes.
+    pub(super) fn index_bytes(&self) -> u64 {
+        match self.tensors {
+            Tensors::Floats(_) => 0,
+            Tensors::Coded(coded) => coded.index_bytes(),
+        }
+    }
+
     fn elements(&self, number: usize) -> usize {
-        self.checkpoint.schema().tensors()[self.positions[number]].elements()
+        self.tensors.schema().tensors()[self.positions[number]].elements()
     }
 
     fn read_f32(&self, number: usize, offset: usize, out: &mut [f32]) -> Result<(), BlockError> {
-        let read = self
-            .checkpoint
-            .read_f32(self.positions[number], offset, out);
-        read.map_err(BlockError::new)
+        let position = self.positions[number];
+        match self.tensors {
+            Tensors::Floats(checkpoint) => checkpoint
+                .read_f32(position, offset, out)
+                .map_err(BlockError::new),
+            Tensors::Coded(coded) => coded
+                .read_f32(position, offset, out)
+                .map_err(BlockError::new),
+        }
     }
 }
 
@@ -93,10 +140,13 @@ impl BlockSource for Source<'_> {
             reason = "exactly 1 says that nothing is multiplied"
         )]
         let is_as_sent = self.factor == 1.0;
-        if is_as_sent {
-            return read_values(self.checkpoint, self.positions[tensor], offset, buffer);
+        if let (true, Tensors::Floats(checkpoint)) = (is_as_sent, self.tensors) {
+            return read_values(checkpoint, self.positions[tensor], offset, buffer);
         }
         self.read_f32(tensor, offset, buffer)?;
+        if is_as_sent {
+            return Ok(Values::F32(buffer));
+        }
         for value in &mut *buffer {
             *value = rounded(f64::from(*value) * self.factor);
         }

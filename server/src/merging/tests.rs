@@ -11,6 +11,7 @@ use fedmerge_merge::{Before, ClipNorm, Method};
 use super::*;
 use crate::testbed::{Bed, Tensor, bytes_of, client, values_of};
 
+mod coded;
 mod lineage;
 
 static GO_ON: AtomicBool = AtomicBool::new(false);

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 
-use fedmerge_common::checkpoint::{Checkpoint, ReadCheckpointError};
+use fedmerge_common::checkpoint::ReadCheckpointError;
 use fedmerge_common::failure::explain;
 use fedmerge_common::ids::ClientId;
+use fedmerge_common::schema::Schema;
+use fedmerge_common::task_vector::coded::{ReadTaskVectorError, TaskVector};
 use fedmerge_coordinator::Counted;
 use fedmerge_merge::WeightUse;
 
@@ -54,14 +56,18 @@ pub(super) fn trusted(job: &MergeJob, ordered: &[Ordered]) -> Result<Option<usiz
 ///
 /// # Errors
 /// All that are lost, so that a merge is begun anew once; or the first that cannot be read though it may be there.
-pub(super) fn open(job: &MergeJob, ordered: &[Ordered]) -> Result<Vec<Checkpoint>, MergeFailure> {
+pub(super) fn open(
+    job: &MergeJob,
+    ordered: &[Ordered],
+    base: &Schema,
+) -> Result<Vec<TaskVector>, MergeFailure> {
     let mut lost = BTreeMap::new();
     let mut opened = Vec::with_capacity(ordered.len());
     for Ordered { client, counted } in ordered {
         let payload = &counted.update.payload;
         let path = files::update(&job.directory, counted.round, client, payload);
-        match Checkpoint::open(&path) {
-            Ok(checkpoint) => opened.push(checkpoint),
+        match TaskVector::open(&path, base) {
+            Ok(update) => opened.push(update),
             Err(error) if is_lost(&error) => {
                 lost.insert(client.clone(), explain(&error));
             }
@@ -81,7 +87,10 @@ pub(super) fn open(job: &MergeJob, ordered: &[Ordered]) -> Result<Vec<Checkpoint
 }
 
 /// Whether an update is gone or garbage, and not merely out of reach at this moment.
-fn is_lost(error: &ReadCheckpointError) -> bool {
+fn is_lost(error: &ReadTaskVectorError) -> bool {
+    let ReadTaskVectorError::Checkpoint(error) = error else {
+        return true;
+    };
     match error {
         ReadCheckpointError::Invalid { .. } | ReadCheckpointError::NoCheckpoint { .. } => true,
         ReadCheckpointError::Io { source, .. } => source.kind() == ErrorKind::NotFound,
@@ -91,14 +100,14 @@ fn is_lost(error: &ReadCheckpointError) -> bool {
 
 /// The tensors called `names` of each update, discounted by its staleness before anything else happens to it.
 pub(super) fn sources<'a>(
-    updates: &'a [Checkpoint],
+    updates: &'a [TaskVector],
     ordered: &[Ordered],
     names: &[String],
 ) -> Result<Vec<Source<'a>>, MergeFailure> {
     let pairs = updates.iter().zip(ordered);
     pairs
-        .map(|(checkpoint, Ordered { client, counted })| {
-            let source = Source::new(checkpoint, names).map_err(|tensor| MergeFailure::Tensor {
+        .map(|(update, Ordered { client, counted })| {
+            let source = Source::of(update, names).map_err(|tensor| MergeFailure::Tensor {
                 client: client.clone(),
                 tensor,
             })?;
