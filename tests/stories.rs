@@ -12,6 +12,7 @@ mod stories {
     mod crashes;
     mod determinism;
     mod drama;
+    mod encodings;
     mod enrolment;
     mod evaluation;
     mod federation;

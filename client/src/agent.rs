@@ -113,7 +113,7 @@ impl Agent {
             Event::UpdateAnswered { round, answer } => self.answered(round, answer, &mut effects),
             Event::BaseDownloaded { .. }
             | Event::TrainingFinished { .. }
-            | Event::UpdatePrepared { .. }
+            | Event::UpdatePrepared(_)
             | Event::UpdateSent { .. } => self.advance(event, &mut effects),
         }
         effects
@@ -141,9 +141,14 @@ impl Agent {
                 self.tell_trained(round, &trained, effects);
                 prepare(task, trained, effects)
             }
-            (Phase::Preparing(task, _), Event::UpdatePrepared { header })
-                if task.round == header.round =>
+            (Phase::Preparing(task, _), Event::UpdatePrepared(prepared))
+                if task.round == prepared.header.round =>
             {
+                let header = prepared.header;
+                if let Some(reason) = prepared.residual_dropped {
+                    let round = task.round;
+                    effects.push(Effect::Tell(Milestone::ResidualDropped { round, reason }));
+                }
                 effects.push(Effect::Upload(header.clone()));
                 Phase::Sending(header)
             }

@@ -67,6 +67,13 @@ pub enum Milestone {
     },
     /// The trainer never says how many examples it used.
     ExamplesUnknown,
+    /// What the encodings of earlier rounds lost is not made up for any more.
+    ResidualDropped {
+        /// The round.
+        round: RoundNumber,
+        /// Why, one line.
+        reason: &'static str,
+    },
     /// The update counts.
     Accepted {
         /// The round.
@@ -174,6 +181,10 @@ impl fmt::Display for Milestone {
             Self::ExamplesUnknown => write!(
                 f,
                 "the trainer printed no {{\"num_examples\": …}} line; its updates count as one example"
+            ),
+            Self::ResidualDropped { round, reason } => write!(
+                f,
+                "round {round}: what the encoding of earlier updates lost is dropped: {reason}"
             ),
             Self::Accepted { round } => write!(f, "round {round}: accepted"),
             Self::Rejected { round, rejection } => write!(

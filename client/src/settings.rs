@@ -94,6 +94,12 @@ impl ClientDirectory {
         self.root.join("lineage.json")
     }
 
+    /// What the encodings of accepted updates lost.
+    #[must_use]
+    pub fn residual(&self) -> PathBuf {
+        self.root.join("residual.safetensors")
+    }
+
     /// Log files.
     #[must_use]
     pub fn log(&self) -> PathBuf {

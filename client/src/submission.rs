@@ -1,31 +1,49 @@
 //! The straight line, second step: checkpoint − base, encoded, with its digest.
 //!
 //! The checkpoint is whatever a user's program wrote, so everything about it is checked here, where the person who can
-//! mend it reads the message: it names the first tensor that differs. Values are not judged; the server does that.
+//! mend it reads the message: it names the first tensor that differs. Values are not judged; the server does that. An encoding
+//! that loses something is given what those of earlier rounds lost, and what it loses itself is written beside the update.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use fedmerge_common::checkpoint::{Checkpoint, ReadCheckpointError};
+use fedmerge_common::checkpoint::{Checkpoint, ReadCheckpointError, WrittenCheckpoint};
 use fedmerge_common::digest::Digest;
 use fedmerge_common::failure::explain;
 use fedmerge_common::reason::{Decline, DeclineKind};
-use fedmerge_common::schema::DtypeRule;
+use fedmerge_common::schema::{DtypeRule, Schema};
+use fedmerge_common::task_vector::coded::{CodedTaskVector, ReadTaskVectorError};
 use fedmerge_common::task_vector::delta::{WriteTaskVectorError, write_task_vector};
 use fedmerge_common::task_vector::encode::Difference;
-use fedmerge_common::task_vector::encoding::Density;
 use fedmerge_common::task_vector::{Content, Encoding};
 use fedmerge_common::update::UpdateHeader;
 
+use crate::residual::{Recalled, Residual};
 use crate::task::Task;
 use crate::trainer::Trained;
 use crate::trainer::workplace::Workplace;
 
-/// Writes the update of a finished training to `place.update` and describes it.
+/// An update that is ready to leave.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prepared {
+    /// Its description.
+    pub header: UpdateHeader,
+    /// Why what earlier encodings lost was not added to it, where there was something.
+    pub residual_dropped: Option<&'static str>,
+}
+
+/// Writes the update of a finished training to `place.update` and describes it. An encoding that loses something starts from
+/// `residual`, and leaves in `place.residual` what it lost.
 ///
 /// # Errors
 /// The decline for a checkpoint that is missing, unreadable or of another shape, a plan whose encodings this client
 /// cannot write, or a full disk.
-pub fn prepare(place: &Workplace, task: &Task, trained: &Trained) -> Result<UpdateHeader, Decline> {
+pub fn prepare(
+    place: &Workplace,
+    task: &Task,
+    trained: &Trained,
+    residual: &Residual,
+) -> Result<Prepared, Decline> {
     let encoding = choose(&task.encodings)?;
     let base = Checkpoint::open(&place.base).map_err(|error| {
         Decline::new(
@@ -49,13 +67,7 @@ pub fn prepare(place: &Workplace, task: &Task, trained: &Trained) -> Result<Upda
             with_sources("the update cannot be written", &error),
         )
     })?;
-    let written = match encoding.content() {
-        Content::Floats(dtype) => write_task_vector(&base, &tuned, dtype, &place.update),
-        Content::Coded(codec) => Difference::new(&base, &tuned)
-            .and_then(|difference| difference.write(codec, Density::default(), &place.update)),
-    };
-    let written = written.map_err(blame)?;
-    Ok(UpdateHeader {
+    let header = |written: WrittenCheckpoint| UpdateHeader {
         round: task.round,
         base: task.base.digest,
         encoding,
@@ -63,7 +75,51 @@ pub fn prepare(place: &Workplace, task: &Task, trained: &Trained) -> Result<Upda
         payload_bytes: written.bytes,
         num_examples: trained.num_examples.unwrap_or(1),
         metrics: trained.metrics.clone(),
+    };
+    let codec = match encoding.content() {
+        Content::Floats(dtype) => {
+            let written = write_task_vector(&base, &tuned, dtype, &place.update);
+            return Ok(Prepared {
+                header: header(written.map_err(blame)?),
+                residual_dropped: None,
+            });
+        }
+        Content::Coded(codec) => codec,
+    };
+    let recalled = residual.recall(task.round, base.schema());
+    let difference = Difference::new(&base, &tuned).map_err(blame)?;
+    let (difference, residual_dropped) = match &recalled {
+        Recalled::Nothing => (difference, None),
+        Recalled::Kept(lost) => (difference.with_residual(lost), None),
+        Recalled::Dropped(reason) => (difference, Some(*reason)),
+    };
+    let written = difference.write(codec, task.density, &place.update);
+    let header = header(written.map_err(blame)?);
+    keep_lost(
+        place,
+        &difference,
+        base.schema(),
+        residual.metadata(&header),
+    )
+    .map_err(blame)?;
+    Ok(Prepared {
+        header,
+        residual_dropped,
     })
+}
+
+/// Writes what the update that was just written does not say.
+fn keep_lost(
+    place: &Workplace,
+    difference: &Difference<'_>,
+    base: &Schema,
+    metadata: BTreeMap<String, String>,
+) -> Result<(), WriteTaskVectorError> {
+    let update = Checkpoint::open(&place.update).map_err(ReadTaskVectorError::from);
+    let coded = update.and_then(|update| CodedTaskVector::of(update, base));
+    let coded = coded.map_err(WriteTaskVectorError::ReadBack)?;
+    difference.write_residual(&coded, &metadata, &place.residual)?;
+    Ok(())
 }
 
 /// Whose fault it is: what the trainer wrote, or our disk.

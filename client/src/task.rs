@@ -6,10 +6,11 @@
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::rollback::Rollback;
 use fedmerge_common::task_vector::Encoding;
+use fedmerge_common::task_vector::encoding::Density;
 use fedmerge_common::units::{ByteSize, Timestamp};
 use fedmerge_common::update::ModelRef;
 use fedmerge_proto::convert::evaluation::EvaluationRequest;
-use fedmerge_proto::convert::round::round_number;
+use fedmerge_proto::convert::round::{density, round_number};
 use fedmerge_proto::convert::{InvalidMessage, nested};
 use fedmerge_proto::v1;
 
@@ -26,6 +27,8 @@ pub struct Task {
     pub deadline: Timestamp,
     /// Encodings the plan allows and this client knows, the plan's preferred first.
     pub encodings: Vec<Encoding>,
+    /// Share of the values that sparse encodings keep.
+    pub density: Density,
     /// Largest payload the server accepts.
     pub max_update_bytes: ByteSize,
     /// That the base is an older model again, where the federation's authority says so.
@@ -77,6 +80,7 @@ impl Task {
             base,
             deadline: Timestamp::new(message.deadline_ms),
             encodings,
+            density: density("density_ppm", message.density_ppm)?,
             max_update_bytes: ByteSize::new(message.max_update_bytes),
             step_back: rollback.and_then(|rollback| believe(rollback, &base)),
         })

@@ -49,6 +49,8 @@ points! {
     ClientBeforeCommit = "client-before-commit",
     /// The server's decision has come, and nobody knows.
     ClientAfterCommit = "client-after-commit",
+    /// What an accepted update could not say is kept for the next round, and the journal still has the update.
+    ClientResidualKept = "client-residual-kept",
     /// Bytes of an update are durable and not acknowledged.
     ServerStaged = "server-staged",
     /// The record of the rounds is durable, and nobody has been told.

@@ -63,6 +63,8 @@ pub struct ClosedClient {
     pub reason: String,
     /// Training examples; 0 unless accepted.
     pub num_examples: u64,
+    /// Size of the update as it was sent; 0 unless accepted.
+    pub payload_bytes: u64,
     /// What came of asking it to evaluate the candidate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evaluation: Option<ClosedEvaluation>,
@@ -143,24 +145,27 @@ impl ClosedClient {
         outcome: &ClientOutcome,
         evaluation: Option<ClosedEvaluation>,
     ) -> Self {
-        let (name, reason, num_examples) = match outcome {
-            ClientOutcome::Accepted { update, .. } => {
-                ("accepted", String::new(), update.num_examples)
-            }
-            ClientOutcome::Rejected(rejection) => ("rejected", rejection.to_string(), 0),
-            ClientOutcome::Declined(decline) => ("declined", decline.to_string(), 0),
-            ClientOutcome::Silent { reason } => ("silent", reason.to_string(), 0),
-            ClientOutcome::Lost { detail, .. } => ("lost", detail.clone(), 0),
+        let (name, reason) = match outcome {
+            ClientOutcome::Accepted { .. } => ("accepted", String::new()),
+            ClientOutcome::Rejected(rejection) => ("rejected", rejection.to_string()),
+            ClientOutcome::Declined(decline) => ("declined", decline.to_string()),
+            ClientOutcome::Silent { reason } => ("silent", reason.to_string()),
+            ClientOutcome::Lost { detail, .. } => ("lost", detail.clone()),
             ClientOutcome::CarriedOver => {
-                let reason = "it counts in the next round".to_owned();
-                ("carried-over", reason, 0)
+                ("carried-over", "it counts in the next round".to_owned())
             }
+        };
+        let accepted = if let ClientOutcome::Accepted { update, .. } = outcome {
+            Some(update)
+        } else {
+            None
         };
         Self {
             client: client.clone(),
             outcome: name,
             reason,
-            num_examples,
+            num_examples: accepted.map_or(0, |update| update.num_examples),
+            payload_bytes: accepted.map_or(0, |update| update.bytes),
             evaluation,
         }
     }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use fedmerge_common::ids::ModelVersion;
 use fedmerge_common::rollback::Rollback;
 use fedmerge_common::task_vector::Encoding;
+use fedmerge_common::task_vector::encoding::Density;
 use fedmerge_common::units::ByteSize;
 use fedmerge_coordinator::{Assignment, EvaluationTask, Task};
 use fedmerge_proto::convert::evaluation::EvaluationRequest;
@@ -21,6 +22,8 @@ use crate::plan::ByRound;
 pub struct Offer {
     /// Encodings, preferred first; never empty.
     pub encodings: Vec<Encoding>,
+    /// Share of the values that sparse ones keep.
+    pub density: Density,
     /// Largest payload.
     pub max_update: ByteSize,
 }
@@ -76,6 +79,7 @@ impl Offer {
             base: task.base,
             deadline: task.deadline,
             encodings: self.encodings.clone(),
+            density: self.density,
             max_update: self.max_update,
             rollback,
         }

@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 use fedmerge_common::ids::{ClientId, FederationName};
 use fedmerge_common::task_vector::Encoding;
+use fedmerge_common::task_vector::encoding::Density;
 use fedmerge_common::units::ByteSize;
 use fedmerge_coordinator::RoundPlan;
 use fedmerge_merge::{OptimizerRule, Recipe};
@@ -56,8 +57,12 @@ const ENCODINGS: Choice<Encoding> = Choice {
     known: &[
         (Encoding::F32.as_str(), Encoding::F32),
         (Encoding::Bf16.as_str(), Encoding::Bf16),
+        (Encoding::Int8.as_str(), Encoding::Int8),
+        (Encoding::TopK.as_str(), Encoding::TopK),
+        (Encoding::Ternary.as_str(), Encoding::Ternary),
+        (Encoding::Sign.as_str(), Encoding::Sign),
     ],
-    planned: &["int8", "top-k", "ternary"],
+    planned: &["seeded-mask"],
 };
 
 /// How much a client's update counts in methods that weigh.
@@ -122,6 +127,8 @@ pub struct FederationPlan {
     pub freeze: Freeze,
     /// Encodings that updates may have, the preferred one first; at least one, each once. Exact `f32` alone by default.
     pub encodings: Vec<Encoding>,
+    /// Share of the values that sparse encodings keep, 0.05 by default.
+    pub density: Density,
     /// Largest encoded update, 2 GiB by default.
     pub max_update: ByteSize,
 }
@@ -183,6 +190,7 @@ impl FederationPlan {
             weight: merge::weight(&file.merge, document)?,
             trusted: trusted(&file.merge, &recipe, document)?,
             freeze: merge::freeze(&file.merge, document)?,
+            density: density(&file.update, document)?,
             encodings: encodings(&file.update, document)?,
             max_update: max_update(&file.update, document)?,
             recipe,
@@ -249,6 +257,25 @@ fn encodings(table: &UpdateTable, document: &Document) -> Result<Vec<Encoding>, 
         });
     }
     Ok(encodings)
+}
+
+fn density(table: &UpdateTable, document: &Document) -> Result<Density, ReadPlanError> {
+    let Some(share) = &table.density else {
+        return Ok(Density::default());
+    };
+    let refusal = |fault| ReadPlanError::Value {
+        place: document.place(share.span()),
+        key: "density",
+        fault,
+    };
+    let encodings = encodings(table, document)?;
+    if !encodings.iter().any(|encoding| encoding.is_sparse()) {
+        return Err(refusal(
+            "has no effect: neither `top-k` nor `ternary` is among the encodings",
+        ));
+    }
+    Density::from_share(*share.get_ref())
+        .map_err(|_| refusal("must be a share of the values, above 0 and at most 1"))
 }
 
 fn max_update(table: &UpdateTable, document: &Document) -> Result<ByteSize, ReadPlanError> {

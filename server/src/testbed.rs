@@ -17,6 +17,7 @@ use fedmerge_common::ids::{ClientId, ModelVersion, RoundNumber};
 use fedmerge_common::output::Output;
 use fedmerge_common::schema::{Schema, TensorSpec};
 use fedmerge_common::task_vector::Encoding;
+use fedmerge_common::task_vector::encoding::Density;
 use fedmerge_common::tls::SERVER_NAME;
 use fedmerge_common::units::{ByteSize, Millis};
 use fedmerge_common::update::ModelRef;
@@ -255,6 +256,7 @@ impl Bed {
         };
         let offers = ByRound::always(Offer {
             encodings: vec![Encoding::F32],
+            density: Density::default(),
             max_update: ByteSize::new(10_000),
         });
         let quiet = Output {

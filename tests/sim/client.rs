@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use fedmerge_client::agent::{Agent, Answer, Effect, Evaluator, Event, Memory, Stay};
 use fedmerge_client::lineage::{Lineage, StepBack};
+use fedmerge_client::submission::Prepared;
 use fedmerge_client::task::{Notice, Task};
 use fedmerge_client::trainer::{Measurement, Trained};
 use fedmerge_common::digest::Digest;
@@ -324,7 +325,13 @@ impl Client {
             Effect::Train(task) => self.train(&task, random),
             Effect::Prepare(task, trained) => {
                 let header = self.header(&task, trained);
-                self.begin(random.between(1, 100), Event::UpdatePrepared { header })
+                self.begin(
+                    random.between(1, 100),
+                    Event::UpdatePrepared(Prepared {
+                        header,
+                        residual_dropped: None,
+                    }),
+                )
             }
             Effect::Upload(header) => {
                 let fault = (self.manner == Manner::Hostile && random.chance(500))

@@ -7,6 +7,7 @@ use fedmerge_common::ids::{ClientId, ModelVersion, RoundNumber};
 use fedmerge_common::reason::Rejection;
 use fedmerge_common::rollback;
 use fedmerge_common::task_vector::Encoding;
+use fedmerge_common::task_vector::encoding::Density;
 use fedmerge_common::units::{ByteSize, Timestamp};
 use fedmerge_common::update::ModelRef;
 use fedmerge_coordinator::invariant::{self, History};
@@ -97,6 +98,7 @@ impl Server {
             names: names.to_vec(),
             offers: ByRound::always(Offer {
                 encodings: vec![Encoding::F32],
+                density: Density::default(),
                 max_update: ByteSize::new(1000),
             }),
             rollbacks: disk.rollbacks(),

@@ -3,8 +3,8 @@
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::reason::{Decline, Rejection};
-use fedmerge_common::update::UpdateHeader;
 
+use crate::submission::Prepared;
 use crate::task::Notice;
 use crate::trainer::{Measurement, Trained};
 
@@ -28,10 +28,7 @@ pub enum Event {
         trained: Trained,
     },
     /// The update is on disk, ready to leave.
-    UpdatePrepared {
-        /// Its description.
-        header: UpdateHeader,
-    },
+    UpdatePrepared(Prepared),
     /// Every byte of the update is durable on the server.
     UpdateSent {
         /// The round.

@@ -12,10 +12,12 @@ use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::ModelVersion;
 use fedmerge_common::reason::Rejection;
 use fedmerge_common::task_vector::Encoding;
+use fedmerge_common::task_vector::encoding::Density;
 use fedmerge_common::units::{ByteSize, Millis, Timestamp};
 use fedmerge_common::update::{ModelRef, UpdateHeader};
 
 use super::*;
+use crate::submission::Prepared;
 
 fn round(number: u64) -> RoundNumber {
     RoundNumber::new(number)
@@ -35,6 +37,7 @@ fn task(number: u64) -> Task {
         base: base(number - 1),
         deadline: Timestamp::new(1_000),
         encodings: vec![Encoding::F32],
+        density: Density::default(),
         max_update_bytes: ByteSize::new(1_000),
         step_back: None,
     }
@@ -82,6 +85,13 @@ fn decline(kind: DeclineKind) -> Decline {
     Decline::new(kind, "because")
 }
 
+fn prepared(number: u64, residual_dropped: Option<&'static str>) -> Event {
+    Event::UpdatePrepared(Prepared {
+        header: header(number),
+        residual_dropped,
+    })
+}
+
 fn accepted(number: u64) -> Event {
     Event::UpdateAnswered {
         round: round(number),
@@ -100,9 +110,7 @@ fn path(number: u64) -> Vec<Event> {
             round: round(number),
             trained: trained(Some(180)),
         },
-        Event::UpdatePrepared {
-            header: header(number),
-        },
+        prepared(number, None),
         Event::UpdateSent {
             round: round(number),
         },
@@ -150,6 +158,17 @@ fn a_round_goes_from_invitation_to_acceptance() {
     assert_eq!(agent.step(sent), []);
     assert_eq!(lines(&agent.step(accepted(3))), ["round 3: accepted"]);
     assert_eq!(agent.phase.task(), None);
+}
+
+#[test]
+fn a_residual_that_is_dropped_is_told_before_the_update_leaves() {
+    let mut agent = agent_after(Stay::WhileItLasts, path(3).into_iter().take(3));
+    let effects = agent.step(prepared(3, Some("a round was missed")));
+    assert_eq!(
+        lines(&effects),
+        ["round 3: what the encoding of earlier updates lost is dropped: a round was missed"]
+    );
+    assert_eq!(effects[1..], [Effect::Upload(header(3))]);
 }
 
 #[test]

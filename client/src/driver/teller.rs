@@ -32,7 +32,9 @@ impl Teller {
             Milestone::Waiting { .. } => {
                 self.held = Some((Instant::now() + MOMENT, milestone.clone()));
             }
-            Milestone::ExamplesUnknown => self.output.note(milestone),
+            Milestone::ExamplesUnknown | Milestone::ResidualDropped { .. } => {
+                self.output.note(milestone);
+            }
             Milestone::LastRound { .. }
             | Milestone::Resumed { .. }
             | Milestone::Forgotten { .. }

@@ -23,6 +23,7 @@ use crate::agent::{Answer, Event};
 use crate::cache::Cache;
 use crate::link::Link;
 use crate::link::trouble::Trouble;
+use crate::residual::Residual;
 use crate::settings::Settings;
 use crate::submission;
 use crate::task::Task;
@@ -46,6 +47,10 @@ impl Workshop {
         Report::Fatal(Box::new(
             trouble.into_failure(self.link.address(), self.link.clock()),
         ))
+    }
+
+    fn residual(&self) -> Residual {
+        Residual::of(&self.site.directory, &self.site.settings)
     }
 
     fn workplace(&self, task: &Task) -> Workplace {
@@ -144,13 +149,15 @@ pub(super) async fn prepare(
 ) -> Result<Event, Trouble> {
     let round = task.round;
     let prepared = download::blocking(move || {
-        let header = submission::prepare(&workshop.workplace(&task), &task, &trained)?;
-        workshop.site.policy.check(&header, task.max_update_bytes)?;
+        let place = workshop.workplace(&task);
+        let prepared = submission::prepare(&place, &task, &trained, &workshop.residual())?;
+        let policy = &workshop.site.policy;
+        policy.check(&prepared.header, task.max_update_bytes)?;
         failpoint::pass(Point::ClientUpdateWritten);
-        Ok(header)
+        Ok(prepared)
     });
     Ok(match prepared.await {
-        Ok(header) => Event::UpdatePrepared { header },
+        Ok(prepared) => Event::UpdatePrepared(prepared),
         Err(decline) => Event::TaskFailed { round, decline },
     })
 }
@@ -170,9 +177,23 @@ pub(super) async fn upload(
     let answered: Result<Answer, TransferError> =
         upload::submit(&workshop.link, &header, &place.update, sent).await;
     match answered {
-        Ok(answer) => Ok(Event::UpdateAnswered { round, answer }),
+        Ok(answer) => {
+            if answer == Answer::Accepted {
+                settle(workshop, place, header).await;
+            }
+            Ok(Event::UpdateAnswered { round, answer })
+        }
         Err(error) => failed(round, error),
     }
+}
+
+/// Keeps what the update could not say, now that it counts. A client that cannot goes on: its next round begins anew.
+async fn settle(workshop: Arc<Workshop>, place: Workplace, header: UpdateHeader) {
+    let settled = download::blocking(move || workshop.residual().settle(&place, &header));
+    if let Err(error) = settled.await {
+        tracing::warn!(%error, "what the encoding lost cannot be kept");
+    }
+    failpoint::pass(Point::ClientResidualKept);
 }
 
 /// Gets one model of a request and runs the evaluator on it.

@@ -10,15 +10,20 @@ use fedmerge_common::digest::Digest;
 use fedmerge_common::dtype::Dtype;
 use fedmerge_common::ids::{ModelVersion, RoundNumber};
 use fedmerge_common::schema::{Schema, TensorSpec};
+use fedmerge_common::task_vector::encoding::Density;
 use fedmerge_common::units::{ByteSize, Millis, Timestamp};
 use fedmerge_common::update::ModelRef;
 
 use super::*;
+use crate::settings::{ClientDirectory, Settings};
+
+mod feedback;
 
 struct Bench {
-    _root: tempfile::TempDir,
+    root: tempfile::TempDir,
     place: Workplace,
     task: Task,
+    residual: Residual,
 }
 
 /// One tensor of a checkpoint: its values are `start`, `start + 1`, …
@@ -46,6 +51,15 @@ fn write(path: &Path, tensors: &[Tensor<'_>]) {
     writer.finish().unwrap();
 }
 
+fn residual(root: &Path) -> Residual {
+    let settings = Settings {
+        server: "localhost:7600".parse().unwrap(),
+        federation: "digits".parse().unwrap(),
+        client: "ward-3".parse().unwrap(),
+    };
+    Residual::of(&ClientDirectory::new(root), &settings)
+}
+
 fn bench() -> Bench {
     let root = tempfile::tempdir().unwrap();
     let base = root.path().join("base.safetensors");
@@ -62,11 +76,13 @@ fn bench() -> Bench {
         },
         deadline: Timestamp::new(0),
         encodings: vec![Encoding::F32, Encoding::Bf16],
+        density: Density::default(),
         max_update_bytes: ByteSize::new(1 << 20),
         step_back: None,
     };
     Bench {
-        _root: root,
+        residual: residual(root.path()),
+        root,
         place,
         task,
     }
@@ -81,7 +97,8 @@ fn trained() -> Trained {
 }
 
 fn submit(bench: &Bench) -> Result<UpdateHeader, Decline> {
-    prepare(&bench.place, &bench.task, &trained())
+    let prepared = prepare(&bench.place, &bench.task, &trained(), &bench.residual)?;
+    Ok(prepared.header)
 }
 
 fn declined(tensors: &[Tensor<'_>]) -> Decline {
@@ -161,8 +178,9 @@ fn an_unsaid_example_count_is_one() {
         ..trained()
     };
     assert_eq!(
-        prepare(&bench.place, &bench.task, &silent)
+        prepare(&bench.place, &bench.task, &silent, &bench.residual)
             .unwrap()
+            .header
             .num_examples,
         1
     );

@@ -31,6 +31,8 @@ pub struct Workplace {
     pub log: PathBuf,
     /// Where the update is written before it leaves, in a directory of its own.
     pub update: PathBuf,
+    /// Where what the update cannot say is written, beside it.
+    pub residual: PathBuf,
 }
 
 /// What `FEDMERGE_CONFIG` holds; fields may be added, never changed.
@@ -129,6 +131,7 @@ impl Workplace {
             config: directory.join("config.json"),
             log: directory.join("trainer.log"),
             update: directory.join("update").join("update.safetensors"),
+            residual: directory.join("update").join("residual.safetensors"),
         }
     }
 }

@@ -203,10 +203,10 @@ impl CodedTaskVector {
     /// Fills `values` with a tensor's elements from `offset` on; those of a tensor that was left out are 0.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// When the tensor has fewer, or the file cannot be read.
     ///
     /// # Panics
-    /// When `tensor` is not a position in the schema, or has fewer elements.
+    /// When `tensor` is not a position in the schema.
     pub fn read_f32(
         &self,
         tensor: usize,
@@ -215,10 +215,17 @@ impl CodedTaskVector {
     ) -> Result<(), ReadTaskVectorError> {
         let spec = &self.schema.tensors()[tensor];
         let end = offset.checked_add(values.len());
-        assert!(
-            end.is_some_and(|end| end <= spec.elements()),
-            "a block is within its tensor"
-        );
+        if end.is_none_or(|end| end > spec.elements()) {
+            let bytes_of = |elements: usize| (elements as u64).saturating_mul(4);
+            return Err(ReadCheckpointError::OutOfRange {
+                path: self.checkpoint.path().to_owned(),
+                tensor: spec.name().to_owned(),
+                offset: bytes_of(offset),
+                bytes: bytes_of(values.len()),
+                available: spec.byte_len(),
+            }
+            .into());
+        }
         let Some((position, reader)) = &self.tensors[tensor] else {
             values.fill(0.0);
             return Ok(());
@@ -236,7 +243,7 @@ impl CodedTaskVector {
 }
 
 /// A tensor that was not left out.
-fn present<'a, S, T>((spec, tensor): (S, &'a Option<T>)) -> Option<(S, &'a T)> {
+fn present<S, T>((spec, tensor): (S, &Option<T>)) -> Option<(S, &T)> {
     tensor.as_ref().map(|tensor| (spec, tensor))
 }
 
@@ -309,10 +316,10 @@ impl TaskVector {
     /// Fills `values` with a tensor's elements from `offset` on.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// When the tensor has fewer, or the file cannot be read.
     ///
     /// # Panics
-    /// When `tensor` is not a position in the schema, or has fewer elements.
+    /// When `tensor` is not a position in the schema.
     pub fn read_f32(
         &self,
         tensor: usize,

@@ -121,6 +121,9 @@ impl<'a> Difference<'a> {
     ///
     /// # Errors
     /// When a value is not finite, which no encoding can say, or a file cannot be read or written.
+    ///
+    /// # Panics
+    /// Never: no encoding takes more bytes than memory can be addressed.
     pub fn write(
         &self,
         codec: Codec,
@@ -169,19 +172,18 @@ impl<'a> Difference<'a> {
             .map_err(WriteTaskVectorError::Write)?;
         let mut told = Vec::new();
         for tensor in 0..self.schema.len() {
-            self.with_values(tensor, |values| {
-                values.for_each_block(|offset, block| {
-                    told.resize(block.len(), 0.0);
-                    coded
-                        .read_f32(tensor, offset, &mut told)
-                        .map_err(WriteTaskVectorError::ReadBack)?;
-                    for (told, value) in told.iter_mut().zip(block) {
-                        *told = value - *told;
-                    }
-                    let written = writer.write_f32(tensor, offset, &told);
-                    written.map_err(WriteTaskVectorError::Write)
-                })
-            })?;
+            let mut keep_lost = |offset, block: &[f32]| {
+                told.resize(block.len(), 0.0);
+                coded
+                    .read_f32(tensor, offset, &mut told)
+                    .map_err(WriteTaskVectorError::ReadBack)?;
+                for (told, value) in told.iter_mut().zip(block) {
+                    *told = value - *told;
+                }
+                let written = writer.write_f32(tensor, offset, &told);
+                written.map_err(WriteTaskVectorError::Write)
+            };
+            self.with_values(tensor, |values| values.for_each_block(&mut keep_lost))?;
         }
         writer.finish().map_err(WriteTaskVectorError::Write)
     }

@@ -139,9 +139,12 @@ pub(super) struct Values<'a, E> {
     pub(super) elements: usize,
     /// How many share a scale where each row has one.
     pub(super) row_elements: usize,
-    /// Fills a block from an offset on.
-    pub(super) read: &'a dyn Fn(usize, &mut [f32]) -> Result<(), E>,
+    /// Gives them.
+    pub(super) read: ReadBlock<'a, E>,
 }
+
+/// Fills a block of values from an offset on.
+pub(super) type ReadBlock<'a, E> = &'a dyn Fn(usize, &mut [f32]) -> Result<(), E>;
 
 /// Takes bytes at an offset in the encoded tensor.
 pub(super) type Sink<'a, E> = &'a dyn Fn(u64, &[u8]) -> Result<(), E>;

@@ -6,6 +6,7 @@ use fedmerge_common::ids::{ModelVersion, RoundNumber};
 use fedmerge_common::reason::{Decline, DeclineKind};
 use fedmerge_common::rollback::{self, Rollback};
 use fedmerge_common::task_vector::Encoding;
+use fedmerge_common::task_vector::encoding::Density;
 use fedmerge_common::units::{ByteSize, Timestamp};
 use fedmerge_common::update::ModelRef;
 
@@ -102,6 +103,18 @@ pub fn encoding(field: &str, number: i32) -> Result<Encoding, InvalidMessage> {
     value.try_into().map_err(|_| unknown(field, number))
 }
 
+/// A density as it stands in a message: 0 is the usual one.
+///
+/// # Errors
+/// When it is more than 1.
+pub fn density(field: &str, ppm: u32) -> Result<Density, InvalidMessage> {
+    if ppm == 0 {
+        return Ok(Density::default());
+    }
+    Density::from_ppm(ppm)
+        .map_err(|_| InvalidMessage::new(field, format!("is {ppm} millionths, at most all")))
+}
+
 /// A round's number.
 ///
 /// # Errors
@@ -158,6 +171,8 @@ pub struct Invitation {
     pub deadline: Timestamp,
     /// Encodings the plan allows, preferred first; never empty.
     pub encodings: Vec<Encoding>,
+    /// Share of the values that sparse encodings keep.
+    pub density: Density,
     /// Largest payload that is accepted.
     pub max_update: ByteSize,
     /// That the base is an older model again, where it is one.
@@ -181,6 +196,7 @@ impl TryFrom<v1::Invitation> for Invitation {
             base: nested("base", message.base)?,
             deadline: Timestamp::new(message.deadline_ms),
             encodings,
+            density: density("density_ppm", message.density_ppm)?,
             max_update: ByteSize::new(message.max_update_bytes),
             rollback: message.rollback.map(Rollback::try_from).transpose()?,
         })
@@ -198,6 +214,7 @@ impl From<Invitation> for v1::Invitation {
                 .map(|encoding| v1::Encoding::from(encoding).into())
                 .collect(),
             max_update_bytes: invitation.max_update.get(),
+            density_ppm: invitation.density.ppm(),
             rollback: invitation.rollback.map(v1::Rollback::from),
         }
     }
@@ -338,7 +355,8 @@ mod tests {
             round: RoundNumber::new(2),
             base: model(),
             deadline: Timestamp::new(77),
-            encodings: vec![Encoding::Bf16, Encoding::F32],
+            encodings: Encoding::ALL.to_vec(),
+            density: Density::WHOLE,
             max_update: ByteSize::new(1024),
             rollback: Some(Rollback {
                 of: ModelVersion::new(1),
@@ -356,7 +374,7 @@ mod tests {
 
     #[test]
     fn every_wrong_field_of_an_invitation_is_named() {
-        let cases: [Spoiler<v1::Invitation>; 7] = [
+        let cases: [Spoiler<v1::Invitation>; 8] = [
             ("rollback.signature", |message| {
                 let signature = &mut message.rollback.as_mut().unwrap().signature;
                 *signature = vec![0; MAX_SIGNATURE_BYTES + 1].into();
@@ -368,6 +386,7 @@ mod tests {
             }),
             ("encodings", |message| message.encodings.clear()),
             ("encodings", |message| message.encodings.push(99)),
+            ("density_ppm", |message| message.density_ppm = 1_000_001),
             ("base.digest.value", |message| {
                 message
                     .base

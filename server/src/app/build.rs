@@ -258,6 +258,7 @@ impl Parts {
     fn offers(&self) -> ByRound<Offer> {
         self.plans.map(|plan| Offer {
             encodings: plan.encodings.clone(),
+            density: plan.density,
             max_update: plan.max_update,
         })
     }

@@ -78,7 +78,11 @@ fn in_words(plan: &FederationPlan) -> Value {
         "round": round,
         "merge": merge,
         "evaluate": plan.round.evaluate.as_ref().map(gate_in_words),
-        "update": { "encodings": encodings.collect::<Vec<_>>(), "max_bytes": plan.max_update },
+        "update": {
+            "encodings": encodings.collect::<Vec<_>>(),
+            "density": plan.density.share(),
+            "max_bytes": plan.max_update,
+        },
     })
 }
 
@@ -177,6 +181,11 @@ mod tests {
                 "",
                 "[update]\nencodings = [\"bf16\", \"f32\"]",
                 "update.encodings [\"f32\"] -> [\"bf16\",\"f32\"]",
+            ),
+            (
+                "",
+                "[update]\nencodings = [\"top-k\"]\ndensity = 0.01",
+                "update.density 0.05 -> 0.01",
             ),
             (
                 "",

@@ -150,6 +150,7 @@ pub(crate) struct OptimizerTable {
 #[serde(default)]
 pub(super) struct UpdateTable {
     pub(super) encodings: Option<Vec<Spanned<String>>>,
+    pub(super) density: Option<Spanned<f64>>,
     pub(super) max_bytes: Option<ByteSize>,
 }
 

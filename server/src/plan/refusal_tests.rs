@@ -79,7 +79,7 @@ fn an_unknown_key_is_told_where_it_stands_and_what_was_meant() {
         (
             "[update]\nzipped = true",
             "error: plan/federation.toml:4: unknown key `zipped` in [update]\n\
-             hint: the keys in [update] are encodings, max_bytes",
+             hint: the keys in [update] are encodings, density, max_bytes",
         ),
         // The first of several is told, even when a value is wrong too.
         (
@@ -163,9 +163,9 @@ fn what_a_later_version_will_know_is_told_as_such() {
              krum, multi-krum, bulyan, geometric-median, centered-clipping, mda, caf, dnc, fltrust, flame, moNNA",
         ),
         (
-            "[update]\nencodings = [\"f32\", \"int8\"]",
-            "error: plan/federation.toml:4: the encoding `int8` is not available in this version\n\
-             hint: available: f32, bf16",
+            "[update]\nencodings = [\"f32\", \"seeded-mask\"]",
+            "error: plan/federation.toml:4: the encoding `seeded-mask` is not available in this version\n\
+             hint: available: f32, bf16, int8, top-k, ternary, sign",
         ),
     ] {
         assert_eq!(refusal(text), expected);
@@ -262,6 +262,18 @@ fn values_that_leave_nothing_are_refused() {
         (
             "[update]\nencodings = [\"f32\", \"f32\"]",
             "error: plan/federation.toml:4: `encodings` has an encoding twice",
+        ),
+        (
+            "[update]\nencodings = [\"int8\"]\ndensity = 0.5",
+            "error: plan/federation.toml:5: `density` has no effect: neither `top-k` nor `ternary` is among the encodings",
+        ),
+        (
+            "[update]\nencodings = [\"ternary\"]\ndensity = 0",
+            "error: plan/federation.toml:5: `density` must be a share of the values, above 0 and at most 1",
+        ),
+        (
+            "[update]\nencodings = [\"ternary\"]\ndensity = 1.5",
+            "error: plan/federation.toml:5: `density` must be a share of the values, above 0 and at most 1",
         ),
         (
             "[update]\nmax_bytes = 0",

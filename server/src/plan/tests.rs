@@ -44,6 +44,7 @@ fn a_plan_that_sets_nothing_has_the_documented_defaults() {
         trusted: None,
         freeze: Freeze::default(),
         encodings: vec![Encoding::F32],
+        density: Density::default(),
         max_update: ByteSize::new(2 << 30),
     };
     assert_eq!(parse(MINIMAL).unwrap(), expected);
@@ -106,7 +107,8 @@ fn a_complete_plan_is_read_to_the_last_key() {
         seed      = 7
 
         [update]
-        encodings = ["bf16", "f32"]
+        encodings = ["top-k", "bf16", "f32"]
+        density   = 0.02
         max_bytes = "1GiB"
     "#;
     let expected = FederationPlan {
@@ -137,7 +139,8 @@ fn a_complete_plan_is_read_to_the_last_key() {
             WildMatch::new("*.embed_tokens.*"),
             WildMatch::new("head.?"),
         ]),
-        encodings: vec![Encoding::Bf16, Encoding::F32],
+        encodings: vec![Encoding::TopK, Encoding::Bf16, Encoding::F32],
+        density: Density::from_ppm(20_000).unwrap(),
         max_update: ByteSize::new(1 << 30),
     };
     assert_eq!(parse(text).unwrap(), expected);

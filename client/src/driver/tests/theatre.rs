@@ -155,6 +155,7 @@ impl Round for Actor {
             deadline_ms: 0,
             encodings: self.0.encodings.clone(),
             max_update_bytes: 1 << 20,
+            density_ppm: 0,
             rollback: None,
         }));
         Ok(Response::new(ReceiverStream::new(receiver)))

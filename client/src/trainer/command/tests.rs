@@ -10,6 +10,7 @@ use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::{ModelVersion, RoundNumber};
 use fedmerge_common::reason::DeclineKind;
 use fedmerge_common::task_vector::Encoding;
+use fedmerge_common::task_vector::encoding::Density;
 use fedmerge_common::units::{ByteSize, Timestamp};
 use fedmerge_common::update::ModelRef;
 use rustix::process::{Pid, test_kill_process};
@@ -36,6 +37,7 @@ fn trial() -> Trial {
         },
         deadline: Timestamp::new(77),
         encodings: vec![Encoding::Bf16],
+        density: Density::default(),
         max_update_bytes: ByteSize::new(1_000),
         step_back: None,
     };
@@ -250,6 +252,7 @@ async fn only_the_newest_round_is_kept_on_disk() {
         },
         deadline: Timestamp::new(77),
         encodings: Vec::new(),
+        density: Density::default(),
         max_update_bytes: ByteSize::new(1),
         step_back: None,
     };

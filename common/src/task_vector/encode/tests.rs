@@ -1,6 +1,5 @@
 //! Whole task vectors: written, read back, lied about, and what of them was lost.
 #![expect(clippy::unwrap_used, reason = "a failed test should panic")]
-#![expect(clippy::float_cmp, reason = "these values are exact")]
 
 use std::path::PathBuf;
 

@@ -14,7 +14,7 @@ pub(super) const STRIDE: usize = 16 * 1024;
 /// What a mark takes in memory.
 pub(super) const MARK_BYTES: usize = size_of::<Mark>();
 /// Bytes before the gaps.
-pub(super) const HEAD_BYTES: u64 = 9;
+const HEAD_BYTES: usize = 9;
 /// Kept values that are shown at once.
 pub(super) const BATCH: usize = 256;
 
@@ -50,7 +50,7 @@ impl Draft {
 
     /// How many bytes they take, with their head.
     pub(super) fn bytes(&self) -> u64 {
-        HEAD_BYTES + bytes_for(self.bits)
+        HEAD_BYTES as u64 + bytes_for(self.bits)
     }
 
     /// Begins to write them.
@@ -59,11 +59,11 @@ impl Draft {
         offset: u64,
         sink: Sink<'a, E>,
     ) -> Result<GapWriter<'a, E>, E> {
-        let mut head = [self.parameter; HEAD_BYTES as usize];
+        let mut head = [self.parameter; HEAD_BYTES];
         head[..8].copy_from_slice(&self.count.to_le_bytes());
         sink(offset, &head)?;
         Ok(GapWriter {
-            bits: BitWriter::at(offset + HEAD_BYTES, sink),
+            bits: BitWriter::at(offset + HEAD_BYTES as u64, sink),
             parameter: self.parameter,
             next: 0,
         })
@@ -123,11 +123,11 @@ impl Positions {
     ) -> Result<Self, DecodeError> {
         let found = source.len();
         let truncated = || InvalidEncoding::Truncated { found };
-        let gaps_begin = offset + HEAD_BYTES;
+        let gaps_begin = offset + HEAD_BYTES as u64;
         if found < gaps_begin {
             return Err(truncated().into());
         }
-        let mut head = [0; HEAD_BYTES as usize];
+        let mut head = [0; HEAD_BYTES];
         source.read_at(offset, &mut head)?;
         let [count @ .., parameter] = head;
         let claimed = u64::from_le_bytes(count);
@@ -154,7 +154,7 @@ impl Positions {
 
     /// How many bytes they take, with their head.
     pub(super) fn bytes(&self) -> u64 {
-        self.gaps.1 - self.gaps.0 + HEAD_BYTES
+        self.gaps.1 - self.gaps.0 + HEAD_BYTES as u64
     }
 
     pub(super) fn index_bytes(&self) -> u64 {

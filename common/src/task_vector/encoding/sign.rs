@@ -9,7 +9,7 @@ use super::ternary::{is_mean, mean};
 use super::{ByteSource, DecodeError, InvalidEncoding, Sink, Values, bytes_for, check_size};
 
 /// Bytes of a scale.
-const SCALE_BYTES: u64 = 4;
+const SCALE_BYTES: usize = 4;
 /// The shortest row that has a scale of its own: in a shorter one a scale would cost more than it says.
 const SHORTEST_ROW: usize = 32;
 /// Bytes of signs that are read at once.
@@ -38,7 +38,7 @@ fn bytes_of(elements: usize, row_elements: usize) -> u64 {
 }
 
 fn signs_begin(elements: usize, row_elements: usize) -> u64 {
-    SCALE_BYTES * rows(elements, row_elements) as u64
+    (SCALE_BYTES * rows(elements, row_elements)) as u64
 }
 
 /// How many bytes a tensor takes; nothing where all values are 0.
@@ -75,8 +75,8 @@ pub(super) fn write<E>(values: &Values<'_, E>, sink: Sink<'_, E>) -> Result<(), 
 }
 
 fn scale(source: &impl ByteSource, row: usize) -> Result<f32, DecodeError> {
-    let mut bytes = [0; SCALE_BYTES as usize];
-    source.read_at(SCALE_BYTES * row as u64, &mut bytes)?;
+    let mut bytes = [0; SCALE_BYTES];
+    source.read_at((SCALE_BYTES * row) as u64, &mut bytes)?;
     Ok(f32::from_le_bytes(bytes))
 }
 

@@ -10,7 +10,7 @@ use super::select::Selection;
 use super::{ByteSource, DecodeError, Density, InvalidEncoding, Sink, Values, bytes_for};
 
 /// Bytes of the scale.
-const HEAD_BYTES: u64 = 4;
+const HEAD_BYTES: u64 = size_of::<f32>() as u64;
 
 /// A tensor before it is written.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,7 +88,7 @@ impl Reader {
         if found < HEAD_BYTES {
             return Err(InvalidEncoding::Truncated { found }.into());
         }
-        let mut scale = [0; HEAD_BYTES as usize];
+        let mut scale = [0; size_of::<f32>()];
         source.read_at(0, &mut scale)?;
         let scale = f32::from_le_bytes(scale);
         if !is_mean(scale) {

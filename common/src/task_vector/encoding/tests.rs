@@ -51,16 +51,19 @@ fn encode(codec: Codec, density: Density, values: &[f32]) -> Option<Vec<u8>> {
     encode_rows(codec, density, values.len(), values)
 }
 
+fn invalid(error: DecodeError) -> InvalidEncoding {
+    match error {
+        DecodeError::Invalid(error) => error,
+        DecodeError::Read(error) => panic!("{error}"),
+    }
+}
+
 fn decode_rows(
     codec: Codec,
     row: usize,
     elements: usize,
     bytes: &Vec<u8>,
 ) -> Result<Vec<f32>, InvalidEncoding> {
-    let invalid = |error| match error {
-        DecodeError::Invalid(error) => error,
-        DecodeError::Read(error) => panic!("{error}"),
-    };
     let reader = Reader::open(codec, bytes, elements, row).map_err(invalid)?;
     reader.verify(bytes, &|| true).map_err(invalid)?;
     let mut values = vec![f32::NAN; elements];

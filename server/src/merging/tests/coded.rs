@@ -184,11 +184,13 @@ fn what_the_index_of_sparse_updates_takes_is_taken_from_the_merge() {
         },
         ..bed.job(&updates, median())
     };
-    let needed = |error: MergeFailure| match error {
-        MergeFailure::Plan(PlanError::MemoryTooSmall { needed_bytes, .. }) => needed_bytes,
-        error => panic!("{error:?}"),
+    let MergeFailure::Plan(PlanError::MemoryTooSmall {
+        needed_bytes: needed,
+        ..
+    }) = merge(&job(0), &GO_ON).unwrap_err()
+    else {
+        panic!("no merge needs no memory");
     };
-    let needed = needed(merge(&job(0), &GO_ON).unwrap_err());
     assert!(merge(&job(needed + 3 * index - 1), &GO_ON).is_err());
     merge(&job(needed + 3 * index), &GO_ON).unwrap();
 }
