@@ -11,6 +11,7 @@ use fedmerge_common::failure::{self, Failure};
 use fedmerge_common::output::{Output, OutputFormat};
 use fedmerge_server::cli::{MergeArguments, ServerArguments};
 
+use crate::inspect::InspectArguments;
 use crate::simulate::{AttackArguments, PraiseArguments, SimulateArguments};
 
 /// Federated model merging: clients fine-tune a base on data that stays with them, a server merges their task vectors
@@ -76,6 +77,8 @@ enum Command {
     Client(Box<ClientArguments>),
     /// Merge checkpoints on disk by a recipe, with the engine of the federation
     Merge(Box<MergeArguments>),
+    /// Show what is in a checkpoint, a task vector or a residual, tensor by tensor
+    Inspect(InspectArguments),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  fedmerge completions bash > ~/.local/share/bash-completion/completions/fedmerge"
@@ -127,6 +130,7 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Server(arguments) => fedmerge_server::cli::run(*arguments, output),
         Command::Client(arguments) => fedmerge_client::cli::run(*arguments, output),
         Command::Merge(arguments) => fedmerge_server::cli::merge(*arguments, output),
+        Command::Inspect(arguments) => crate::inspect::run(&arguments, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "fedmerge", &mut script);

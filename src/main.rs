@@ -3,6 +3,7 @@
 //! Nothing happens here but the dispatch; `cli.rs` reads the command line, the crates do the work.
 
 mod cli;
+mod inspect;
 mod simulate;
 
 fn main() -> std::process::ExitCode {

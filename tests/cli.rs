@@ -12,5 +12,6 @@ mod values;
 mod cli {
     mod errors;
     mod help;
+    mod inspect;
     mod merge;
 }

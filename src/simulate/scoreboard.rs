@@ -93,6 +93,7 @@ impl<'a> Scoreboard<'a> {
                 attack: settings.attackers.map(|attackers| attackers.attack.name()),
                 partition: settings.partition.to_string(),
                 merge: settings.merge.clone(),
+                encodings: settings.encodings.clone(),
                 gate: settings.gate.clone(),
                 out: stage.dir.clone(),
                 elapsed_ms: 0,

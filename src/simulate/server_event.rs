@@ -73,6 +73,9 @@ pub(super) struct ClientOutcome {
     /// Why it did not count.
     #[serde(default)]
     pub(super) reason: String,
+    /// Size of an update that counts, as it was sent.
+    #[serde(default)]
+    pub(super) payload_bytes: u64,
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use toml::Table;
 
 use super::attacker::Attack;
 use super::partition::Partition;
-use overlay::{overlay_merge, overlay_round, read_plan};
+use overlay::{overlay_merge, overlay_round, overlay_update, read_plan};
 
 pub(crate) use arguments::SimulateArguments;
 
@@ -45,6 +45,8 @@ pub(super) struct Settings {
     pub(super) partition: Partition,
     /// Where the examples come from.
     pub(super) dataset: DataSource,
+    /// Hidden units of the model.
+    pub(super) hidden_units: usize,
     /// Batches of a local training.
     pub(super) local_steps: usize,
     /// Fixes everything random.
@@ -53,6 +55,8 @@ pub(super) struct Settings {
     pub(super) out: Option<PathBuf>,
     /// The merge in words: `trimmed-mean, tolerate 2`.
     pub(super) merge: String,
+    /// How updates are sent, preferred first.
+    pub(super) encodings: Vec<String>,
     /// The gate before publishing in words, where the plan has one: `accuracy of each client's held-out fifth`.
     pub(super) gate: Option<String>,
     /// The federation's plan; `base` is filled in where the files are laid out.
@@ -73,10 +77,15 @@ impl Settings {
             return Err(Failure::new(ExitCode::Usage, message)
                 .with_hint("8 is a good number to begin with"));
         }
+        if arguments.hidden_units == 0 {
+            let failure = Failure::new(ExitCode::Usage, "--hidden-units 0 is no model");
+            return Err(failure.with_hint("64 is a good number to begin with"));
+        }
         let attackers = attackers(&arguments)?;
         let hostile = attackers.map_or(0, |attackers| attackers.count);
         let mut plan = read_plan(&arguments)?;
         let merge = overlay_merge(&mut plan, &arguments)?;
+        let encodings = overlay_update(&mut plan, &arguments)?;
         let rounds = overlay_round(&mut plan, &arguments, hostile)?;
         plan.entry("name").or_insert_with(|| "simulation".into());
         Ok(Self {
@@ -85,10 +94,12 @@ impl Settings {
             attackers,
             partition: arguments.partition,
             dataset: arguments.dataset,
+            hidden_units: arguments.hidden_units,
             local_steps: arguments.local_steps,
             seed: arguments.seed,
             out: arguments.out,
             merge,
+            encodings,
             gate: gate(&plan),
             plan,
         })
@@ -262,6 +273,20 @@ mod tests {
     }
 
     #[test]
+    fn an_encoding_reaches_the_plan_with_its_density() {
+        assert_eq!(resolve("").unwrap().encodings, ["f32"]);
+        let settings = resolve("--encoding top-k:0.02").unwrap();
+        assert_eq!(settings.encodings, ["top-k"]);
+        assert_eq!(settings.plan["update"]["density"].as_float(), Some(0.02));
+        let update = &resolve("--encoding int8").unwrap().plan["update"];
+        assert_eq!(update.to_string(), "{ encodings = [\"int8\"] }");
+        for wrong in ["int4", "int8:0.5", "top-k:0", "top-k:1.5", "ternary:x"] {
+            let words = ["simulate", "--encoding", wrong];
+            assert!(Line::try_parse_from(words).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_gate_of_the_plan_is_told_and_stays_in_it() {
         assert_eq!(resolve("").unwrap().gate, None);
         let dir = tempfile::tempdir().unwrap();
@@ -284,6 +309,7 @@ mod tests {
             "--clients 0",
             "--clients 9999",
             "--rounds 0",
+            "--hidden-units 0",
             "--attack nan --attackers 9",
         ] {
             assert_eq!(resolve(line).unwrap_err().exit, ExitCode::Usage, "{line}");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use fedmerge_client::trainer::builtin::dataset::Dataset;
 use fedmerge_client::trainer::builtin::digits;
-use fedmerge_client::trainer::builtin::mlp::{HIDDEN_UNITS, Parameters, Sizes};
+use fedmerge_client::trainer::builtin::mlp::{Parameters, Sizes};
 use fedmerge_client::trainer::builtin::source::DataSource;
 use fedmerge_common::failure::{ExitCode, Failure};
 use toml::Table;
@@ -61,7 +61,7 @@ impl Stage {
         let classes = training.classes().max(stage.test.classes());
         let sizes = Sizes {
             inputs: training.inputs(),
-            hidden: HIDDEN_UNITS,
+            hidden: settings.hidden_units,
             classes,
         };
         Parameters::fresh(sizes, settings.seed)

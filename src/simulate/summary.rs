@@ -24,6 +24,8 @@ pub(super) struct Round {
     pub(super) accepted: usize,
     /// Updates that were refused.
     pub(super) rejected: usize,
+    /// Size of the updates that counted, together.
+    pub(super) update_bytes: u64,
     /// Accuracy of the base after the round on the global test set, 0 to 1.
     pub(super) accuracy: f64,
     /// Its mean cross-entropy in nats.
@@ -66,6 +68,11 @@ impl Round {
             reason: closed.reason.clone(),
             accepted: closed.accepted,
             rejected: closed.rejected,
+            update_bytes: closed
+                .clients
+                .iter()
+                .map(|client| client.payload_bytes)
+                .sum(),
             accuracy: evaluation.accuracy,
             loss: evaluation.loss,
             merge_ms: closed.merge_ms,
@@ -104,6 +111,8 @@ pub(super) struct Summary {
     pub(super) partition: String,
     /// The merge in words.
     pub(super) merge: String,
+    /// How updates are sent, preferred first.
+    pub(super) encodings: Vec<String>,
     /// The gate before publishing in words, where the plan has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) gate: Option<String>,

@@ -32,6 +32,7 @@ fn the_program_introduces_itself() {
       server       Hold a federation: make it, serve it, let clients in, look at it
       client       Take part in a federation
       merge        Merge checkpoints on disk by a recipe, with the engine of the federation
+      inspect      Show what is in a checkpoint, a task vector or a residual, tensor by tensor
       completions  Print a completion script for a shell
       help         Print this message or the help of the given subcommand(s)
 
@@ -186,6 +187,10 @@ fn simulating_is_explained_with_every_choice() {
           --trusted <CLIENT>
               The client that fltrust and moNNA trust [default: the first]
 
+          --encoding <NAME>
+              How updates are sent: f32, bf16, int8, sign, top-k[:DENSITY] or ternary[:DENSITY]
+              [default: f32]
+
           --optimizer <NAME>
               What makes a step of the merged updates [default: none]
 
@@ -219,6 +224,11 @@ fn simulating_is_explained_with_every_choice() {
               Examples: the embedded digits, or a safetensors file with x (n × d) and y (n)
 
               [default: digits]
+
+          --hidden-units <N>
+              Hidden units of the model: 75 parameters each on digits
+
+              [default: 64]
 
           --local-steps <N>
               Batches a client trains on in a round

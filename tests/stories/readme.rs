@@ -151,6 +151,11 @@ const COMMANDS: &[(&str, How)] = &[
             "fedmerge simulate hub/federation.toml --attack scale --attackers 2 --rounds 1 --local-steps 5",
         ),
     ),
+    ("fedmerge inspect hub/models/10", How::AsShown),
+    (
+        "fedmerge inspect ward-1/work/round-10/update/update.safetensors --base hub/models/9",
+        How::AsShown,
+    ),
     (
         "fedmerge client evaluate --data digits:test --base hub/models/10/model.safetensors",
         How::ToItsEnd(

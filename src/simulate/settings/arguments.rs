@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
+use fedmerge_client::trainer::builtin::mlp::HIDDEN_UNITS;
 use fedmerge_client::trainer::builtin::source::DataSource;
+use fedmerge_common::task_vector::encoding::Density;
+use fedmerge_common::task_vector::{Encoding, UnknownEncoding};
 use fedmerge_server::plan::{METHOD_NAMES, OPTIMIZER_NAMES};
 
 use crate::simulate::attacker::Attack;
@@ -19,6 +22,7 @@ const DEFAULT_CLIENTS: usize = 8;
   fedmerge simulate --attack sign-flip --attackers 2 --method mean
   fedmerge simulate --attack sign-flip --attackers 2 --method ties --before clip:median
   fedmerge simulate --attack sign-flip --attackers 2 --method geometric-median --before arc --before nnm
+  fedmerge simulate --encoding top-k:0.05
   fedmerge simulate federation.toml --clients 20 --rounds 50 --partition by-label --out run-1
   fedmerge simulate --format json | tail -n 1")]
 pub(crate) struct SimulateArguments {
@@ -58,6 +62,10 @@ pub(crate) struct SimulateArguments {
     #[arg(long, value_name = "CLIENT")]
     pub(super) trusted: Option<String>,
 
+    /// How updates are sent: f32, bf16, int8, sign, top-k[:DENSITY] or ternary[:DENSITY] [default: f32]
+    #[arg(long, value_name = "NAME", value_parser = parse_encoding)]
+    pub(super) encoding: Option<SentAs>,
+
     /// What makes a step of the merged updates [default: none]
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(OPTIMIZER_NAMES))]
     pub(super) optimizer: Option<String>,
@@ -82,6 +90,10 @@ pub(crate) struct SimulateArguments {
     #[arg(long, value_name = "digits|PATH", default_value = "digits")]
     pub(super) dataset: DataSource,
 
+    /// Hidden units of the model: 75 parameters each on digits
+    #[arg(long, value_name = "N", default_value_t = HIDDEN_UNITS)]
+    pub(super) hidden_units: usize,
+
     /// Batches a client trains on in a round
     #[arg(long, value_name = "N", default_value_t = 40)]
     pub(super) local_steps: usize,
@@ -93,6 +105,42 @@ pub(crate) struct SimulateArguments {
     /// Directory for everything the run leaves [default: a new one in the system's temporary directory]
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
+}
+
+/// An encoding, and the share of the values that it keeps, where that was said.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct SentAs {
+    pub(super) encoding: Encoding,
+    pub(super) density: Option<Density>,
+}
+
+fn parse_encoding(text: &str) -> Result<SentAs, String> {
+    let (name, share) = match text.split_once(':') {
+        Some((name, share)) => (name, Some(share)),
+        None => (text, None),
+    };
+    let encoding: Encoding = name
+        .parse()
+        .map_err(|error: UnknownEncoding| error.to_string())?;
+    let Some(share) = share else {
+        return Ok(SentAs {
+            encoding,
+            density: None,
+        });
+    };
+    if !encoding.is_sparse() {
+        return Err(format!("{encoding} keeps all values and has no density"));
+    }
+    let density = share
+        .parse()
+        .ok()
+        .and_then(|share| Density::from_share(share).ok());
+    let density =
+        density.ok_or_else(|| format!("the density {share:?} must be above 0 and at most 1"))?;
+    Ok(SentAs {
+        encoding,
+        density: Some(density),
+    })
 }
 
 /// A stage before the method.

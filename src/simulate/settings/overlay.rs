@@ -1,11 +1,12 @@
 //! Flags over the plan file over a simulation's own defaults: what `federation.toml` says in the end.
 
 use fedmerge_common::failure::{ExitCode, Failure};
+use fedmerge_common::task_vector::Encoding;
 use fedmerge_server::plan::LEAST_QUORUM;
 use toml::{Table, Value};
 
 use super::DEFAULT_TOLERATE;
-use super::arguments::SimulateArguments;
+use super::arguments::{SentAs, SimulateArguments};
 use super::needs::Needs;
 use super::stages;
 use crate::simulate::stage::client_name;
@@ -144,6 +145,30 @@ pub(super) fn overlay_merge(
         )),
     );
     Ok(stages::in_words(&method, merge))
+}
+
+/// Fills the plan's `[update]` and tells how updates are sent.
+pub(super) fn overlay_update(
+    plan: &mut Table,
+    arguments: &SimulateArguments,
+) -> Result<Vec<String>, Failure> {
+    let update = table(plan, "update")?;
+    if let Some(SentAs { encoding, density }) = arguments.encoding {
+        let encodings = Value::Array(vec![encoding.as_str().into()]);
+        update.insert("encodings".into(), encodings);
+        if !encoding.is_sparse() {
+            update.remove("density");
+        }
+        if let Some(density) = density {
+            update.insert("density".into(), Value::Float(density.share()));
+        }
+    }
+    let encodings = update.get("encodings").and_then(Value::as_array);
+    let names = encodings.map(|names| names.iter().filter_map(Value::as_str));
+    Ok(names.map_or_else(
+        || vec![Encoding::F32.to_string()],
+        |names| names.map(str::to_owned).collect(),
+    ))
 }
 
 /// Fills the plan's `[round]`: everyone is invited, and a round needs those who do not lie.
