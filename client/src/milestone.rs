@@ -159,10 +159,12 @@ impl fmt::Display for Milestone {
             Self::Waiting { waiting_for } => write!(f, "waiting: {waiting_for}"),
             Self::LastRound { outcome } => write!(f, "{outcome}"),
             Self::Resumed { round, step } => write!(f, "round {round}: goes on with {step} before"),
-            Self::Forgotten { round, reason } => write!(
-                f,
-                "round {round}: what was finished before is dropped: {reason}"
-            ),
+            Self::Forgotten { round, reason } => {
+                write!(
+                    f,
+                    "round {round}: what was finished before is dropped: {reason}"
+                )
+            }
             Self::RolledBack { base, of, reason } => {
                 write!(f, "model {base} is model {of} again: {reason}")
             }
@@ -173,10 +175,10 @@ impl fmt::Display for Milestone {
                 loss,
                 elapsed_ms,
             } => {
+                let loss = loss.map_or(String::new(), |loss| format!(", loss {loss:.2}"));
                 let span = Millis::new(*elapsed_ms).approximate();
                 let on = examples(*num_examples);
-                write!(f, "round {round}: trained in {span}{on}")?;
-                loss.map_or(Ok(()), |loss| write!(f, ", loss {loss:.2}"))
+                write!(f, "round {round}: trained in {span}{on}{loss}")
             }
             Self::ExamplesUnknown => write!(
                 f,
@@ -186,7 +188,7 @@ impl fmt::Display for Milestone {
                 f,
                 "round {round}: what the encoding of earlier updates lost is dropped: {reason}"
             ),
-            Self::Accepted { round } => write!(f, "round {round}: accepted"),
+            Self::Accepted { round } => told(f, *round, "accepted"),
             Self::Rejected { round, rejection } => write!(
                 f,
                 "round {round}: rejected ({}): {}",
@@ -197,9 +199,7 @@ impl fmt::Display for Milestone {
                 "round {round}: declined ({}): {}",
                 decline.kind, decline.detail
             ),
-            Self::Withdrawn { round } => {
-                write!(f, "round {round}: over before this client's update was in")
-            }
+            Self::Withdrawn { round } => told(f, *round, "over before this client's update was in"),
             Self::Evaluated {
                 round,
                 candidate,
@@ -209,19 +209,18 @@ impl fmt::Display for Milestone {
                 num_examples,
             } => {
                 let on = examples(*num_examples);
-                write!(
-                    f,
-                    "round {round}: evaluated model {candidate}: {metric} {before:.3} → {after:.3}{on}"
-                )
+                let values = format!("{metric} {before:.3} → {after:.3}{on}");
+                write!(f, "round {round}: evaluated model {candidate}: {values}")
             }
             Self::EvaluationDeclined { round, decline } => write!(
                 f,
                 "round {round}: the merged model is not evaluated here ({}): {}",
                 decline.kind, decline.detail
             ),
-            Self::EvaluationOver { round } => write!(
+            Self::EvaluationOver { round } => told(
                 f,
-                "round {round}: over before this client had evaluated the merged model"
+                *round,
+                "over before this client had evaluated the merged model",
             ),
             Self::Ended { reason, last } => {
                 let last = last.as_ref().map(last_base).unwrap_or_default();
@@ -229,6 +228,10 @@ impl fmt::Display for Milestone {
             }
         }
     }
+}
+
+fn told(f: &mut fmt::Formatter<'_>, round: RoundNumber, what: &str) -> fmt::Result {
+    write!(f, "round {round}: {what}")
 }
 
 /// ` on 36 examples`; nothing where their number is not known.
