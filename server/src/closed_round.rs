@@ -63,8 +63,9 @@ pub struct ClosedClient {
     pub reason: String,
     /// Training examples; 0 unless accepted.
     pub num_examples: u64,
-    /// Size of the update as it was sent; 0 unless accepted.
-    pub payload_bytes: u64,
+    /// Size of the update as it was sent; absent unless accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
     /// What came of asking it to evaluate the candidate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evaluation: Option<ClosedEvaluation>,
@@ -165,7 +166,7 @@ impl ClosedClient {
             outcome: name,
             reason,
             num_examples: accepted.map_or(0, |update| update.num_examples),
-            payload_bytes: accepted.map_or(0, |update| update.bytes),
+            bytes: accepted.map(|update| update.bytes),
             evaluation,
         }
     }

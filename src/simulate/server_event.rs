@@ -75,7 +75,7 @@ pub(super) struct ClientOutcome {
     pub(super) reason: String,
     /// Size of an update that counts, as it was sent.
     #[serde(default)]
-    pub(super) payload_bytes: u64,
+    pub(super) bytes: u64,
 }
 
 #[cfg(test)]

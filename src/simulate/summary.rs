@@ -68,11 +68,7 @@ impl Round {
             reason: closed.reason.clone(),
             accepted: closed.accepted,
             rejected: closed.rejected,
-            update_bytes: closed
-                .clients
-                .iter()
-                .map(|client| client.payload_bytes)
-                .sum(),
+            update_bytes: closed.clients.iter().map(|client| client.bytes).sum(),
             accuracy: evaluation.accuracy,
             loss: evaluation.loss,
             merge_ms: closed.merge_ms,

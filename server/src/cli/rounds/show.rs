@@ -208,7 +208,6 @@ impl Story {
         match outcome {
             ClientOutcome::Accepted { update, at } => {
                 told["update"] = json!(update.payload);
-                told["bytes"] = json!(update.bytes);
                 told["accepted"] = json!(at.to_string());
                 let merge = self.merge.as_ref();
                 let share = merge.and_then(|merge| agreement::weight_share(&merge.report, client));
