@@ -222,16 +222,18 @@ impl fmt::Display for Milestone {
                 *round,
                 "over before this client had evaluated the merged model",
             ),
-            Self::Ended { reason, last } => {
-                let last = last.as_ref().map(last_base).unwrap_or_default();
-                write!(f, "the federation ended: {reason}{last}")
-            }
+            Self::Ended { reason, last } => ended(f, reason, last.as_ref()),
         }
     }
 }
 
 fn told(f: &mut fmt::Formatter<'_>, round: RoundNumber, what: &str) -> fmt::Result {
     write!(f, "round {round}: {what}")
+}
+
+fn ended(f: &mut fmt::Formatter<'_>, reason: &str, last: Option<&ModelRef>) -> fmt::Result {
+    let last = last.map(last_base).unwrap_or_default();
+    write!(f, "the federation ended: {reason}{last}")
 }
 
 /// ` on 36 examples`; nothing where their number is not known.
