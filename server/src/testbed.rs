@@ -221,6 +221,30 @@ impl Bed {
         self.directory.candidate(round).join(files::MODEL)
     }
 
+    /// Merges by the mean, and keeps every model.
+    fn workshop(&self, ledger: &Ledger, staging: &Staging, compute: &Compute) -> Workshop {
+        let job = self.job(&[], Recipe::of(Method::Mean));
+        Workshop {
+            directory: self.directory.clone(),
+            ledger: ledger.clone(),
+            staging: staging.clone(),
+            compute: compute.clone(),
+            clock: Clock::with_offset(0),
+            authority: Arc::new(self.authority()),
+            federation: job.federation,
+            keep: None,
+            terms: ByRound::always(MergeTerms {
+                recipe: job.recipe,
+                weight: job.weight,
+                trusted: job.trusted,
+                freeze: job.freeze,
+                seed: job.seed,
+            }),
+            resources: job.resources,
+            keep_updates: 0,
+        }
+    }
+
     /// Starts a driver as a server does: from the ledger, or at the beginning.
     pub(crate) async fn start(&self, plan: RoundPlan, stay: Stay) -> Running {
         let ledger = Ledger::open(&self.directory.ledger()).await.unwrap();
@@ -234,26 +258,7 @@ impl Bed {
         };
         let staging = Staging::open(self.directory.staging(), limits).unwrap();
         let (clock, compute) = (Clock::with_offset(0), Compute::start(2).unwrap());
-        let job = self.job(&[], Recipe::of(Method::Mean));
-        let workshop = Workshop {
-            directory: self.directory.clone(),
-            ledger: ledger.clone(),
-            staging: staging.clone(),
-            compute: compute.clone(),
-            clock,
-            authority: Arc::new(self.authority()),
-            federation: job.federation,
-            keep: None,
-            terms: ByRound::always(MergeTerms {
-                recipe: job.recipe,
-                weight: job.weight,
-                trusted: job.trusted,
-                freeze: job.freeze,
-                seed: job.seed,
-            }),
-            resources: job.resources,
-            keep_updates: 0,
-        };
+        let workshop = self.workshop(&ledger, &staging, &compute);
         let offers = ByRound::always(Offer {
             encodings: vec![Encoding::F32],
             density: Density::default(),
