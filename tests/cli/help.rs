@@ -188,8 +188,8 @@ fn simulating_is_explained_with_every_choice() {
               The client that fltrust and moNNA trust [default: the first]
 
           --encoding <NAME>
-              How updates are sent: f32, bf16, int8, sign, top-k[:DENSITY] or ternary[:DENSITY]
-              [default: f32]
+              How updates are sent: f32, bf16, int8, sign, top-k or ternary; top-k:0.05 sends a
+              twentieth [default: f32]
 
           --optimizer <NAME>
               What makes a step of the merged updates [default: none]
