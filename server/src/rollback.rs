@@ -64,19 +64,20 @@ pub async fn roll_back(
     let older = older.ok_or(RollBackError::Gone { version: *of })?;
     let signed = authority.sign_rollback(model, *of, reason)?;
     let (from, to) = (directory.model(*of), directory.model(model.version));
-    let again = |older: Manifest| Manifest {
-        version: model.version,
+    let version = model.version;
+    let again_signed = signed.clone();
+    let again = move |older: Manifest| Manifest {
+        version,
         rollback: Some(RollbackStory {
             origin: older.origin(),
-            signed: signed.clone(),
+            signed: again_signed,
         }),
         ..older
     };
     let placed = to.clone();
-    compute::blocking({
-        let older = manifest::read(&from);
-        let manifest = older.map(|older| older.map(again));
-        move || put_in_place(&from, &placed, manifest?)
+    compute::blocking(move || {
+        let manifest = manifest::read(&from)?.map(again);
+        put_in_place(&from, &placed, manifest)
     })
     .await
     .map_err(|source| RollBackError::File { path: to, source })?;

@@ -296,12 +296,12 @@ fn a_servers_rounds_are_listed_told_and_watched() {
               [default: .]
 
           --last <N>
-              How many rounds, the newest
+              How many, the newest
 
               [default: 20]
 
           --all
-              All rounds
+              All of them
     ");
 }
 

@@ -1,6 +1,6 @@
 //! `fedmerge server clients list`: read from the ledger, whether or not the server runs. And how every list looks.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use comfy_table::{ContentArrangement, Table, presets};
 use fedmerge_common::failure::Failure;
 use fedmerge_common::output::Output;
@@ -13,6 +13,27 @@ pub enum ClientsCommand {
     /// List enrolled clients
     #[command(after_help = "Example:\n  fedmerge server clients list --dir hub")]
     List(DirectoryArguments),
+}
+
+/// What a list that grows for ever takes.
+#[derive(Debug, Args)]
+pub struct ListArguments {
+    /// Where the server is.
+    #[command(flatten)]
+    pub directory: DirectoryArguments,
+    /// How many, the newest
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub last: u32,
+    /// All of them
+    #[arg(long, conflicts_with = "last")]
+    pub all: bool,
+}
+
+impl ListArguments {
+    /// How many are wanted, at most.
+    pub(super) fn count(&self) -> u32 {
+        if self.all { u32::MAX } else { self.last }
+    }
 }
 
 /// Rows with a heading, in columns that fit the terminal.

@@ -18,7 +18,7 @@ use fedmerge_coordinator::Goal;
 use serde::Serialize;
 
 use super::DirectoryArguments;
-use super::list::table;
+use super::list::{ListArguments, table};
 use crate::directory::ServerDirectory;
 use crate::files;
 use crate::keep;
@@ -62,20 +62,6 @@ Examples:
 
 Version numbers only rise: the content of model 3 becomes the next version, signed by the
 federation's authority, and the next round starts from it. The round that is open is abandoned.";
-
-/// What `server models list` takes.
-#[derive(Debug, Args)]
-pub struct ListArguments {
-    /// Where the server is.
-    #[command(flatten)]
-    pub directory: DirectoryArguments,
-    /// How many models, the newest
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-    pub last: u32,
-    /// All models
-    #[arg(long, conflicts_with = "last")]
-    pub all: bool,
-}
 
 /// What `server models show` takes.
 #[derive(Debug, Args)]
@@ -195,11 +181,7 @@ async fn list(arguments: &ListArguments, output: &Output) -> Result<(), Failure>
     let directory = arguments.directory.directory()?;
     let ledger = arguments.directory.ledger().await?;
     let marked = Marked::read(&ledger).await?;
-    let count = if arguments.all {
-        usize::MAX
-    } else {
-        usize::try_from(arguments.last).unwrap_or(usize::MAX)
-    };
+    let count = usize::try_from(arguments.count()).unwrap_or(usize::MAX);
     let earlier = marked.models.len().saturating_sub(count);
     // The best is shown wherever it is: that is what it is looked for.
     let shown =

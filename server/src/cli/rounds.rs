@@ -12,7 +12,7 @@ use fedmerge_common::output::Output;
 use fedmerge_common::units::Millis;
 
 use super::DirectoryArguments;
-use super::list::table;
+use super::list::{ListArguments, table};
 use crate::closed_round::ClosedRound;
 use crate::store::ledger::Rounds;
 
@@ -44,20 +44,6 @@ const WATCH_EXAMPLES: &str = "\
 Example:
   fedmerge server rounds watch --dir hub";
 
-/// What `server rounds list` takes.
-#[derive(Debug, Args)]
-pub struct ListArguments {
-    /// Where the server is.
-    #[command(flatten)]
-    pub directory: DirectoryArguments,
-    /// How many rounds, the newest
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-    pub last: u32,
-    /// All rounds
-    #[arg(long, conflicts_with = "last")]
-    pub all: bool,
-}
-
 /// What `server rounds show` takes.
 #[derive(Debug, Args)]
 pub struct ShowArguments {
@@ -80,11 +66,7 @@ pub(super) async fn run(command: &RoundsCommand, output: &Output) -> Result<(), 
 async fn list(arguments: &ListArguments, output: &Output) -> Result<(), Failure> {
     let directory = arguments.directory.directory()?;
     let ledger = arguments.directory.ledger().await?;
-    let wanted = Rounds::Newest(if arguments.all {
-        u32::MAX
-    } else {
-        arguments.last
-    });
+    let wanted = Rounds::Newest(arguments.count());
     let stories = ledger.rounds(wanted).await?;
     let rounds: Vec<ClosedRound> = stories
         .iter()

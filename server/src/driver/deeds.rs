@@ -6,6 +6,7 @@
 mod room;
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,8 +29,8 @@ use crate::files;
 use crate::keep::Keep;
 use crate::merging::{MergeFailure, MergeJob, Merged, merge};
 use crate::plan::{ByRound, FederationPlan, Freeze, Weight};
-use crate::publish::{Publication, PublishError, publish};
-use crate::rollback::{RollBackError, roll_back};
+use crate::publish::{Publication, publish};
+use crate::rollback::roll_back;
 use crate::store::ledger::{Ledger, LedgerError, MergeNote};
 use crate::store::staging::Staging;
 use room::{WaitForRoom, is_for_want_of_room};
@@ -242,49 +243,19 @@ impl Workshop {
     }
 
     async fn publish(&self, publication: Publication) -> Event {
-        let (round, candidate) = (publication.round, publication.candidate);
-        let mut room = WaitForRoom::default();
-        loop {
-            let detail = match publish(&self.directory, &self.ledger, &publication).await {
-                Ok(()) => {
-                    return Event::ModelPublished {
-                        round,
-                        model: candidate,
-                    };
-                }
-                Err(PublishError::Ledger(error)) if error.passes() => {
-                    wait_for_the_ledger(&error).await;
-                    continue;
-                }
-                Err(error) if is_for_want_of_room(&error) => {
-                    room.wait(explain(&error)).await;
-                    continue;
-                }
-                Err(error) => explain(&error),
-            };
-            return Event::PublishFailed { round, detail };
+        let (round, model) = (publication.round, publication.candidate);
+        match insist(|| publish(&self.directory, &self.ledger, &publication)).await {
+            Ok(()) => Event::ModelPublished { round, model },
+            Err(detail) => Event::PublishFailed { round, detail },
         }
     }
 
     async fn roll_back(&self, order: Rollback) -> Event {
-        let place = (&self.directory, &self.ledger);
+        let (place, now) = ((&self.directory, &self.ledger), self.clock.now());
         let model = order.model;
-        let mut room = WaitForRoom::default();
-        loop {
-            let done = roll_back(place, &self.authority, &order, self.clock.now());
-            let detail = match done.await {
-                Ok(()) => return Event::RolledBack { model },
-                Err(RollBackError::Ledger(error)) if error.passes() => {
-                    wait_for_the_ledger(&error).await;
-                    continue;
-                }
-                Err(error) if is_for_want_of_room(&error) => {
-                    room.wait(explain(&error)).await;
-                    continue;
-                }
-                Err(error) => explain(&error),
-            };
-            return Event::RollbackFailed { model, detail };
+        match insist(|| roll_back(place, &self.authority, &order, now)).await {
+            Ok(()) => Event::RolledBack { model },
+            Err(detail) => Event::RollbackFailed { model, detail },
         }
     }
 
@@ -366,6 +337,30 @@ fn rounds_through(last: RoundNumber, parent: &Path) -> impl Iterator<Item = Roun
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u64>().ok())
         .map(RoundNumber::new)
         .filter(move |round| *round <= last)
+}
+
+/// Does what may be repeated until it is done, however long the ledger or the disk is busy or full; else says why it cannot be done.
+async fn insist<F, E>(deed: impl Fn() -> F) -> Result<(), String>
+where
+    F: Future<Output = Result<(), E>>,
+    E: Error + 'static,
+{
+    let mut room = WaitForRoom::default();
+    loop {
+        let Err(error) = deed().await else {
+            return Ok(());
+        };
+        let ledger = error
+            .source()
+            .and_then(|source| source.downcast_ref::<LedgerError>());
+        if let Some(error) = ledger.filter(|error| error.passes()) {
+            wait_for_the_ledger(error).await;
+        } else if is_for_want_of_room(&error) {
+            room.wait(explain(&error)).await;
+        } else {
+            return Err(explain(&error));
+        }
+    }
 }
 
 /// The work of a whole round is not lost because the disk is full or another process writes.
