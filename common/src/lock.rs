@@ -5,8 +5,16 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, test_kill_process};
 
 use crate::failure::{ExitCode, Failure};
+
+/// How long the lock of a process that was killed is waited for, and how often it is asked for.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// A directory in use by this process, until dropped.
 #[derive(Debug)]
@@ -59,9 +67,25 @@ impl From<LockDirectoryError> for Failure {
 impl DirectoryLock {
     /// Takes the lock of `directory`, which is the file `path`, making both where they are missing.
     ///
+    /// A process that was killed while it started a child may leave its lock for a moment: the child holds it until it is its own
+    /// program. That moment is waited for, a process that lives is not.
+    ///
     /// # Errors
     /// When another process holds it, or the file system refuses.
     pub fn take(directory: &Path, path: &Path) -> Result<Self, LockDirectoryError> {
+        let end = Instant::now() + PATIENCE;
+        Self::take_or(directory, path, || {
+            thread::sleep(PAUSE);
+            Instant::now() < end
+        })
+    }
+
+    /// Asks `go_on` before each further try for the lock of a process that has ended.
+    fn take_or(
+        directory: &Path,
+        path: &Path,
+        mut go_on: impl FnMut() -> bool,
+    ) -> Result<Self, LockDirectoryError> {
         let wrong = |source| LockDirectoryError::File {
             path: path.to_owned(),
             source,
@@ -76,15 +100,21 @@ impl DirectoryLock {
             .truncate(false)
             .open(path)
             .map_err(wrong)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(LockDirectoryError::InUse {
-                    process: holder(&mut file),
-                    directory: directory.to_owned(),
-                });
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) => {
+                    let process = holder(&mut file);
+                    if has_ended(&process) && go_on() {
+                        continue;
+                    }
+                    return Err(LockDirectoryError::InUse {
+                        process,
+                        directory: directory.to_owned(),
+                    });
+                }
+                Err(TryLockError::Error(source)) => return Err(wrong(source)),
             }
-            Err(TryLockError::Error(source)) => return Err(wrong(source)),
         }
         let write = |file: &mut File| {
             file.set_len(0)?;
@@ -106,9 +136,17 @@ impl DirectoryLock {
     }
 }
 
+fn has_ended(process: &str) -> bool {
+    let number = process.parse().ok().and_then(Pid::from_raw);
+    // One that belongs to somebody else, lives.
+    number.is_some_and(|number| test_kill_process(number) == Err(rustix::io::Errno::SRCH))
+}
+
 fn holder(file: &mut File) -> String {
     let mut text = String::new();
-    let read = file.take(20).read_to_string(&mut text);
+    let read = file
+        .rewind()
+        .and_then(|()| file.take(20).read_to_string(&mut text));
     match (read, text.trim().parse::<u32>()) {
         (Ok(_), Ok(process)) => process.to_string(),
         (Ok(_) | Err(_), _) => "unknown".to_owned(),
@@ -139,6 +177,24 @@ mod tests {
         drop(lock);
         assert_eq!(DirectoryLock::holder_of(&path), None);
         DirectoryLock::take(root.path(), &path).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_process_leaves_locked_for_a_moment_is_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("lock");
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let killed = child.id();
+        child.wait().unwrap();
+        fs::write(&path, killed.to_string()).unwrap();
+        let left = File::open(&path).unwrap();
+        left.try_lock().unwrap();
+        let message = DirectoryLock::take_or(root.path(), &path, || false)
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains(&format!("(pid {killed})")), "{message}");
+        let mut left = Some(left);
+        DirectoryLock::take_or(root.path(), &path, || left.take().is_some()).unwrap();
     }
 
     #[test]
