@@ -1,5 +1,7 @@
 //! Content hashes. A digest always says its algorithm: `blake3:` and 64 hexadecimal digits.
 
+pub mod tree;
+
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};

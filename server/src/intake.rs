@@ -114,18 +114,20 @@ pub fn prejudge(header: &UpdateHeader, terms: &Terms) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Judges a whole upload: the file at `path` must be what `header` announced, a task vector against `base`.
+/// Judges a whole upload: the file at `path` must be what `header` announced, a task vector against `base`. It is hashed unless its
+/// digest is `known`.
 ///
 /// # Errors
 /// When our disk fails, or `cancelled` is set; it is looked at in every block.
 pub fn validate(
     path: &Path,
     header: &UpdateHeader,
+    known: Option<Digest>,
     base: &Schema,
     terms: &Terms,
     cancelled: &AtomicBool,
 ) -> Result<Result<ValidUpdate, Rejection>, IntakeError> {
-    let verdict = judge(path, header, base, terms, cancelled);
+    let verdict = judge(path, header, known, base, terms, cancelled);
     match verdict {
         Ok(valid) => Ok(Ok(valid)),
         Err(Stop::Rejected(rejection)) => Ok(Err(rejection)),
@@ -136,12 +138,13 @@ pub fn validate(
 fn judge(
     path: &Path,
     header: &UpdateHeader,
+    known: Option<Digest>,
     base: &Schema,
     terms: &Terms,
     cancelled: &AtomicBool,
 ) -> Result<ValidUpdate, Stop> {
     prejudge(header, terms)?;
-    integrity::check(path, header, cancelled)?;
+    integrity::check(path, header, known, cancelled)?;
     let payload = schema::check(path, header.encoding, base, cancelled)?;
     let norm = screening::check(&payload, terms.max_magnitude, cancelled)?;
     Ok(ValidUpdate {

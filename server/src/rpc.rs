@@ -65,7 +65,7 @@ pub struct Desk {
 pub async fn routes(desk: Desk) -> Routes {
     let desk = Arc::new(desk);
     let round = RoundServer::new(round::Service(Arc::clone(&desk)));
-    let transfer = TransferServer::new(transfer::Service(Arc::clone(&desk)));
+    let transfer = TransferServer::new(transfer::Service::new(Arc::clone(&desk)));
     let enrolment = EnrolmentServer::new(enrolment::Service(Arc::clone(&desk)));
     let admin = AdminServer::new(admin::Service(desk));
     let (health, health_service) = tonic_health::server::health_reporter();

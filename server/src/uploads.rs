@@ -287,11 +287,17 @@ impl Uploads {
             }
         }
         let base = self.directory.model(base.version).join(files::MODEL);
+        let known = self.staging.digest(id);
         let header = header.clone();
         let examined = self.compute.run(move |cancelled| {
             let base = Checkpoint::open(&base).map_err(ExamineError::Base)?;
-            let path = if place.exists() { &place } else { &staged };
-            let verdict = intake::validate(path, &header, base.schema(), &terms, cancelled)?;
+            let (path, known) = if place.exists() {
+                (&place, None)
+            } else {
+                (&staged, known)
+            };
+            let schema = base.schema();
+            let verdict = intake::validate(path, &header, known, schema, &terms, cancelled)?;
             if verdict.is_ok() && *path == staged {
                 put_in_place(&staged, &place)?;
             }

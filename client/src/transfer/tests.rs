@@ -31,6 +31,8 @@ use crate::testbed::{Authority, Served, serve};
 
 /// Chunks of this size, so that small payloads have many.
 const CHUNK: u32 = 1000;
+/// What the depot asks for on the way up: clients cut where a hash tree does.
+const UPLOAD_CHUNK: u32 = 1024;
 
 /// What goes wrong with one call, in the order of the calls; nothing once they are used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +129,7 @@ impl Transfer for Desk {
         Ok(Response::new(v1::BeginUploadResponse {
             upload_id: "u1".to_owned(),
             durable_bytes: self.0.staged.lock().unwrap().len() as u64,
-            chunk_bytes: CHUNK,
+            chunk_bytes: UPLOAD_CHUNK,
         }))
     }
 
@@ -387,7 +389,7 @@ async fn an_update_is_sent_in_chunks_and_accepted() {
     let (bench, answer) = submitted(depot([])).await;
     assert_eq!(answer.unwrap(), Answer::Accepted);
     assert_eq!(*bench.depot.staged.lock().unwrap(), content());
-    assert_eq!(offsets(&bench), [0, 1000, 2000, 3000, 4000, 5000]);
+    assert_eq!(offsets(&bench), [0, 1024, 2048, 3072, 4096, 5120]);
 }
 
 #[tokio::test]
@@ -401,7 +403,7 @@ async fn an_upload_resumes_at_the_durable_offset() {
     let (bench, answer) = submitted(depot).await;
     assert_eq!(answer.unwrap(), Answer::Accepted);
     assert_eq!(*bench.depot.staged.lock().unwrap(), content());
-    assert_eq!(offsets(&bench), [2500, 3500, 4500]);
+    assert_eq!(offsets(&bench), [2500, 3072, 4096, 5120]);
 }
 
 #[tokio::test]
@@ -426,7 +428,7 @@ async fn a_broken_upload_sends_no_byte_twice() {
         assert_eq!(answer.unwrap(), Answer::Accepted, "{mishap:?}");
         assert_eq!(
             offsets(&bench),
-            [0, 1000, 2000, 3000, 4000, 5000],
+            [0, 1024, 2048, 3072, 4096, 5120],
             "{mishap:?}"
         );
     }

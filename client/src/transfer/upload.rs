@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fedmerge_common::digest::tree::run_bytes;
 use fedmerge_common::failpoint::{self, Point};
 use fedmerge_common::pieces::read_piece;
 use fedmerge_common::reason::Rejection;
@@ -198,7 +199,8 @@ impl Reading {
     fn next(mut self) -> io::Result<(Self, Vec<v1::Chunk>)> {
         let mut chunks = Vec::with_capacity(CHUNKS_AT_ONCE);
         while chunks.len() < CHUNKS_AT_ONCE {
-            let piece = read_piece(&self.file, self.chunk_bytes)?;
+            let most_bytes = run_bytes(self.offset, self.chunk_bytes);
+            let piece = read_piece(&self.file, most_bytes)?;
             if piece.is_empty() {
                 break;
             }

@@ -1,7 +1,7 @@
 //! `transfer.proto`: update headers, chunks and the fate of updates.
 
 use bytes::Bytes;
-use fedmerge_common::digest::Digest;
+use fedmerge_common::digest::tree;
 use fedmerge_common::ids::UploadId;
 use fedmerge_common::reason::{Rejection, RejectionCode};
 use fedmerge_common::update::UpdateHeader;
@@ -85,6 +85,8 @@ pub struct VerifiedChunk {
     pub offset: u64,
     /// 1 byte to [`MAX_CHUNK_BYTES`].
     pub data: Bytes,
+    /// Their hash at this place, from which the digest of the whole can be told.
+    pub hash: [u8; 32],
 }
 
 impl VerifiedChunk {
@@ -135,19 +137,26 @@ pub fn verified_chunk(chunk: Option<v1::Chunk>) -> Result<VerifiedChunk, ChunkEr
     if offset.checked_add(data.len() as u64).is_none() {
         return Err(InvalidMessage::new("chunk.offset", "is too large").into());
     }
-    if digest[..] != Digest::of(&data).as_bytes()[..] {
+    let hash = tree::hash_at(offset, &data);
+    if digest[..] != hash[..] {
         return Err(ChunkError::Corrupt { offset });
     }
-    Ok(VerifiedChunk { offset, data })
+    Ok(VerifiedChunk { offset, data, hash })
 }
 
-/// Makes a chunk of `data`, with its digest.
+/// Makes a chunk of `data`, with its hash at `offset` of the whole.
 #[must_use]
 pub fn chunk(offset: u64, data: Bytes) -> v1::Chunk {
-    let digest = Bytes::copy_from_slice(Digest::of(&data).as_bytes());
+    let hash = tree::hash_at(offset, &data);
+    hashed_chunk(offset, data, &hash)
+}
+
+/// Makes a chunk whose hash at its place is known.
+#[must_use]
+pub fn hashed_chunk(offset: u64, data: Bytes, hash: &[u8; 32]) -> v1::Chunk {
     v1::Chunk {
         offset,
-        digest,
+        digest: Bytes::copy_from_slice(hash),
         data,
     }
 }
@@ -250,6 +259,7 @@ pub fn update_outcome(message: v1::CommitUploadResponse) -> Result<UpdateOutcome
 mod tests {
     use std::collections::BTreeMap;
 
+    use fedmerge_common::digest::Digest;
     use fedmerge_common::ids::RoundNumber;
     use fedmerge_common::task_vector::Encoding;
 

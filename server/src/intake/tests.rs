@@ -106,7 +106,15 @@ fn with_values(bias: &[f32], weight: &[f32]) -> Vec<u8> {
 
 fn verdict(upload: &Upload) -> Result<ValidUpdate, Rejection> {
     let cancelled = AtomicBool::new(false);
-    validate(&upload.path, &upload.header, &base(), &terms(), &cancelled).unwrap()
+    validate(
+        &upload.path,
+        &upload.header,
+        None,
+        &base(),
+        &terms(),
+        &cancelled,
+    )
+    .unwrap()
 }
 
 #[track_caller]
@@ -149,6 +157,27 @@ fn a_true_update_is_valid_in_both_kinds_of_floats() {
             valid.norm()
         );
     }
+}
+
+#[test]
+fn a_digest_that_is_known_decides_without_a_look_at_the_bytes() {
+    let upload = upload_of(Encoding::F32, &true_bytes());
+    let cancelled = AtomicBool::new(false);
+    let with = |known| {
+        let (base, terms) = (base(), terms());
+        validate(
+            &upload.path,
+            &upload.header,
+            Some(known),
+            &base,
+            &terms,
+            &cancelled,
+        )
+        .unwrap()
+    };
+    assert!(with(upload.header.payload).is_ok());
+    let rejection = with(Digest::of(b"other")).unwrap_err();
+    assert_eq!(rejection.code, RejectionCode::DigestMismatch);
 }
 
 #[test]
@@ -279,7 +308,14 @@ fn a_value_beyond_the_first_block_is_found_at_its_index() {
         &payload(&[("w", Dtype::F32, &[elements], &values)], &[]),
     );
     let cancelled = AtomicBool::new(false);
-    let verdict = validate(&upload.path, &upload.header, &base, &terms(), &cancelled);
+    let verdict = validate(
+        &upload.path,
+        &upload.header,
+        None,
+        &base,
+        &terms(),
+        &cancelled,
+    );
     assert_eq!(
         verdict.unwrap().unwrap_err(),
         Rejection::non_finite("w", 199_999, f32::NAN)
@@ -321,7 +357,14 @@ fn an_encoding_that_the_plan_lacks_is_refused() {
     let rejection = prejudge(&upload.header, &terms).unwrap_err();
     assert_eq!(rejection.code, RejectionCode::EncodingNotAllowed);
     let cancelled = AtomicBool::new(false);
-    let verdict = validate(&upload.path, &upload.header, &base(), &terms, &cancelled);
+    let verdict = validate(
+        &upload.path,
+        &upload.header,
+        None,
+        &base(),
+        &terms,
+        &cancelled,
+    );
     assert_eq!(verdict.unwrap().unwrap_err(), rejection);
 }
 
@@ -342,7 +385,14 @@ fn a_file_that_is_gone_is_our_fault_and_no_rejection() {
     let upload = upload_of(Encoding::F32, &true_bytes());
     fs::remove_file(&upload.path).unwrap();
     let cancelled = AtomicBool::new(false);
-    let error = validate(&upload.path, &upload.header, &base(), &terms(), &cancelled);
+    let error = validate(
+        &upload.path,
+        &upload.header,
+        None,
+        &base(),
+        &terms(),
+        &cancelled,
+    );
     assert!(matches!(error.unwrap_err(), IntakeError::Read { .. }));
 }
 
@@ -350,6 +400,13 @@ fn a_file_that_is_gone_is_our_fault_and_no_rejection() {
 fn a_cancelled_intake_has_no_verdict() {
     let upload = upload_of(Encoding::F32, &true_bytes());
     let cancelled = AtomicBool::new(true);
-    let error = validate(&upload.path, &upload.header, &base(), &terms(), &cancelled);
+    let error = validate(
+        &upload.path,
+        &upload.header,
+        None,
+        &base(),
+        &terms(),
+        &cancelled,
+    );
     assert!(matches!(error.unwrap_err(), IntakeError::Cancelled));
 }

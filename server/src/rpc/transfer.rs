@@ -1,6 +1,7 @@
 //! The straight line, the bytes: models down as chunks, updates up into staging, each acknowledged when it is durable.
 
 mod compare;
+mod outline;
 mod receiving;
 mod sending;
 
@@ -27,8 +28,9 @@ use super::Desk;
 use super::access::{Caller, caller, client};
 use crate::compute;
 use crate::files;
+use outline::Outlines;
 use receiving::receive;
-use sending::send_file;
+use sending::{Content, send};
 
 /// Answers that wait for the wire.
 const ANSWERS_AHEAD: usize = 1;
@@ -37,7 +39,10 @@ const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
 /// The service `fedmerge.v1.Transfer`.
 #[derive(Debug)]
-pub(super) struct Service(pub(super) Arc<Desk>);
+pub(super) struct Service {
+    desk: Arc<Desk>,
+    outlines: Outlines,
+}
 
 type Answers<T> = ReceiverStream<Result<T, Status>>;
 
@@ -53,15 +58,15 @@ impl Transfer for Service {
         let caller = caller(&request)?.clone();
         let message = request.into_inner();
         let digest: Digest = nested("digest", message.digest)?;
-        let (path, file) = self.open(&caller, &digest, message.offset).await?;
+        let (path, content) = self.open(&caller, &digest, message.offset).await?;
         let end = match message.length {
             0 => u64::MAX,
             length => message.offset.saturating_add(length),
         };
         let (chunks, stream) = mpsc::channel(ANSWERS_AHEAD);
-        let stop = self.0.stop.clone();
-        self.0.tasks.spawn(async move {
-            let sending = send_file(file, message.offset..end, &chunks);
+        let stop = self.desk.stop.clone();
+        self.desk.tasks.spawn(async move {
+            let sending = send(content, message.offset..end, &chunks);
             let Some(sent) = stop.run_until_cancelled(sending).await else {
                 let _gone = chunks.try_send(Err(stopping()));
                 return;
@@ -99,7 +104,7 @@ impl Transfer for Service {
     ) -> Result<Response<v1::BeginUploadResponse>, Status> {
         let client = client(&request)?;
         let header = UpdateHeader::try_from(request.into_inner())?;
-        let begun = self.0.uploads.begin(&client, header).await?;
+        let begun = self.desk.uploads.begin(&client, header).await?;
         Ok(Response::new(v1::BeginUploadResponse {
             upload_id: begun.id.to_string(),
             durable_bytes: begun.durable_bytes,
@@ -113,9 +118,9 @@ impl Transfer for Service {
     ) -> Result<Response<Self::UploadChunksStream>, Status> {
         let client = client(&request)?;
         let (acknowledgements, stream) = mpsc::channel(ANSWERS_AHEAD);
-        let desk = Arc::clone(&self.0);
+        let desk = Arc::clone(&self.desk);
         let messages = request.into_inner();
-        self.0.tasks.spawn(async move {
+        self.desk.tasks.spawn(async move {
             let receiving = receive(&desk, &client, messages, &acknowledgements);
             let result = tokio::select! {
                 result = receiving => result,
@@ -134,10 +139,10 @@ impl Transfer for Service {
     ) -> Result<Response<v1::CommitUploadResponse>, Status> {
         let client = client(&request)?;
         let id = upload_id(&request.into_inner().upload_id)?;
-        let turn = self.0.uploads.turn(&client).await;
-        let desk = Arc::clone(&self.0);
+        let turn = self.desk.uploads.turn(&client).await;
+        let desk = Arc::clone(&self.desk);
         // A client that goes away in the middle must not leave a file that was put in place and never decided.
-        let deciding = self.0.tasks.spawn(async move {
+        let deciding = self.desk.tasks.spawn(async move {
             let deciding = desk.uploads.commit(&turn, &id);
             desk.stop.run_until_cancelled(deciding).await
         });
@@ -154,10 +159,17 @@ impl Transfer for Service {
 }
 
 impl Service {
+    pub(super) fn new(desk: Arc<Desk>) -> Self {
+        Self {
+            desk,
+            outlines: Outlines::default(),
+        }
+    }
+
     /// Finds a published model, or the candidate that the caller is asked to evaluate; and its directory.
     async fn find(&self, caller: &Caller, digest: &Digest) -> Result<(ModelRef, PathBuf), Status> {
-        let directory = &self.0.uploads.directory;
-        let published = self.0.ledger.model_by_digest(digest).await;
+        let directory = &self.desk.uploads.directory;
+        let published = self.desk.ledger.model_by_digest(digest).await;
         let published = published.map_err(Refusal::from)?.map(|stored| stored.model);
         if let Some(model) = published {
             return Ok((model, directory.model(model.version)));
@@ -173,7 +185,7 @@ impl Service {
         caller: &Caller,
         digest: &Digest,
         offset: u64,
-    ) -> Result<(PathBuf, File), Status> {
+    ) -> Result<(PathBuf, Content), Status> {
         let (model, folder) = self.find(caller, digest).await?;
         if offset > model.size_bytes {
             let words = format!(
@@ -185,7 +197,10 @@ impl Service {
         let path = folder.join(files::MODEL);
         let place = path.clone();
         match compute::blocking(move || File::open(place)).await {
-            Ok(file) => Ok((path, file)),
+            Ok(file) => {
+                let outline = self.outlines.of(digest, model.size_bytes);
+                Ok((path, Content { file, outline }))
+            }
             // While it was looked for it was published, or removed for good: asking again says which.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 tracing::warn!(path = %path.display(), "a model that was asked for is not there");
@@ -200,7 +215,7 @@ impl Service {
         let Caller::Client(client) = caller else {
             return None;
         };
-        let view = self.0.federation.now();
+        let view = self.desk.federation.now();
         let evaluation = view.evaluation.as_ref()?;
         let is_its = evaluation.asked.contains(client);
         let task = &evaluation.task;

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use fedmerge_common::digest::DigestWriter;
+use fedmerge_common::digest::{Digest, DigestWriter};
 use fedmerge_common::ids::{ClientId, UploadId};
 use fedmerge_common::units::ByteSize;
 use fedmerge_common::update::UpdateHeader;
@@ -111,6 +111,12 @@ impl Staging {
     /// When the file system refuses to tell.
     pub fn durable_bytes(&self, id: &UploadId) -> io::Result<u64> {
         length(&self.path(id))
+    }
+
+    /// The digest of a complete upload, where this process wrote all of it.
+    #[must_use]
+    pub fn digest(&self, id: &UploadId) -> Option<Digest> {
+        self.book.places().get(id).and_then(|place| place.digest)
     }
 
     /// Removes what there is of an upload, also after its file was moved away, and tells its writer to end.

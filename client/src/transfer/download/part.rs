@@ -7,7 +7,7 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use fedmerge_common::digest::DigestWriter;
+use fedmerge_common::digest::tree::TreeDigest;
 use fedmerge_common::pieces::read_piece;
 use fedmerge_proto::convert::transfer::verified_chunk;
 use fedmerge_proto::limits::CHUNK_BYTES;
@@ -22,7 +22,7 @@ pub(super) struct Part {
     pub(super) written_bytes: u64,
     whole_bytes: u64,
     /// Of the bytes that are written; boxed, because it is large, and a part goes from hand to hand.
-    pub(super) digest: Box<DigestWriter>,
+    pub(super) digest: Box<TreeDigest>,
 }
 
 impl Part {
@@ -34,7 +34,7 @@ impl Part {
         if file.metadata()?.len() > whole_bytes {
             file.set_len(0)?;
         }
-        let (mut digest, mut written_bytes) = (Box::new(DigestWriter::new()), 0);
+        let (mut digest, mut written_bytes) = (Box::new(TreeDigest::new()), 0);
         loop {
             let piece = read_piece(&file, CHUNK_BYTES)?;
             if piece.is_empty() {
@@ -84,7 +84,7 @@ impl Part {
         self.file
             .write_all_at(&chunk.data, chunk.offset)
             .map_err(Interruption::Disk)?;
-        self.digest.update(&chunk.data);
+        self.digest.update_hashed(&chunk.data, chunk.hash);
         self.written_bytes = chunk.end();
         Ok(())
     }

@@ -25,7 +25,7 @@ fn coded_terms() -> Terms {
 fn judge(upload: &Upload) -> Result<ValidUpdate, Rejection> {
     let go_on = AtomicBool::new(false);
     let terms = coded_terms();
-    validate(&upload.path, &upload.header, &base(), &terms, &go_on).unwrap()
+    validate(&upload.path, &upload.header, None, &base(), &terms, &go_on).unwrap()
 }
 
 #[track_caller]
@@ -189,6 +189,13 @@ fn bytes_that_are_not_the_only_form_of_their_values_are_malformed() {
 fn a_cancelled_intake_of_an_encoded_update_has_no_verdict() {
     let upload = upload_of(Encoding::Int8, &sent(Encoding::Int8, &[1.0; 2], &[1.0; 4]));
     let (terms, cancelled) = (coded_terms(), AtomicBool::new(true));
-    let error = validate(&upload.path, &upload.header, &base(), &terms, &cancelled);
+    let error = validate(
+        &upload.path,
+        &upload.header,
+        None,
+        &base(),
+        &terms,
+        &cancelled,
+    );
     assert!(matches!(error.unwrap_err(), IntakeError::Cancelled));
 }

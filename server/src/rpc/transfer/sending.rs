@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::ops::Range;
+use std::sync::Arc;
 
-use bytes::Bytes;
+use fedmerge_common::digest::tree::run_bytes;
 use fedmerge_common::pieces::read_piece;
-use fedmerge_proto::convert::transfer::chunk;
 use fedmerge_proto::limits::CHUNK_BYTES;
 use fedmerge_proto::v1;
 use tokio::sync::mpsc;
@@ -14,13 +14,21 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tonic::Status;
 
 use super::IDLE_LIMIT;
+use super::outline::Outline;
 
 /// Chunks that are read by one job. While they are sent, the next job runs.
 const CHUNKS_AT_ONCE: usize = 4;
 
+/// A model's file.
+pub(super) struct Content {
+    pub(super) file: File,
+    /// What is known of its hashes.
+    pub(super) outline: Arc<Outline>,
+}
+
 /// A file that is being read.
 struct Reading {
-    file: File,
+    content: Content,
     offset: u64,
     /// Where to stop, unless the file ends before.
     end: u64,
@@ -32,13 +40,14 @@ impl Reading {
         let mut chunks = Vec::with_capacity(CHUNKS_AT_ONCE);
         while chunks.len() < CHUNKS_AT_ONCE {
             let left = usize::try_from(self.end - self.offset).unwrap_or(usize::MAX);
-            let piece = read_piece(&self.file, left.min(CHUNK_BYTES))?;
+            let most_bytes = run_bytes(self.offset, CHUNK_BYTES);
+            let piece = read_piece(&self.content.file, left.min(most_bytes))?;
             if piece.is_empty() {
                 break;
             }
             let begin = self.offset;
             self.offset += piece.len() as u64;
-            chunks.push(chunk(begin, Bytes::from(piece)));
+            chunks.push(self.content.outline.chunk(begin, piece));
         }
         Ok((self, chunks))
     }
@@ -47,15 +56,20 @@ impl Reading {
 type Job = JoinHandle<io::Result<(Reading, Vec<v1::Chunk>)>>;
 
 /// Sends these bytes of a file, or as many of them as it has, until nobody listens.
-pub(super) async fn send_file(
-    mut file: File,
+pub(super) async fn send(
+    mut content: Content,
     bytes: Range<u64>,
     answers: &mpsc::Sender<Result<v1::DownloadModelResponse, Status>>,
 ) -> io::Result<()> {
     let mut job: Job = spawn_blocking(move || {
         let Range { start, end } = bytes;
-        let offset = file.seek(SeekFrom::Start(start))?;
-        Reading { file, offset, end }.next()
+        let offset = content.file.seek(SeekFrom::Start(start))?;
+        let reading = Reading {
+            content,
+            offset,
+            end,
+        };
+        reading.next()
     });
     loop {
         let (reading, chunks) = job.await.map_err(io::Error::other)??;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::UploadId;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,8 @@ pub(super) const IDLE_UPLOAD_LIFE: Duration = Duration::from_secs(10 * 60);
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) bytes: u64,
+    /// Of all its bytes, where this process wrote them and nothing is missing.
+    pub(super) digest: Option<Digest>,
     /// While it is written: raised when the upload is given up, or its client comes with another call.
     pub(super) writer: Option<CancellationToken>,
     /// Since when nobody writes it, where nobody does.
@@ -34,6 +37,7 @@ impl Place {
     pub(super) fn idle(bytes: u64) -> Self {
         Self {
             bytes,
+            digest: None,
             writer: None,
             idle_since: Instant::now(),
         }
@@ -85,6 +89,7 @@ impl Book {
         let given_up = CancellationToken::new();
         let place = Place {
             bytes: whole_bytes,
+            digest: None,
             writer: Some(given_up.clone()),
             idle_since: Instant::now(),
         };
@@ -136,12 +141,24 @@ impl Book {
         Ok(())
     }
 
+    /// Keeps the digest of an upload that its writer has written to the end.
+    pub(super) fn complete(&self, id: &UploadId, digest: Digest) {
+        if let Some(place) = self.places().get_mut(id) {
+            place.digest = Some(digest);
+        }
+    }
+
     /// Sets the upload's share of the limit to what it has on disk.
     pub(super) fn release(&self, id: &UploadId) {
         let mut places = self.places();
         match length(&self.path(id)) {
             Ok(bytes) if bytes > 0 => {
-                places.insert(id.clone(), Place::idle(bytes));
+                let digest = places.get(id).and_then(|place| place.digest);
+                let place = Place {
+                    digest,
+                    ..Place::idle(bytes)
+                };
+                places.insert(id.clone(), place);
             }
             Ok(_) | Err(_) => {
                 places.remove(id);

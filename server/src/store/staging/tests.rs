@@ -369,3 +369,31 @@ async fn what_is_being_sent_never_gives_way() {
     assert!(matches!(error, StageError::Full));
     assert_eq!(staging.uploads(), [id("a")]);
 }
+
+#[tokio::test]
+async fn what_one_writer_wrote_from_the_beginning_need_not_be_hashed_again() {
+    let directory = TempDir::new().unwrap();
+    let staging = staging(&directory, 100);
+    let mut writer = staging.writer(&id("u"), 7).await.unwrap();
+    writer.append(vec![piece(0, b"pay")]).await.unwrap();
+    assert_eq!(staging.digest(&id("u")), None, "something is missing");
+    writer.append(vec![piece(3, b"load")]).await.unwrap();
+    let whole = Some(Digest::of(b"payload"));
+    assert_eq!(staging.digest(&id("u")), whole);
+    drop(writer);
+    assert_eq!(staging.digest(&id("u")), whole);
+    staging.remove(&id("u")).unwrap();
+    assert_eq!(staging.digest(&id("u")), None);
+}
+
+#[tokio::test]
+async fn what_another_writer_began_is_hashed_by_whoever_needs_it() {
+    let directory = TempDir::new().unwrap();
+    let staging = staging(&directory, 100);
+    let mut writer = staging.writer(&id("u"), 7).await.unwrap();
+    writer.append(vec![piece(0, b"pay")]).await.unwrap();
+    drop(writer);
+    let mut writer = staging.writer(&id("u"), 7).await.unwrap();
+    writer.append(vec![piece(3, b"load")]).await.unwrap();
+    assert_eq!(staging.digest(&id("u")), None);
+}

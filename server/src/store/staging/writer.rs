@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fedmerge_common::digest::tree::TreeDigest;
 use fedmerge_common::failpoint::{self, Point};
 use fedmerge_common::ids::UploadId;
 use fedmerge_proto::convert::transfer::verified_chunk;
@@ -67,12 +68,13 @@ struct Lease {
 }
 
 impl Lease {
-    /// Writes a chunk at `end`, where the file ends; answers where it ends then, bytes.
+    /// Writes a chunk at `end`, where the file ends, and adds it to the digest of what is there; answers where it ends then, bytes.
     fn append(
         &self,
         chunk: Option<v1::Chunk>,
         end: u64,
         whole_bytes: u64,
+        digest: Option<&mut TreeDigest>,
     ) -> Result<u64, StageError> {
         let chunk = verified_chunk(chunk)?;
         if chunk.offset != end {
@@ -89,6 +91,12 @@ impl Lease {
         }
         let written = self.file.write_all_at(&chunk.data, chunk.offset);
         written.map_err(failed(&self.path))?;
+        if let Some(digest) = digest {
+            digest.update_hashed(&chunk.data, chunk.hash);
+            if chunk.end() == whole_bytes {
+                self.claim.book.complete(&self.claim.id, digest.finish());
+            }
+        }
         Ok(chunk.end())
     }
 }
@@ -99,6 +107,8 @@ pub struct StagingWriter {
     lease: Arc<Lease>,
     whole_bytes: u64,
     written_bytes: watch::Sender<u64>,
+    /// Of what is written; none where another writer began, whose bytes intake hashes.
+    digest: Option<Box<TreeDigest>>,
 }
 
 impl StagingWriter {
@@ -120,6 +130,7 @@ impl StagingWriter {
                 }),
                 whole_bytes,
                 written_bytes: watch::Sender::new(written_bytes),
+                digest: (written_bytes == 0).then(Box::default),
             })
         })
         .await?
@@ -156,14 +167,16 @@ impl StagingWriter {
     pub async fn append(&mut self, chunks: Vec<Option<v1::Chunk>>) -> Result<(), StageError> {
         let (lease, whole_bytes) = (Arc::clone(&self.lease), self.whole_bytes);
         let mut end = self.written_bytes();
-        let (end, appended) = blocking(self.lease.path.clone(), move |_| {
+        let mut digest = self.digest.take();
+        let (end, digest, appended) = blocking(self.lease.path.clone(), move |_| {
             let appended = chunks.into_iter().try_for_each(|chunk| {
-                end = lease.append(chunk, end, whole_bytes)?;
+                end = lease.append(chunk, end, whole_bytes, digest.as_deref_mut())?;
                 Ok(())
             });
-            (end, appended)
+            (end, digest, appended)
         })
         .await?;
+        self.digest = digest;
         self.written_bytes.send_replace(end);
         appended
     }
