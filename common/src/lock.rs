@@ -72,6 +72,10 @@ impl DirectoryLock {
     ///
     /// # Errors
     /// When another process holds it, or the file system refuses.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "nobody tells when another process lets go of a lock"
+    )]
     pub fn take(directory: &Path, path: &Path) -> Result<Self, LockDirectoryError> {
         let end = Instant::now() + PATIENCE;
         Self::take_or(directory, path, || {

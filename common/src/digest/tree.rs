@@ -179,7 +179,6 @@ fn join_equals(subtrees: &mut Vec<(ChainingValue, u64)>) {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed test should panic")]
 mod tests {
     use proptest::prelude::*;
 
