@@ -36,6 +36,7 @@ const HOUSE: &[Imports] = &[
         others: Some(&[
             "blake3",
             "bytemuck",
+            "bytes",
             "bytesize",
             "half",
             "jiff",

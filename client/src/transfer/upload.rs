@@ -8,7 +8,6 @@ use std::io::{self, Seek, SeekFrom};
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::Bytes;
 use fedmerge_common::digest::tree::run_bytes;
 use fedmerge_common::failpoint::{self, Point};
 use fedmerge_common::pieces::read_piece;
@@ -206,7 +205,7 @@ impl Reading {
             }
             let begin = self.offset;
             self.offset += piece.len() as u64;
-            chunks.push(chunk(begin, Bytes::from(piece)));
+            chunks.push(chunk(begin, piece));
         }
         Ok((self, chunks))
     }

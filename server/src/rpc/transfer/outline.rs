@@ -43,16 +43,16 @@ impl Outline {
     }
 
     /// A chunk of the model, hashed unless that was done before.
-    pub(super) fn chunk(&self, offset: u64, data: Vec<u8>) -> v1::Chunk {
+    pub(super) fn chunk(&self, offset: u64, data: Bytes) -> v1::Chunk {
         let is_whole = data.len() == CHUNK_BYTES && offset.is_multiple_of(CHUNK_BYTES as u64);
         let number = usize::try_from(offset / CHUNK_BYTES as u64);
         let place = number.ok().and_then(|number| self.0.get(number));
         match place.filter(|_| is_whole) {
             Some(place) => {
                 let hash = place.get_or_init(|| hash_at(offset, &data));
-                hashed_chunk(offset, Bytes::from(data), hash)
+                hashed_chunk(offset, data, hash)
             }
-            None => chunk(offset, Bytes::from(data)),
+            None => chunk(offset, data),
         }
     }
 }
@@ -74,15 +74,15 @@ mod tests {
         let bytes = 2 * CHUNK_BYTES as u64 + 5;
         let place = CHUNK_BYTES as u64;
         let first = outlines.of(&digest(1), bytes);
-        let first = first.chunk(place, vec![1; CHUNK_BYTES]);
+        let first = first.chunk(place, vec![1; CHUNK_BYTES].into());
         verified_chunk(Some(first.clone())).unwrap();
         let second = outlines.of(&digest(1), bytes);
         // Bytes that nobody hashes: the hash is that of the first.
-        let second = second.chunk(place, vec![2; CHUNK_BYTES]);
+        let second = second.chunk(place, vec![2; CHUNK_BYTES].into());
         assert_eq!(second.digest, first.digest);
         assert!(verified_chunk(Some(second)).is_err());
         let another = outlines.of(&digest(2), bytes);
-        verified_chunk(Some(another.chunk(place, vec![2; CHUNK_BYTES]))).unwrap();
+        verified_chunk(Some(another.chunk(place, vec![2; CHUNK_BYTES].into()))).unwrap();
     }
 
     #[test]
@@ -90,7 +90,7 @@ mod tests {
         let outline = Outline::new(2 * CHUNK_BYTES as u64 + 5);
         for (offset, bytes) in [(0, 7), (1024, CHUNK_BYTES), (2 * CHUNK_BYTES, 5)] {
             for value in [1, 2] {
-                let chunk = outline.chunk(offset as u64, vec![value; bytes]);
+                let chunk = outline.chunk(offset as u64, vec![value; bytes].into());
                 verified_chunk(Some(chunk)).unwrap();
             }
         }
