@@ -19,11 +19,11 @@ pub const DOWNLOAD_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 pub const DOWNLOADS_WINDOW_BYTES: u32 = 32 * 1024 * 1024;
 
 /// HTTP/2 window of an update on its way up, bytes: as much as may wait in the server for its disk, for each upload that is sent. It
-/// carries 50 MB/s over a link of 80 ms.
-pub const UPLOAD_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// carries 38 MB/s over a link of 80 ms.
+pub const UPLOAD_WINDOW_BYTES: u32 = 3 * 1024 * 1024;
 
 /// HTTP/2 window of all that a client sends up at once, bytes.
-pub const UPLOADS_WINDOW_BYTES: u32 = 6 * 1024 * 1024;
+pub const UPLOADS_WINDOW_BYTES: u32 = 5 * 1024 * 1024;
 
 /// Largest HTTP/2 frame, bytes.
 pub const MAX_FRAME_BYTES: u32 = 1024 * 1024;

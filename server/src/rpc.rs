@@ -52,6 +52,8 @@ pub struct Desk {
     pub clock_skew: Millis,
     /// Most clients that may be enrolled.
     pub max_clients: usize,
+    /// Downloads that run at the same time.
+    pub max_downloads: usize,
     /// Raised when the server is about to stop: streams end.
     pub stop: CancellationToken,
     /// Owns the tasks behind streams.

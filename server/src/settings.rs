@@ -49,6 +49,8 @@ pub struct Limits {
     /// Uploads that are sent at the same time; 16. Each takes memory for what is on its way to the disk; whoever else wants to send is
     /// told when to come back.
     pub uploads: usize,
+    /// Downloads that run at the same time; 64. Each takes memory for what is on its way to the wire; others wait their turn.
+    pub downloads: usize,
     /// Examples that an update may claim; 1,000,000,000. Bounds the weight that a claim can buy.
     pub examples: u64,
     /// Largest absolute value in a task vector; 1,000,000. Far above any training, and far from overflow.
@@ -96,6 +98,7 @@ impl Default for Limits {
             handshakes: 64,
             staged_bytes: ByteSize::from_mebibytes(16 * 1024),
             uploads: 16,
+            downloads: 64,
             examples: 1_000_000_000,
             magnitude: 1e6,
         }
@@ -249,6 +252,7 @@ impl Limits {
             count("limits.connections", self.connections),
             count("limits.handshakes", self.handshakes),
             count("limits.uploads", self.uploads),
+            count("limits.downloads", self.downloads),
             check(
                 "limits.staged_bytes",
                 self.staged_bytes,

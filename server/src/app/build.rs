@@ -321,6 +321,7 @@ impl Parts {
             certificate_life: settings.enrolment.certificate_life,
             clock_skew: settings.enrolment.clock_skew,
             max_clients: settings.limits.clients,
+            max_downloads: settings.limits.downloads,
             stop,
             tasks,
         }

@@ -54,6 +54,7 @@ impl Served {
             certificate_life: Millis::from_secs(3600),
             clock_skew: Millis::from_secs(60),
             max_clients: 8,
+            max_downloads: 4,
             stop: stop.clone(),
             tasks: tasks.clone(),
         };

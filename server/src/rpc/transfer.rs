@@ -1,6 +1,7 @@
 //! The straight line, the bytes: models down as chunks, updates up into staging, each acknowledged when it is durable.
 
 mod compare;
+mod downloads;
 mod outline;
 mod receiving;
 mod sending;
@@ -28,6 +29,7 @@ use super::Desk;
 use super::access::{Caller, caller, client};
 use crate::compute;
 use crate::files;
+use downloads::Downloads;
 use outline::Outlines;
 use receiving::receive;
 use sending::{Content, send};
@@ -41,6 +43,7 @@ const IDLE_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Service {
     desk: Arc<Desk>,
+    downloads: Downloads,
     outlines: Outlines,
 }
 
@@ -58,6 +61,7 @@ impl Transfer for Service {
         let caller = caller(&request)?.clone();
         let message = request.into_inner();
         let digest: Digest = nested("digest", message.digest)?;
+        let turn = self.downloads.turn(&caller).await?;
         let (path, content) = self.open(&caller, &digest, message.offset).await?;
         let end = match message.length {
             0 => u64::MAX,
@@ -67,6 +71,10 @@ impl Transfer for Service {
         let stop = self.desk.stop.clone();
         self.desk.tasks.spawn(async move {
             let sending = send(content, message.offset..end, &chunks);
+            let sending = async {
+                let sent = turn.given_up.run_until_cancelled(sending).await;
+                sent.unwrap_or(Ok(()))
+            };
             let Some(sent) = stop.run_until_cancelled(sending).await else {
                 let _gone = chunks.try_send(Err(stopping()));
                 return;
@@ -161,6 +169,7 @@ impl Transfer for Service {
 impl Service {
     pub(super) fn new(desk: Arc<Desk>) -> Self {
         Self {
+            downloads: Downloads::new(desk.max_downloads),
             desk,
             outlines: Outlines::default(),
         }

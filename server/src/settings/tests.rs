@@ -24,7 +24,7 @@ fn an_empty_file_has_the_defaults_and_they_are_possible() {
 #[test]
 fn every_key_can_be_set() {
     let settings = parse(
-        "listen = \"[::1]:0\"\n[limits]\nclients = 1\nconnections = 2\nhandshakes = 3\nstaged_bytes = \"4KiB\"\nuploads = 4\n\
+        "listen = \"[::1]:0\"\n[limits]\nclients = 1\nconnections = 2\nhandshakes = 3\nstaged_bytes = \"4KiB\"\nuploads = 4\ndownloads = 6\n\
          examples = 5\nmagnitude = 6\n[enrolment]\ncertificate_life = \"7d\"\nclock_skew = \"0s\"\n[merge]\n\
          memory = 8\nthreads = 9\nkeep_updates = 10\n",
     )
@@ -37,6 +37,7 @@ fn every_key_can_be_set() {
             handshakes: 3,
             staged_bytes: ByteSize::new(4096),
             uploads: 4,
+            downloads: 6,
             examples: 5,
             magnitude: 6.0,
         },
@@ -67,6 +68,7 @@ fn a_number_out_of_range_is_refused_with_its_key() {
         ),
         ("[limits]\nhandshakes = 0", "`limits.handshakes` is 0"),
         ("[limits]\nuploads = 0", "`limits.uploads` is 0"),
+        ("[limits]\ndownloads = 0", "`limits.downloads` is 0"),
         (
             "[limits]\nstaged_bytes = 0",
             "`limits.staged_bytes` is 0 B, it must be at least 1 byte",
