@@ -8,6 +8,7 @@ mod harness;
 mod stories {
     mod bad_input;
     mod bad_trainers;
+    mod breaks;
     mod byzfl;
     mod crashes;
     mod determinism;

@@ -9,10 +9,17 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use crate::digest::tree::run_bytes;
+
 /// Longest piece.
 pub const PIECE_BYTES: usize = 256 * 1024;
 /// Pieces whose memory is kept for the next, 16 MiB of them.
 const KEPT: usize = 64;
+
+/// The first piece of a stream.
+const FIRST_BYTES: usize = 4 * 1024;
+/// A piece is this part of what the stream has carried before it, at most.
+const SHARE: u64 = 64;
 
 static FREE: Mutex<Vec<Memory>> = Mutex::new(Vec::new());
 
@@ -49,6 +56,14 @@ impl Drop for Piece {
     }
 }
 
+/// How long the piece at `offset` of a stream that began at `begun` should be: a subtree of the whole's hash, and so small a part of what
+/// the stream has carried that little of it is lost when the stream breaks in the middle of a piece.
+#[must_use]
+pub fn stream_bytes(begun: u64, offset: u64, most_bytes: usize) -> usize {
+    let share = usize::try_from(offset.saturating_sub(begun) / SHARE).unwrap_or(usize::MAX);
+    run_bytes(offset, share.max(FIRST_BYTES).min(most_bytes))
+}
+
 /// The next `most_bytes` of a file from where it stands, and no more than [`PIECE_BYTES`]; fewer at its end alone, and none there.
 ///
 /// # Errors
@@ -81,6 +96,23 @@ mod tests {
         file.seek(io::SeekFrom::Start(1)).unwrap();
         for expected in [&b"bcd"[..], b"efg", b"h", b""] {
             assert_eq!(read_piece(&file, 3).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_break_loses_little_of_what_a_stream_has_carried_wherever_it_began() {
+        for begun in [0, 5, 4096, 3 << 20, (7 << 20) + 1024] {
+            let mut offset = begun;
+            let mut pieces = 0;
+            while offset < begun + (64 << 20) {
+                let bytes = stream_bytes(begun, offset, PIECE_BYTES);
+                let carried = usize::try_from(offset - begun).unwrap();
+                assert!(bytes <= FIRST_BYTES.max(carried / 64), "{begun}: {offset}");
+                offset += bytes as u64;
+                pieces += 1;
+            }
+            // 256 would be the fewest.
+            assert!(pieces < 800, "{begun}: {pieces}");
         }
     }
 

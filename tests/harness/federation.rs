@@ -119,6 +119,11 @@ impl Federation {
         self.network = Some(Network::before(&self.address, seed));
     }
 
+    /// Puts a network before the server that is cut where it has carried so many bytes.
+    pub(crate) fn cut_network(&mut self, cuts: Vec<u64>) {
+        self.network = Some(Network::cutting(&self.address, cuts));
+    }
+
     /// The bad network before the server.
     pub(crate) fn network(&self) -> &Network {
         let network = self.network.as_ref();

@@ -5,8 +5,8 @@
 //! the seed decide, whatever the time; through all later ones everything passes.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -25,6 +25,8 @@ const HANDSHAKE_BYTES: u64 = 8 * 1024;
 const CHUNK_BYTES: u64 = 300 * 1024;
 /// Most bytes that pass at once.
 const PIECE_BYTES: usize = 64 * 1024;
+/// What a socket of the network keeps.
+const BUFFER_BYTES: u32 = 64 * 1024;
 /// As long as nobody listens.
 const CLOSED: Duration = Duration::from_millis(400);
 
@@ -90,11 +92,22 @@ struct Happened {
     resets: AtomicU64,
     refusals: AtomicU64,
     silences: AtomicU64,
+    /// In both directions.
+    carried_bytes: AtomicU64,
+    /// Where the connection that carries these bytes is cut, the last first.
+    cuts: Mutex<Vec<u64>>,
     /// Wakes whoever listens when nobody should.
     closing: Notify,
 }
 
 impl Happened {
+    /// Counts bytes; whether the connection that carries them is cut.
+    fn carries(&self, bytes: u64) -> bool {
+        let carried = self.carried_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let mut cuts = self.cuts.lock().unwrap();
+        cuts.pop_if(|cut| *cut <= carried).is_some()
+    }
+
     fn note(&self, end: End) {
         let counter = match end {
             End::Reset => &self.resets,
@@ -118,15 +131,28 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// The way to the server that listens at `server`.
+    /// The way to the server that listens at `server`, with every kind of trouble.
     pub(crate) fn before(server: &str, seed: u64) -> Self {
+        Self::of(server, Some(seed), Vec::new())
+    }
+
+    /// A way that works, but for resets where so many bytes have been carried in all.
+    pub(crate) fn cutting(server: &str, mut cuts: Vec<u64>) -> Self {
+        cuts.sort_unstable_by(|left, right| right.cmp(left));
+        Self::of(server, None, cuts)
+    }
+
+    fn of(server: &str, seed: Option<u64>, cuts: Vec<u64>) -> Self {
         let server: SocketAddr = server.parse().unwrap();
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
-        let happened = Arc::new(Happened::default());
+        let happened = Arc::new(Happened {
+            cuts: Mutex::new(cuts),
+            ..Happened::default()
+        });
         let port = {
             let _in_runtime = runtime.enter();
             bind(SocketAddr::from(([127, 0, 0, 1], 0)))
@@ -150,6 +176,16 @@ impl Network {
         self.address.to_string()
     }
 
+    /// Bytes that it has carried in both directions, whatever they were.
+    pub(crate) fn carried_bytes(&self) -> u64 {
+        self.happened.carried_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many connections it has cut.
+    pub(crate) fn cuts(&self) -> u64 {
+        self.happened.resets.load(Ordering::Relaxed)
+    }
+
     /// Fails the test unless there was trouble of every kind.
     pub(crate) fn expect_trouble(&self) {
         let happened = &self.happened;
@@ -164,14 +200,22 @@ fn bind(address: SocketAddr) -> TcpSocket {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_reuseaddr(true).unwrap();
     socket.set_reuseport(true).unwrap();
+    keep_little(&socket);
     socket.bind(address).unwrap();
     socket
+}
+
+/// What is in the network's own buffers is lost when it cuts: it should be no more than on a wire.
+fn keep_little(socket: &TcpSocket) {
+    socket.set_send_buffer_size(BUFFER_BYTES).unwrap();
+    socket.set_recv_buffer_size(BUFFER_BYTES).unwrap();
 }
 
 /// All connections of a network.
 struct Way {
     server: SocketAddr,
-    seed: u64,
+    /// Of the troubles, where there are any.
+    seed: Option<u64>,
     happened: Arc<Happened>,
 }
 
@@ -193,7 +237,7 @@ impl Way {
 
     async fn accept(&self, listener: &TcpListener, number: &mut u64) {
         while let Ok((near, _)) = listener.accept().await {
-            let fate = Fate::of(self.seed, *number);
+            let fate = self.seed.and_then(|seed| Fate::of(seed, *number));
             *number += 1;
             tokio::spawn(carry(near, self.server, fate, Arc::clone(&self.happened)));
         }
@@ -208,21 +252,24 @@ async fn carry(
     happened: Arc<Happened>,
 ) {
     // A server that is gone shows as one that hangs up.
-    let Ok(mut far) = TcpStream::connect(server).await else {
+    let far = TcpSocket::new_v4().unwrap();
+    keep_little(&far);
+    let Ok(mut far) = far.connect(server).await else {
         return;
     };
     let left = AtomicU64::new(fate.map_or(u64::MAX, |fate| fate.bytes));
     let (from_near, to_near) = near.split();
     let (from_far, to_far) = far.split();
     let ended = tokio::try_join!(
-        pass(from_near, to_far, fate, &left),
-        pass(from_far, to_near, fate, &left),
+        pass(from_near, to_far, fate, (&left, &happened)),
+        pass(from_far, to_near, fate, (&left, &happened)),
     );
-    let (Err(Broken::ByTheNetwork), Some(fate)) = (ended, fate) else {
+    let Err(Broken::ByTheNetwork) = ended else {
         return;
     };
-    happened.note(fate.end);
-    if fate.end == End::Silence {
+    let end = fate.map_or(End::Reset, |fate| fate.end);
+    happened.note(end);
+    if end == End::Silence {
         // Both sockets stay open, and nobody reads them.
         std::future::pending::<()>().await;
     }
@@ -238,17 +285,20 @@ enum Broken {
     ByTheNetwork,
 }
 
-/// Passes bytes on in one direction until its source has no more, or until none are `left` to either direction.
+/// Passes bytes on in one direction until its source has no more, or until none are left to either direction; counts them.
 async fn pass(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     fate: Option<Fate>,
-    left: &AtomicU64,
+    (left, happened): (&AtomicU64, &Happened),
 ) -> Result<(), Broken> {
     let mut piece = vec![0; fate.map_or(PIECE_BYTES, |fate| fate.piece_bytes)];
     loop {
         let read = from.read(&mut piece).await;
         let read = read.map_err(|_| Broken::ByAnEnd)?;
+        if happened.carries(read as u64) {
+            return Err(Broken::ByTheNetwork);
+        }
         let before = left.load(Ordering::Relaxed);
         let after = before.saturating_sub(read as u64);
         left.store(after, Ordering::Relaxed);
@@ -261,7 +311,9 @@ async fn pass(
         if read == 0 {
             return to.shutdown().await.map_err(|_| Broken::ByAnEnd);
         }
-        if let Some(fate) = fate {
+        if let Some(fate) = fate
+            && !fate.pause.is_zero()
+        {
             sleep(fate.pause).await;
         }
     }

@@ -8,9 +8,8 @@ use std::io::{self, Seek, SeekFrom};
 use std::path::Path;
 use std::time::Duration;
 
-use fedmerge_common::digest::tree::run_bytes;
 use fedmerge_common::failpoint::{self, Point};
-use fedmerge_common::pieces::read_piece;
+use fedmerge_common::pieces::{read_piece, stream_bytes};
 use fedmerge_common::reason::Rejection;
 use fedmerge_common::update::UpdateHeader;
 use fedmerge_proto::convert::transfer::chunk;
@@ -167,6 +166,7 @@ fn up_to_whole(durable_bytes: u64, header: &UpdateHeader) -> Result<u64, Trouble
 /// A payload on its way up.
 struct Reading {
     file: File,
+    begun: u64,
     offset: u64,
     chunk_bytes: usize,
 }
@@ -189,6 +189,7 @@ impl Reading {
         };
         Ok(Self {
             file,
+            begun: begun.durable_bytes,
             offset: begun.durable_bytes,
             chunk_bytes,
         })
@@ -198,7 +199,7 @@ impl Reading {
     fn next(mut self) -> io::Result<(Self, Vec<v1::Chunk>)> {
         let mut chunks = Vec::with_capacity(CHUNKS_AT_ONCE);
         while chunks.len() < CHUNKS_AT_ONCE {
-            let most_bytes = run_bytes(self.offset, self.chunk_bytes);
+            let most_bytes = stream_bytes(self.begun, self.offset, self.chunk_bytes);
             let piece = read_piece(&self.file, most_bytes)?;
             if piece.is_empty() {
                 break;

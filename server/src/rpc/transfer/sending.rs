@@ -5,8 +5,7 @@ use std::io::{self, Seek, SeekFrom};
 use std::ops::Range;
 use std::sync::Arc;
 
-use fedmerge_common::digest::tree::run_bytes;
-use fedmerge_common::pieces::read_piece;
+use fedmerge_common::pieces::{read_piece, stream_bytes};
 use fedmerge_proto::limits::CHUNK_BYTES;
 use fedmerge_proto::v1;
 use tokio::sync::mpsc;
@@ -29,6 +28,7 @@ pub(super) struct Content {
 /// A file that is being read.
 struct Reading {
     content: Content,
+    begun: u64,
     offset: u64,
     /// Where to stop, unless the file ends before.
     end: u64,
@@ -40,7 +40,7 @@ impl Reading {
         let mut chunks = Vec::with_capacity(CHUNKS_AT_ONCE);
         while chunks.len() < CHUNKS_AT_ONCE {
             let left = usize::try_from(self.end - self.offset).unwrap_or(usize::MAX);
-            let most_bytes = run_bytes(self.offset, CHUNK_BYTES);
+            let most_bytes = stream_bytes(self.begun, self.offset, CHUNK_BYTES);
             let piece = read_piece(&self.content.file, left.min(most_bytes))?;
             if piece.is_empty() {
                 break;
@@ -66,6 +66,7 @@ pub(super) async fn send(
         let offset = content.file.seek(SeekFrom::Start(start))?;
         let reading = Reading {
             content,
+            begun: start,
             offset,
             end,
         };
