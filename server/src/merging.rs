@@ -91,7 +91,7 @@ pub fn merge(job: &MergeJob, cancelled: &AtomicBool) -> Result<Merged, MergeFail
     let updates = updates::open(job, &ordered, base.schema())?;
     let past = Past::open(job, base.schema())?;
     let opened = Opened {
-        updates: updates::sources(&updates, &ordered, &names)?,
+        updates: updates::sources(&updates, &ordered, &names),
         past: past.sources(&base, &names),
         base: &base,
         merged: &merged,

@@ -10,9 +10,9 @@ use crate::checkpoint::{
     Checkpoint, CheckpointWriter, ReadCheckpointError, WriteCheckpointError, WrittenCheckpoint,
 };
 use crate::dtype::Dtype;
-use crate::schema::{DtypeRule, SchemaDifference, TensorSpec};
+use crate::schema::{DtypeRule, Schema, SchemaDifference, TensorSpec};
 use crate::task_vector::coded::ReadTaskVectorError;
-use crate::task_vector::header::{FORMAT, FORMAT_KEY, expected_schema};
+use crate::task_vector::header::{FORMAT, FORMAT_KEY};
 
 /// Elements that are read and subtracted at once.
 const BLOCK_ELEMENTS: usize = 64 * 1024;
@@ -50,13 +50,17 @@ pub enum WriteTaskVectorError {
     ReadBack(#[source] ReadTaskVectorError),
 }
 
-/// Writes `fine_tuned` − `base` to `out`: mergeable tensors only, elements of type `dtype`, which is mergeable.
+/// Writes `fine_tuned` − `base` to `out`: mergeable tensors only, elements of type `dtype`, which is mergeable. Tensors that did not change are
+/// left out: what is not there is 0.
 ///
 /// The values are not judged. Tensors that are not mergeable must be there, but are not compared.
 ///
 /// # Errors
 /// When the checkpoints differ in a tensor's name, shape or kind (the first difference is named), or a
 /// file cannot be read or written.
+///
+/// # Panics
+/// Never: names and sizes are those of the base.
 pub fn write_task_vector(
     base: &Checkpoint,
     fine_tuned: &Checkpoint,
@@ -69,22 +73,42 @@ pub fn write_task_vector(
     {
         return Err(WriteTaskVectorError::SchemaMismatch(difference));
     }
-    let schema = expected_schema(base.schema(), dtype);
+    // Equal names in equal order: a position in one schema is the same position in the other.
+    let mut changed = Vec::new();
+    for (position, tensor) in base.schema().iter().enumerate() {
+        if tensor.is_mergeable() && has_changed(base, fine_tuned, position, tensor)? {
+            changed.push((position, tensor));
+        }
+    }
+    let tensors = changed.iter().map(|(_, tensor)| tensor.with_dtype(dtype));
+    let schema = Schema::new(tensors.collect()).expect("names and sizes are those of a schema");
     let metadata = BTreeMap::from([(FORMAT_KEY.to_owned(), FORMAT.to_owned())]);
     let writer =
         CheckpointWriter::create(out, &schema, &metadata).map_err(WriteTaskVectorError::Write)?;
-    // Equal names in equal order: a position in one schema is the same position in the other.
-    let mergeable = base
-        .schema()
-        .iter()
-        .enumerate()
-        .filter(|(_, tensor)| tensor.is_mergeable());
-    for (target, (source, tensor)) in mergeable.enumerate() {
+    for (target, (source, tensor)) in changed.into_iter().enumerate() {
         subtract(base, fine_tuned, source, tensor, |offset, values| {
-            writer.write_f32(target, offset, values)
+            let written = writer.write_f32(target, offset, values);
+            written.map_err(WriteTaskVectorError::Write)?;
+            Ok(true)
         })?;
     }
     writer.finish().map_err(WriteTaskVectorError::Write)
+}
+
+/// Whether a tensor differs from the base's anywhere; one that was trained shows it in the first block.
+fn has_changed(
+    base: &Checkpoint,
+    fine_tuned: &Checkpoint,
+    index: usize,
+    tensor: &TensorSpec,
+) -> Result<bool, WriteTaskVectorError> {
+    let mut has_changed = false;
+    subtract(base, fine_tuned, index, tensor, |_, values| {
+        // A NaN is no zero either.
+        has_changed = values.iter().any(|value| value.to_bits() << 1 != 0);
+        Ok(!has_changed)
+    })?;
+    Ok(has_changed)
 }
 
 /// Makes a task vector of fine-tuned values: one rounding each, in f32.
@@ -94,12 +118,13 @@ pub fn subtract_base(fine_tuned: &mut [f32], base: &[f32]) {
     }
 }
 
+/// Shows the differences of a tensor block by block, as long as `see` wants more.
 fn subtract(
     base: &Checkpoint,
     fine_tuned: &Checkpoint,
     index: usize,
     tensor: &TensorSpec,
-    write: impl Fn(usize, &[f32]) -> Result<(), WriteCheckpointError>,
+    mut see: impl FnMut(usize, &[f32]) -> Result<bool, WriteTaskVectorError>,
 ) -> Result<(), WriteTaskVectorError> {
     let block = BLOCK_ELEMENTS.min(tensor.elements());
     let (mut before, mut after) = (vec![0.0; block], vec![0.0; block]);
@@ -112,7 +137,9 @@ fn subtract(
             .read_f32(index, offset, after)
             .map_err(WriteTaskVectorError::FineTuned)?;
         subtract_base(after, before);
-        write(offset, after).map_err(WriteTaskVectorError::Write)?;
+        if !see(offset, after)? {
+            break;
+        }
     }
     Ok(())
 }
@@ -125,7 +152,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::schema::Schema;
+    use crate::task_vector::header::expected_schema;
 
     type Tensor<'a> = (&'a str, Dtype, &'a [usize], &'a [f32]);
 
@@ -192,6 +219,46 @@ mod tests {
             assert_eq!(values(&vector, "b"), [0.5, -1.0]);
             assert_eq!(values(&vector, "w"), [1.5]);
         }
+    }
+
+    #[test]
+    fn a_tensor_that_did_not_change_is_left_out() {
+        let directory = TempDir::new().unwrap();
+        let elements = BLOCK_ELEMENTS + 3;
+        let frozen = vec![-0.5; elements];
+        let mut late = frozen.clone();
+        late[elements - 1] = 0.5;
+        let base = [
+            ("frozen", Dtype::F32, &[elements][..], &frozen[..]),
+            ("late", Dtype::F32, &[elements], &frozen),
+            ("void", Dtype::F32, &[0], &[]),
+        ];
+        let tuned = [base[0], ("late", Dtype::F32, &[elements], &late), base[2]];
+        let base = checkpoint(&directory, "base", &base);
+        let tuned = checkpoint(&directory, "tuned", &tuned);
+        write_task_vector(&base, &tuned, Dtype::Bf16, &out(&directory)).unwrap();
+        let vector = Checkpoint::open(&out(&directory)).unwrap();
+        let names: Vec<_> = vector.schema().iter().map(TensorSpec::name).collect();
+        assert_eq!(names, ["late"]);
+        assert_eq!(values(&vector, "late").last(), Some(&1.0));
+        write_task_vector(&base, &base, Dtype::F32, &out(&directory)).unwrap();
+        assert!(
+            Checkpoint::open(&out(&directory))
+                .unwrap()
+                .schema()
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn a_value_that_became_nan_is_no_tensor_that_did_not_change() {
+        let directory = TempDir::new().unwrap();
+        let base = checkpoint(&directory, "base", &[("w", Dtype::F32, &[2], &[1.0, 2.0])]);
+        let nan = [1.0, f32::NAN];
+        let tuned = checkpoint(&directory, "tuned", &[("w", Dtype::F32, &[2], &nan)]);
+        write_task_vector(&base, &tuned, Dtype::F32, &out(&directory)).unwrap();
+        let vector = Checkpoint::open(&out(&directory)).unwrap();
+        assert!(values(&vector, "w")[1].is_nan());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fedmerge_common::failure::explain;
 use fedmerge_common::reason::Rejection;
-use fedmerge_common::schema::{DtypeRule, Schema, SchemaDifference};
+use fedmerge_common::schema::{DtypeRule, Schema, SchemaDifference, TensorSpec};
 use fedmerge_common::task_vector::coded::{InvalidTaskVector, ReadTaskVectorError, TaskVector};
 use fedmerge_common::task_vector::header::expected_schema;
 use fedmerge_common::task_vector::{Content, Encoding};
@@ -26,12 +26,19 @@ pub(super) fn check(
         coded.verify(&go_on).map_err(blame)?;
         go_on_unless(cancelled)?;
     } else if let Content::Floats(dtype) = encoding.content() {
-        let expected = expected_schema(base, dtype);
+        let expected = present(&expected_schema(base, dtype), payload.schema());
         if let Some(difference) = expected.first_difference(payload.schema(), DtypeRule::Exact) {
             return Err(Rejection::schema_mismatch(&difference).into());
         }
     }
     Ok(payload)
+}
+
+/// The tensors that are not left out.
+fn present(expected: &Schema, found: &Schema) -> Schema {
+    let is_there = |tensor: &&TensorSpec| found.index_of(tensor.name()).is_some();
+    let tensors = expected.iter().filter(is_there).cloned();
+    Schema::new(tensors.collect()).expect("names and sizes are those of a schema")
 }
 
 fn blame(error: ReadTaskVectorError) -> Stop {

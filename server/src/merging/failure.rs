@@ -35,14 +35,6 @@ pub enum MergeFailure {
         /// Whose, and what was found.
         lost: BTreeMap<ClientId, String>,
     },
-    /// A client's update lacks a tensor, though intake found it whole.
-    #[error("the update of {client} has no tensor `{tensor}`")]
-    Tensor {
-        /// Whose.
-        client: ClientId,
-        /// The tensor.
-        tensor: String,
-    },
     /// Nothing was accepted from the client whom the method trusts.
     #[error(
         "{method} compares every update with that of {client}, whom the plan trusts, and it is not among those that were accepted"

@@ -96,10 +96,8 @@ impl Past {
     /// The parts of it that have these tensors, ready to be read.
     pub(super) fn sources<'a>(&'a self, base: &'a Checkpoint, names: &[String]) -> Sources<'a> {
         let before = self.grandparent.as_ref();
-        let updates = self.updates.iter().filter_map(|(client, vector)| {
-            let source = Source::of(vector, names).ok()?;
-            Some((client, source))
-        });
+        let updates = self.updates.iter();
+        let updates = updates.map(|(client, vector)| (client, Source::of(vector, names)));
         let memory = self.memory.as_ref().and_then(|(checkpoint, steps)| {
             // Tensors that were frozen until now have no memory: then there is none at all.
             let first = Source::new(checkpoint, &Moment::First.names(names)).ok()?;

@@ -37,8 +37,8 @@ impl<'a> Tensors<'a> {
 #[derive(Debug)]
 pub(super) struct Source<'a> {
     tensors: Tensors<'a>,
-    /// Position in its schema, by the engine's number.
-    positions: Vec<usize>,
+    /// Position in its schema, by the engine's number; none for a tensor that is left out, whose values are 0.
+    positions: Vec<Option<usize>>,
     /// By what values are multiplied; 1 leaves them as they are.
     factor: f64,
 }
@@ -48,7 +48,7 @@ impl<'a> Source<'a> {
     pub(super) fn at(checkpoint: &'a Checkpoint, positions: &[usize]) -> Self {
         Self {
             tensors: Tensors::Floats(checkpoint),
-            positions: positions.to_vec(),
+            positions: positions.iter().copied().map(Some).collect(),
             factor: 1.0,
         }
     }
@@ -58,14 +58,15 @@ impl<'a> Source<'a> {
     /// # Errors
     /// The first name that the checkpoint lacks.
     pub(super) fn new(checkpoint: &'a Checkpoint, names: &[String]) -> Result<Self, String> {
-        Self::named(Tensors::Floats(checkpoint), names)
+        let source = Self::named(Tensors::Floats(checkpoint), names);
+        match source.positions.iter().position(Option::is_none) {
+            Some(number) => Err(names[number].clone()),
+            None => Ok(source),
+        }
     }
 
-    /// The tensors called `names` of a task vector, in that order.
-    ///
-    /// # Errors
-    /// The first name that it lacks.
-    pub(super) fn of(vector: &'a TaskVector, names: &[String]) -> Result<Self, String> {
+    /// The tensors called `names` of a task vector, in that order. Those that it lacks are 0.
+    pub(super) fn of(vector: &'a TaskVector, names: &[String]) -> Self {
         let tensors = match vector {
             TaskVector::Floats(checkpoint) => Tensors::Floats(checkpoint),
             TaskVector::Coded(coded) => Tensors::Coded(coded),
@@ -73,19 +74,13 @@ impl<'a> Source<'a> {
         Self::named(tensors, names)
     }
 
-    fn named(tensors: Tensors<'a>, names: &[String]) -> Result<Self, String> {
-        let positions = names
-            .iter()
-            .map(|name| {
-                let position = tensors.schema().index_of(name);
-                position.ok_or_else(|| name.clone())
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
+    fn named(tensors: Tensors<'a>, names: &[String]) -> Self {
+        let schema = tensors.schema();
+        Self {
             tensors,
-            positions,
+            positions: names.iter().map(|name| schema.index_of(name)).collect(),
             factor: 1.0,
-        })
+        }
     }
 
     /// The same, multiplied: each product is rounded once to `f32`.
@@ -102,11 +97,17 @@ impl<'a> Source<'a> {
     }
 
     fn elements(&self, number: usize) -> usize {
-        self.tensors.schema().tensors()[self.positions[number]].elements()
+        let position = self.positions[number];
+        position.map_or(0, |position| {
+            self.tensors.schema().tensors()[position].elements()
+        })
     }
 
     fn read_f32(&self, number: usize, offset: usize, out: &mut [f32]) -> Result<(), BlockError> {
-        let position = self.positions[number];
+        let Some(position) = self.positions[number] else {
+            out.fill(0.0);
+            return Ok(());
+        };
         match self.tensors {
             Tensors::Floats(checkpoint) => checkpoint
                 .read_f32(position, offset, out)
@@ -140,8 +141,10 @@ impl BlockSource for Source<'_> {
             reason = "exactly 1 says that nothing is multiplied"
         )]
         let is_as_sent = self.factor == 1.0;
-        if let (true, Tensors::Floats(checkpoint)) = (is_as_sent, self.tensors) {
-            return read_values(checkpoint, self.positions[tensor], offset, buffer);
+        if let (true, Tensors::Floats(checkpoint), Some(position)) =
+            (is_as_sent, self.tensors, self.positions[tensor])
+        {
+            return read_values(checkpoint, position, offset, buffer);
         }
         self.read_f32(tensor, offset, buffer)?;
         if is_as_sent {

@@ -273,11 +273,17 @@ fn the_bytes_depend_on_neither_threads_nor_memory_nor_order_and_repeat() {
 }
 
 #[test]
-fn an_update_without_a_tensor_of_the_base_is_told_with_its_client() {
-    let bed = Bed::new();
-    let updates = [bed.update(1, "ward-1", 1, &[("v", Dtype::F32, &[1.0, 1.0])])];
-    let error = merge(&bed.job(&updates, mean()), &GO_ON).unwrap_err();
-    assert_eq!(error.to_string(), "the update of ward-1 has no tensor `w`");
+fn a_tensor_that_an_update_leaves_out_counts_as_0() {
+    let result = |left_out: &[(&str, Dtype, &[f32])]| {
+        let bed = Bed::new();
+        let updates = [
+            bed.update(1, "ward-1", 1, left_out),
+            bed.update(1, "ward-2", 1, &w(&[1.0, -2.0])),
+        ];
+        merge(&bed.job(&updates, mean()), &GO_ON).unwrap();
+        bytes_of(&bed.candidate(), "w")
+    };
+    assert_eq!(result(&[]), result(&w(&[0.0, 0.0])));
 }
 
 #[test]

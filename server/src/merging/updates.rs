@@ -103,16 +103,10 @@ pub(super) fn sources<'a>(
     updates: &'a [TaskVector],
     ordered: &[Ordered],
     names: &[String],
-) -> Result<Vec<Source<'a>>, MergeFailure> {
+) -> Vec<Source<'a>> {
     let pairs = updates.iter().zip(ordered);
     pairs
-        .map(|(update, Ordered { client, counted })| {
-            let source = Source::of(update, names).map_err(|tensor| MergeFailure::Tensor {
-                client: client.clone(),
-                tensor,
-            })?;
-            Ok(source.times(counted.discount()))
-        })
+        .map(|(update, ordered)| Source::of(update, names).times(ordered.counted.discount()))
         .collect()
 }
 
