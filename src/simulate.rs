@@ -9,6 +9,7 @@
 mod attacker;
 mod chart;
 mod federation;
+mod link;
 mod partition;
 mod processes;
 mod scoreboard;

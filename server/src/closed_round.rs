@@ -66,6 +66,9 @@ pub struct ClosedClient {
     /// Size of the update as it was sent; absent unless accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
+    /// Bytes of models that were sent to it since the round before closed; absent where nobody counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub down_bytes: Option<u64>,
     /// What came of asking it to evaluate the candidate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evaluation: Option<ClosedEvaluation>,
@@ -167,6 +170,7 @@ impl ClosedClient {
             reason,
             num_examples: accepted.map_or(0, |update| update.num_examples),
             bytes: accepted.map(|update| update.bytes),
+            down_bytes: None,
             evaluation,
         }
     }

@@ -16,6 +16,7 @@ use crate::closed_round::ClosedRound;
 use crate::directory::ServerDirectory;
 use crate::files;
 use crate::plan::Change;
+use crate::traffic::Traffic;
 
 /// An event as a program reads it.
 #[derive(Debug, Serialize)]
@@ -85,6 +86,7 @@ pub fn reopened(output: &Output) {
 pub struct Console {
     output: Output,
     directory: ServerDirectory,
+    traffic: Traffic,
     /// The last round whose end was told, 0 before the first.
     told: u64,
     /// Invitations of the round that opens.
@@ -101,11 +103,18 @@ impl Console {
         Self {
             output,
             directory,
+            traffic: Traffic::default(),
             told,
             inviting: None,
             opened: told,
             waiting: String::new(),
         }
+    }
+
+    /// Where to count what is sent.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.traffic.clone()
     }
 
     /// A client is invited; told with the others of its round.
@@ -144,7 +153,11 @@ impl Console {
             return;
         }
         self.told = summary.round.get();
-        let closed = ClosedRound::new(summary, merge_ms, &self.directory);
+        let mut closed = ClosedRound::new(summary, merge_ms, &self.directory);
+        let sent = self.traffic.take();
+        for client in &mut closed.clients {
+            client.down_bytes = Some(sent.get(&client.client).copied().unwrap_or(0));
+        }
         let round = closed.round;
         self.output
             .line(format_args!("round {round}: {}", closed.in_one_line()));

@@ -30,4 +30,5 @@ pub mod telemetry;
 pub mod template;
 #[cfg(test)]
 pub(crate) mod testbed;
+pub mod traffic;
 pub mod uploads;

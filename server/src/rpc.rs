@@ -27,6 +27,7 @@ use tonic::service::Routes;
 use crate::driver::Federation;
 use crate::enrolment::authority::Authority;
 use crate::store::ledger::Ledger;
+use crate::traffic::Traffic;
 use crate::uploads::Uploads;
 
 pub(crate) use admin::status;
@@ -54,6 +55,8 @@ pub struct Desk {
     pub max_clients: usize,
     /// Downloads that run at the same time.
     pub max_downloads: usize,
+    /// Where what is sent of models is counted.
+    pub traffic: Traffic,
     /// Raised when the server is about to stop: streams end.
     pub stop: CancellationToken,
     /// Owns the tasks behind streams.

@@ -6,6 +6,7 @@
 mod commands;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::ChildStdout;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::link::Links;
 use super::processes::{Processes, Task};
 use super::scoreboard::Scoreboard;
 use super::server_event::{RoundClosed, ServerEvent};
@@ -90,14 +92,8 @@ async fn play(
     let mut server = start_server(stage, processes).await?;
     board.status("enrolling the clients");
     let token = create_token(settings, stage, processes).await?;
-    enrol(
-        settings,
-        stage,
-        processes,
-        &format!("https://{}", server.address),
-        &token,
-    )
-    .await?;
+    let (_links, addresses) = addresses(settings, &server.address)?;
+    enrol(settings, stage, processes, &addresses, &token).await?;
     board.status("starting the clients");
     for number in 1..=settings.clients {
         processes.start(&client_task(settings, stage, number), Stdio::null())?;
@@ -106,6 +102,29 @@ async fn play(
     follow(settings, stage, processes, &mut server, board).await?;
     board.status("waiting for the clients to leave");
     farewell(processes).await
+}
+
+/// Where each client finds the server: at its link, where there are links.
+fn addresses(settings: &Settings, server: &str) -> Result<(Links, Vec<String>), Failure> {
+    let failed = |error: &(dyn std::error::Error + 'static)| {
+        Failure::new(ExitCode::Unavailable, "the clients' links cannot be laid").with_source(error)
+    };
+    let mut links = Links::default();
+    let Some(link) = settings.link else {
+        return Ok((links, vec![server.to_owned(); settings.clients]));
+    };
+    let to: SocketAddr = server.parse().map_err(|error| failed(&error))?;
+    let mut addresses = Vec::new();
+    for number in 0..settings.clients as u64 {
+        // Two numbers each: one for each direction.
+        let seed = settings
+            .seed
+            .wrapping_mul(1_000_000)
+            .wrapping_add(2 * number);
+        let laid = links.lay(link, to, seed);
+        addresses.push(laid.map_err(|error| failed(&error))?.to_string());
+    }
+    Ok((links, addresses))
 }
 
 /// A server that accepts connections.

@@ -20,7 +20,7 @@ use super::server_event::{PublishedModel, RoundClosed};
 use super::settings::Settings;
 use super::stage::Stage;
 use super::summary::{Final, Refused, Round, Summary};
-use words::{blocks, grouped, loss};
+use words::{blocks, grouped, loss, travelled};
 
 const TICK: Duration = Duration::from_millis(120);
 /// Columns when nobody says how many there are.
@@ -94,6 +94,7 @@ impl<'a> Scoreboard<'a> {
                 partition: settings.partition.to_string(),
                 merge: settings.merge.clone(),
                 encodings: settings.encodings.clone(),
+                link: settings.link.map(|link| link.to_string()),
                 gate: settings.gate.clone(),
                 out: stage.dir.clone(),
                 elapsed_ms: 0,
@@ -139,6 +140,9 @@ impl<'a> Scoreboard<'a> {
             paint(heading, "merge"),
             self.rounds_planned
         ));
+        if let Some(link) = &self.summary.link {
+            self.print(format_args!("{}    {link}", paint(heading, "link")));
+        }
         if let Some(gate) = &self.summary.gate {
             self.print(format_args!("{}    {gate}", paint(heading, "gate")));
         }
@@ -292,6 +296,12 @@ impl<'a> Scoreboard<'a> {
             rounds.len(),
             Millis::new(*elapsed_ms).approximate()
         ));
+        if let Some(travelled) = travelled(rounds) {
+            self.print(format_args!(
+                "{} {travelled}",
+                paint(self.styles.good, "bytes")
+            ));
+        }
         if let Some(digest) = &last.model {
             self.print(format_args!(
                 "{}  {digest}",

@@ -76,6 +76,9 @@ pub(super) struct ClientOutcome {
     /// Size of an update that counts, as it was sent.
     #[serde(default)]
     pub(super) bytes: u64,
+    /// Bytes of models that were sent to it since the round before.
+    #[serde(default)]
+    pub(super) down_bytes: u64,
 }
 
 #[cfg(test)]

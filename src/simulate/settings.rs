@@ -15,6 +15,7 @@ use fedmerge_common::failure::{ExitCode, Failure};
 use toml::Table;
 
 use super::attacker::Attack;
+use super::link::Link;
 use super::partition::Partition;
 use overlay::{overlay_merge, overlay_round, overlay_update, read_plan};
 
@@ -57,6 +58,8 @@ pub(super) struct Settings {
     pub(super) merge: String,
     /// How updates are sent, preferred first.
     pub(super) encodings: Vec<String>,
+    /// What is between each client and the server, where that is not only this machine.
+    pub(super) link: Option<Link>,
     /// The gate before publishing in words, where the plan has one: `accuracy of each client's held-out fifth`.
     pub(super) gate: Option<String>,
     /// The federation's plan; `base` is filled in where the files are laid out.
@@ -100,6 +103,7 @@ impl Settings {
             out: arguments.out,
             merge,
             encodings,
+            link: arguments.link,
             gate: gate(&plan),
             plan,
         })

@@ -26,6 +26,8 @@ pub(super) struct Round {
     pub(super) rejected: usize,
     /// Size of the updates that counted, together.
     pub(super) update_bytes: u64,
+    /// What travelled, client by client.
+    pub(super) traffic: Vec<Traffic>,
     /// Accuracy of the base after the round on the global test set, 0 to 1.
     pub(super) accuracy: f64,
     /// Its mean cross-entropy in nats.
@@ -37,6 +39,17 @@ pub(super) struct Round {
     /// Clients whose update did not count.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) refused: Vec<Refused>,
+}
+
+/// What travelled between a client and the server in a round, without what carries it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Traffic {
+    /// Its name.
+    pub(super) client: String,
+    /// Of its update, where that counted.
+    pub(super) up_bytes: u64,
+    /// Of models that it lacked.
+    pub(super) down_bytes: u64,
 }
 
 /// A client whose update did not count.
@@ -62,6 +75,11 @@ impl Round {
                 outcome: client.outcome.clone(),
                 reason: client.reason.clone(),
             });
+        let traffic = closed.clients.iter().map(|client| Traffic {
+            client: client.client.clone(),
+            up_bytes: client.bytes,
+            down_bytes: client.down_bytes,
+        });
         Self {
             round: closed.round,
             outcome: closed.outcome.clone(),
@@ -69,6 +87,7 @@ impl Round {
             accepted: closed.accepted,
             rejected: closed.rejected,
             update_bytes: closed.clients.iter().map(|client| client.bytes).sum(),
+            traffic: traffic.collect(),
             accuracy: evaluation.accuracy,
             loss: evaluation.loss,
             merge_ms: closed.merge_ms,
@@ -109,6 +128,9 @@ pub(super) struct Summary {
     pub(super) merge: String,
     /// How updates are sent, preferred first.
     pub(super) encodings: Vec<String>,
+    /// What is between each client and the server, where there is a link.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) link: Option<String>,
     /// The gate before publishing in words, where the plan has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) gate: Option<String>,

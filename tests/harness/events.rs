@@ -39,6 +39,9 @@ pub(crate) struct ClientOutcome {
     pub(crate) reason: String,
     #[serde(default)]
     pub(crate) num_examples: u64,
+    /// Of its update, where it sent one.
+    #[serde(default)]
+    pub(crate) bytes: u64,
     #[serde(default)]
     pub(crate) evaluation: Option<Evaluation>,
 }

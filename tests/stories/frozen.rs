@@ -37,7 +37,10 @@ fn tensors_that_are_frozen_do_not_travel_twice() {
         federation.start_client(name, &trainer);
     }
     for _ in 1..=2 {
-        federation.next_round().published();
+        let closed = federation.next_round();
+        closed.published();
+        let sent = closed.clients.iter().map(|client| client.bytes).max();
+        assert!(sent > Some(0) && sent < Some(1000), "{closed:?}");
     }
     let digest = |version| Digest::of_file(&federation.model(version)).unwrap();
     let (before, after) = (digest(0), digest(2));

@@ -56,6 +56,36 @@ fn two_simulations_at_once_with_one_seed_end_in_the_same_model() {
 }
 
 #[test]
+fn a_slow_link_changes_no_byte_and_the_bytes_that_travel_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = ["--clients", "3", "--rounds", "2", "--encoding", "int8"];
+    let run = |out: &str, link: &[&str]| {
+        let process = start(&dir.path().join(out), &[&arguments, link].concat());
+        summary(&process.end().well())
+    };
+    let plain = run("plain", &[]);
+    let slow = run("slow", &["--link", "20mbit,20ms,5%"]);
+    assert_eq!(slow["link"], "20mbit, 20ms there and back, 5% lost");
+    assert_eq!(slow["final"]["model"], plain["final"]["model"]);
+    for (round, of) in slow["rounds"].as_array().unwrap().iter().zip(0..) {
+        let traffic = round["traffic"].as_array().unwrap();
+        assert_eq!(traffic.len(), 3, "{slow:#}");
+        for client in traffic {
+            let bytes = |name: &str| client[name].as_u64().unwrap();
+            // The digits' model has 4,810 parameters: each a byte up and four down, and a little more.
+            assert!(
+                (4_810..8_000).contains(&bytes("up_bytes")),
+                "{of}: {client}"
+            );
+            assert!(
+                (19_240..21_000).contains(&bytes("down_bytes")),
+                "{of}: {client}"
+            );
+        }
+    }
+}
+
+#[test]
 fn attackers_that_hand_in_nan_are_rejected_and_shown() {
     let dir = tempfile::tempdir().unwrap();
     let attack = [

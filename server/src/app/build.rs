@@ -36,6 +36,7 @@ use crate::rpc::{Desk, routes};
 use crate::settings::Settings;
 use crate::store::ledger::{Ledger, RESTORE};
 use crate::store::staging::{Staging, StagingLimits};
+use crate::traffic::Traffic;
 use crate::uploads::{Turns, Uploads};
 
 /// What the command line adds to the directory's files.
@@ -204,6 +205,8 @@ impl Parts {
         let staging = self.staging()?;
         remove_unknown(&staging, &self.ledger).await?;
         let base = *coordinator.base();
+        let console = Console::new(output, self.directory.clone(), self.last_told().await?);
+        let traffic = console.traffic();
         let equipment = Equipment {
             coordinator,
             clock: self.clock,
@@ -211,7 +214,7 @@ impl Parts {
             workshop: self.workshop(&staging),
             offers: self.offers(),
             rollbacks: self.ledger.rollbacks().await?,
-            console: Console::new(output, self.directory.clone(), self.last_told().await?),
+            console,
             stay,
         };
         let (driver, federation) = Driver::new(equipment);
@@ -223,7 +226,7 @@ impl Parts {
         };
         let (directory, ledger) = (self.directory.clone(), self.ledger.clone());
         let federation_name = self.checked.plan.name.clone();
-        let desk = self.desk(federation, staging, stop.clone(), tasks.clone());
+        let desk = self.desk(federation, staging, traffic, stop.clone(), tasks.clone());
         Ok(App {
             _lock: lock,
             directory,
@@ -289,6 +292,7 @@ impl Parts {
         self,
         federation: Federation,
         staging: Staging,
+        traffic: Traffic,
         stop: CancellationToken,
         tasks: TaskTracker,
     ) -> Desk {
@@ -322,6 +326,7 @@ impl Parts {
             clock_skew: settings.enrolment.clock_skew,
             max_clients: settings.limits.clients,
             max_downloads: settings.limits.downloads,
+            traffic,
             stop,
             tasks,
         }

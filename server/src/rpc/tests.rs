@@ -20,6 +20,7 @@ use crate::driver::Stay;
 use crate::enrolment::authority::testbed::Federation as Identities;
 use crate::listener::{ListenLimits, Listener};
 use crate::testbed::{Bed, channel_through, plan};
+use crate::traffic::Traffic;
 
 /// A server of a federation, and who may speak with it.
 struct Served {
@@ -55,6 +56,7 @@ impl Served {
             clock_skew: Millis::from_secs(60),
             max_clients: 8,
             max_downloads: 4,
+            traffic: Traffic::default(),
             stop: stop.clone(),
             tasks: tasks.clone(),
         };

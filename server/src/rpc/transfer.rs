@@ -68,9 +68,14 @@ impl Transfer for Service {
             length => message.offset.saturating_add(length),
         };
         let (chunks, stream) = mpsc::channel(ANSWERS_AHEAD);
-        let stop = self.desk.stop.clone();
+        let (stop, traffic) = (self.desk.stop.clone(), self.desk.traffic.clone());
         self.desk.tasks.spawn(async move {
-            let sending = send(content, message.offset..end, &chunks);
+            let count = |bytes| {
+                if let Caller::Client(client) = &caller {
+                    traffic.add(client, bytes);
+                }
+            };
+            let sending = send(content, message.offset..end, &chunks, count);
             let sending = async {
                 let sent = turn.given_up.run_until_cancelled(sending).await;
                 sent.unwrap_or(Ok(()))

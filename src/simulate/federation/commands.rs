@@ -80,25 +80,27 @@ pub(super) async fn enrol(
     settings: &Settings,
     stage: &Stage,
     processes: &Processes,
-    url: &str,
+    addresses: &[String],
     token: &str,
 ) -> Result<(), Failure> {
-    let tasks = (1..=settings.clients).map(|number| {
-        let name = client_name(number);
-        let arguments: [OsString; 10] = [
-            "client".into(),
-            "enrol".into(),
-            "--server".into(),
-            url.into(),
-            "--token".into(),
-            token.into(),
-            "--dir".into(),
-            stage.client(number).into(),
-            "--name".into(),
-            name.clone().into(),
-        ];
-        Task::new(format!("{name}-enrol"), arguments)
-    });
+    let tasks = (1..=settings.clients)
+        .zip(addresses)
+        .map(|(number, address)| {
+            let name = client_name(number);
+            let arguments: [OsString; 10] = [
+                "client".into(),
+                "enrol".into(),
+                "--server".into(),
+                format!("https://{address}").into(),
+                "--token".into(),
+                token.into(),
+                "--dir".into(),
+                stage.client(number).into(),
+                "--name".into(),
+                name.clone().into(),
+            ];
+            Task::new(format!("{name}-enrol"), arguments)
+        });
     let tasks: Vec<Task> = tasks.collect();
     for together in tasks.chunks(ENROL_TOGETHER) {
         let mut enrolling = JoinSet::new();

@@ -1,6 +1,8 @@
 //! Numbers and outcomes as a reader takes them in at a glance: bars, spans of time, clients grouped by their fate.
 
-use crate::simulate::summary::Refused;
+use fedmerge_common::units::ByteSize;
+
+use crate::simulate::summary::{Refused, Round, Traffic};
 
 /// Eighths of a character, left to right.
 #[expect(
@@ -31,6 +33,24 @@ pub(super) fn loss(value: f64) -> String {
     } else {
         format!("{value:.1e}")
     }
+}
+
+/// What a client sends and gets in a round on average, and what all did together; nothing where nobody took part.
+pub(super) fn travelled(rounds: &[Round]) -> Option<String> {
+    let traffic: Vec<&Traffic> = rounds.iter().flat_map(|round| &round.traffic).collect();
+    let parts = u64::try_from(traffic.len())
+        .ok()
+        .filter(|parts| *parts > 0)?;
+    let up: u64 = traffic.iter().map(|traffic| traffic.up_bytes).sum();
+    let down: u64 = traffic.iter().map(|traffic| traffic.down_bytes).sum();
+    let size = ByteSize::new;
+    Some(format!(
+        " {} up and {} down for each client and round; {} and {} in all",
+        size(up / parts),
+        size(down / parts),
+        size(up),
+        size(down)
+    ))
 }
 
 /// One line for all clients with the same fate.

@@ -11,6 +11,7 @@ use fedmerge_common::task_vector::{Encoding, UnknownEncoding};
 use fedmerge_server::plan::{METHOD_NAMES, OPTIMIZER_NAMES};
 
 use crate::simulate::attacker::Attack;
+use crate::simulate::link::Link;
 use crate::simulate::partition::Partition;
 
 const DEFAULT_CLIENTS: usize = 8;
@@ -22,7 +23,7 @@ const DEFAULT_CLIENTS: usize = 8;
   fedmerge simulate --attack sign-flip --attackers 2 --method mean
   fedmerge simulate --attack sign-flip --attackers 2 --method ties --before clip:median
   fedmerge simulate --attack sign-flip --attackers 2 --method geometric-median --before arc --before nnm
-  fedmerge simulate --encoding top-k:0.05
+  fedmerge simulate --encoding top-k:0.05 --link 20mbit,80ms,1%
   fedmerge simulate federation.toml --clients 20 --rounds 50 --partition by-label --out run-1
   fedmerge simulate --format json | tail -n 1")]
 pub(crate) struct SimulateArguments {
@@ -65,6 +66,10 @@ pub(crate) struct SimulateArguments {
     /// How updates are sent: f32, bf16, int8, sign, top-k or ternary; top-k:0.05 sends a twentieth [default: f32]
     #[arg(long, value_name = "NAME", value_parser = parse_encoding)]
     pub(super) encoding: Option<SentAs>,
+
+    /// A slow link for each client: RATE,DELAY,LOSS, as in 20mbit,80ms,1% [default: none]
+    #[arg(long, value_name = "LINK")]
+    pub(super) link: Option<Link>,
 
     /// What makes a step of the merged updates [default: none]
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(OPTIMIZER_NAMES))]

@@ -55,11 +55,12 @@ impl Reading {
 
 type Job = JoinHandle<io::Result<(Reading, Vec<v1::Chunk>)>>;
 
-/// Sends these bytes of a file, or as many of them as it has, until nobody listens.
+/// Sends these bytes of a file, or as many of them as it has, until nobody listens, and says how many they were.
 pub(super) async fn send(
     mut content: Content,
     bytes: Range<u64>,
     answers: &mpsc::Sender<Result<v1::DownloadModelResponse, Status>>,
+    count: impl Fn(u64),
 ) -> io::Result<()> {
     let mut job: Job = spawn_blocking(move || {
         let Range { start, end } = bytes;
@@ -79,11 +80,13 @@ pub(super) async fn send(
         }
         job = spawn_blocking(move || reading.next());
         for chunk in chunks {
+            let bytes = chunk.data.len() as u64;
             let answer = v1::DownloadModelResponse { chunk: Some(chunk) };
             // A client that takes nothing for so long begins again where it ended.
             if answers.send_timeout(Ok(answer), IDLE_LIMIT).await.is_err() {
                 return Ok(());
             }
+            count(bytes);
         }
     }
 }
