@@ -19,6 +19,7 @@ pub mod ids;
 pub mod join;
 pub mod lock;
 pub mod output;
+pub mod packing;
 pub mod pieces;
 pub mod reason;
 pub mod rollback;

@@ -11,6 +11,9 @@ use fedmerge_common::checkpoint::CheckpointWriter;
 use fedmerge_common::dtype::Dtype;
 use fedmerge_common::failure::{ExitCode, Failure};
 use fedmerge_common::schema::{Schema, TensorSpec};
+use rand::SeedableRng;
+use rand::rngs::ChaCha8Rng;
+use rand_distr::{Distribution, Normal};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -65,7 +68,7 @@ impl Hub {
     /// When the disk or the program refuses.
     pub(crate) async fn set_up(root: &Path, wish: &Wish) -> Result<Self, Failure> {
         let base = root.join("base.safetensors");
-        write_values(&base, wish.values, 1.0)
+        write_values(&base, wish.values, 0.02)
             .map_err(|error| failed("no base can be made", &*error))?;
         let hub = Self {
             program: wish.program.clone(),
@@ -200,16 +203,21 @@ async fn complete(command: &mut Command) -> Result<String, Failure> {
     ))
 }
 
-/// A checkpoint of one tensor, all of whose values are the same.
+/// A checkpoint of one tensor, whose values are as arbitrary as weights are, and spread around 0 so far.
 pub(crate) fn write_values(
     path: &Path,
     values: usize,
-    value: f32,
+    spread: f32,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let tensor = TensorSpec::new("weight", Dtype::F32, vec![values])?;
     let schema = Schema::new(vec![tensor])?;
     let writer = CheckpointWriter::create(path, &schema, &BTreeMap::new())?;
-    let block = vec![value; values.min(BLOCK_VALUES)];
+    let normal = Normal::new(0.0, spread)?;
+    let chance = ChaCha8Rng::seed_from_u64(u64::from(spread.to_bits()));
+    let block: Vec<f32> = normal
+        .sample_iter(chance)
+        .take(values.min(BLOCK_VALUES))
+        .collect();
     for begin in (0..values).step_by(BLOCK_VALUES) {
         let length = BLOCK_VALUES.min(values - begin);
         writer.write_f32(0, begin, &block[..length])?;

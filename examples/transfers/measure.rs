@@ -216,10 +216,10 @@ fn span(times: &[Times], of: impl Fn(&Times) -> (Instant, Instant)) -> Duration 
     span.unwrap_or_default()
 }
 
-/// An update of a model: one that adds a little to every value.
+/// An update of a model: one that changes every value by about a hundredth.
 fn payload(root: &Path, round: Round) -> Result<Payload, Failure> {
     let path = root.join("update.safetensors");
-    write_values(&path, round.values, 0.5)
+    write_values(&path, round.values, 0.000_2)
         .map_err(|error| unavailable("no update can be made", &*error))?;
     let failed = |error: std::io::Error| unavailable("no update can be made", &error);
     Ok(Payload {

@@ -63,10 +63,13 @@ pub struct ClosedClient {
     pub reason: String,
     /// Training examples; 0 unless accepted.
     pub num_examples: u64,
-    /// Size of the update as it was sent; absent unless accepted.
+    /// Size of the update, encoded; absent unless accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
-    /// Bytes of models that were sent to it since the round before closed; absent where nobody counted.
+    /// Bytes of updates that came from it since the round before closed, as they were on the wire; absent where nobody counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub up_bytes: Option<u64>,
+    /// Bytes of models that were sent to it since then, likewise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub down_bytes: Option<u64>,
     /// What came of asking it to evaluate the candidate.
@@ -170,6 +173,7 @@ impl ClosedClient {
             reason,
             num_examples: accepted.map_or(0, |update| update.num_examples),
             bytes: accepted.map(|update| update.bytes),
+            up_bytes: None,
             down_bytes: None,
             evaluation,
         }

@@ -154,9 +154,11 @@ impl Console {
         }
         self.told = summary.round.get();
         let mut closed = ClosedRound::new(summary, merge_ms, &self.directory);
-        let sent = self.traffic.take();
+        let travelled = self.traffic.take();
         for client in &mut closed.clients {
-            client.down_bytes = Some(sent.get(&client.client).copied().unwrap_or(0));
+            let bytes = travelled.get(&client.client).copied().unwrap_or_default();
+            client.up_bytes = Some(bytes.up_bytes);
+            client.down_bytes = Some(bytes.down_bytes);
         }
         let round = closed.round;
         self.output

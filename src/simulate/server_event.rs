@@ -73,10 +73,13 @@ pub(super) struct ClientOutcome {
     /// Why it did not count.
     #[serde(default)]
     pub(super) reason: String,
-    /// Size of an update that counts, as it was sent.
+    /// Size of an update that counts, encoded.
     #[serde(default)]
     pub(super) bytes: u64,
-    /// Bytes of models that were sent to it since the round before.
+    /// Bytes of updates that came from it since the round before, as they were on the wire.
+    #[serde(default)]
+    pub(super) up_bytes: u64,
+    /// Bytes of models that were sent to it since then, likewise.
     #[serde(default)]
     pub(super) down_bytes: u64,
 }

@@ -46,7 +46,7 @@ pub(super) struct Round {
 pub(super) struct Traffic {
     /// Its name.
     pub(super) client: String,
-    /// Of its update, where that counted.
+    /// Of its updates, as they were on the wire.
     pub(super) up_bytes: u64,
     /// Of models that it lacked.
     pub(super) down_bytes: u64,
@@ -77,7 +77,7 @@ impl Round {
             });
         let traffic = closed.clients.iter().map(|client| Traffic {
             client: client.client.clone(),
-            up_bytes: client.bytes,
+            up_bytes: client.up_bytes,
             down_bytes: client.down_bytes,
         });
         Self {

@@ -10,3 +10,14 @@ pub(crate) fn random(seed: u64, purpose: u64) -> u64 {
     }
     mixed ^ (mixed >> 32)
 }
+
+/// So many finite values, of which no bit tells anything of another: nothing of them can be packed.
+pub(crate) fn arbitrary(seed: u64, count: usize) -> Vec<f32> {
+    let value = |number| {
+        let [bits, chance] = [random(seed, number), random(!seed, number)];
+        // Exponents from −100 to 7: sums are finite, too.
+        let exponent = 27 + u32::try_from(chance % 108).unwrap();
+        f32::from_bits(u32::try_from(bits >> 32).unwrap() & 0x807f_ffff | exponent << 23)
+    };
+    (0..count as u64).map(value).collect()
+}

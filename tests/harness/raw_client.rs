@@ -202,8 +202,7 @@ impl RawClient {
         let mut client = TransferClient::new(self.channel.clone());
         let request = v1::DownloadModelRequest {
             digest: Some((*digest).into()),
-            offset: 0,
-            length: 0,
+            ..Default::default()
         };
         self.answer(async move {
             let mut parts = client.download_model(request).await?.into_inner();

@@ -7,17 +7,18 @@ use fedmerge_proto::status::RefusalReason;
 use crate::harness::federation::Federation;
 use crate::harness::machine::wait_until;
 use crate::harness::plan::Plan;
+use crate::harness::random::arbitrary;
 use crate::harness::raw_client::{RawClient, header};
 use crate::harness::values::Values;
-use crate::stories::drama::{CLIENTS, Drama};
+use crate::stories::drama::{CLIENTS, Drama, ROUNDS};
 
 /// Bad networks in a usual run of the tests.
 const USUAL_NETWORKS: u64 = 1;
 
-/// More than one chunk of a transfer, so that a cut also comes between two.
-fn base() -> Values {
+/// A model of more than one chunk of a transfer, so that a cut also comes between two.
+fn model(seed: u64) -> Values {
     Values {
-        w: (0..100).flat_map(|_| 0..1000_u16).map(f32::from).collect(),
+        w: arbitrary(seed, 100_000),
         b: vec![0.5; 2],
     }
 }
@@ -34,13 +35,19 @@ fn networks() -> u64 {
 
 /// The digest of the last model; every client trains once a round, hears once a round that its update counts, and leaves well.
 fn last_model(seed: Option<u64>) -> String {
-    let mut drama = Drama::of(base(), |command| command);
+    let mut drama = Drama::of(model(0), |command| command);
+    for round in 1..=ROUNDS {
+        for ((name, ..), seed) in CLIENTS.into_iter().zip(1..) {
+            let tuned = model(u64::from(round) << 8 | seed);
+            tuned.write(&drama.federation.path(&format!("{name}.{round}.tuned")));
+        }
+    }
     if let Some(seed) = seed {
         drama.federation.worsen_network(seed);
     }
     drama.enrol();
     drama.start_clients();
-    let digest = drama.last_model();
+    let digest = drama.end();
     for (name, ..) in CLIENTS {
         drama.client_leaves(name);
     }

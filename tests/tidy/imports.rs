@@ -49,6 +49,7 @@ const HOUSE: &[Imports] = &[
             "serde_json",
             "thiserror",
             "x509-parser",
+            "zstd",
         ]),
     },
     Imports {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use fedmerge_common::digest::Digest;
 use fedmerge_common::update::ModelRef;
+use fedmerge_proto::convert::transfer::chunk_bytes;
 use fedmerge_proto::limits::MAX_MESSAGE_BYTES;
 use fedmerge_proto::v1;
 use fedmerge_proto::v1::transfer_client::TransferClient;
@@ -77,15 +78,16 @@ async fn download(
     near: Near,
 ) -> Result<Digest, TransferError> {
     let (path, whole_bytes) = (part.to_owned(), model.size_bytes);
-    let opened = blocking(move || Part::open(&path, whole_bytes)).await;
+    let older = near.path().map(Path::to_owned);
+    let opened = blocking(move || Part::open(&path, whole_bytes, older.as_deref())).await;
     let mut growing = opened.map_err(|source| disk(part, source))?;
     let mut retry = link.retry();
     while growing.written_bytes < whole_bytes {
         let before = growing.written_bytes;
         let result;
         (growing, result) = match near.next(before, whole_bytes) {
-            Next::Here(end) => copy(near.path(), growing, end).await,
-            Next::There(end) => stream(link, model, growing, end).await,
+            Next::Here(end) => copy(growing, end).await,
+            Next::There(end) => stream(link, model, near.digest(), growing, end).await,
         };
         if growing.written_bytes > before {
             retry.progressed();
@@ -112,11 +114,10 @@ impl From<Trouble> for Interruption {
     }
 }
 
-/// Appends what is in a file that is here, up to a byte.
-async fn copy(from: &Path, mut part: Part, end: u64) -> (Part, Result<(), Interruption>) {
-    let from = from.to_owned();
+/// Appends what is in the base that is here, up to a byte.
+async fn copy(mut part: Part, end: u64) -> (Part, Result<(), Interruption>) {
     blocking(move || {
-        let copied = part.copy(&from, end);
+        let copied = part.copy(end);
         (part, copied.map_err(Interruption::Disk))
     })
     .await
@@ -126,6 +127,7 @@ async fn copy(from: &Path, mut part: Part, end: u64) -> (Part, Result<(), Interr
 async fn stream(
     link: &Link,
     model: &ModelRef,
+    older: Option<Digest>,
     part: Part,
     end: u64,
 ) -> (Part, Result<(), Interruption>) {
@@ -133,32 +135,25 @@ async fn stream(
         Ok(connection) => connection,
         Err(trouble) => return (part, Err(trouble.into())),
     };
-    let (part, result) = stream_on(&connection, model, part, end).await;
-    if let Err(Interruption::Link(trouble)) = &result {
-        link.note_trouble(&connection, trouble).await;
-    }
-    (part, result)
-}
-
-async fn stream_on(
-    connection: &Connection,
-    model: &ModelRef,
-    part: Part,
-    end: u64,
-) -> (Part, Result<(), Interruption>) {
     let missing_bytes = end - part.written_bytes;
     let request = v1::DownloadModelRequest {
         digest: Some(model.digest.into()),
         offset: part.written_bytes,
         length: missing_bytes,
+        packed: true,
+        older: older.filter(|_| part.has_older()).map(v1::Digest::from),
     };
     let (chunks, received) = mpsc::channel(CHUNKS_AT_ONCE);
     // Not `try_join`: what came before the trouble is written, and need not come again.
     let (taken, (part, written)) = tokio::join!(
-        take(connection, request, missing_bytes, chunks),
+        take(&connection, request, missing_bytes, chunks),
         write(part, received),
     );
-    (part, written.and(taken.map_err(Interruption::from)))
+    let result = written.and(taken.map_err(Interruption::from));
+    if let Err(Interruption::Link(trouble)) = &result {
+        link.note_trouble(&connection, trouble).await;
+    }
+    (part, result)
 }
 
 /// Takes chunks from the wire, until so many bytes have come or nobody writes them.
@@ -181,7 +176,7 @@ async fn take(
         let next = next.map_err(late)?;
         let message = next.map_err(|status| Trouble::from_status(&status))?;
         let message = message.ok_or_else(|| Trouble::Cut("the stream ended early".to_owned()))?;
-        let bytes = message.chunk.as_ref().map_or(0, |chunk| chunk.data.len());
+        let bytes = message.chunk.as_ref().map_or(0, chunk_bytes);
         missing_bytes = missing_bytes.saturating_sub(bytes as u64);
         if chunks.send(message.chunk).await.is_err() {
             // Whoever writes them says why it does no more.

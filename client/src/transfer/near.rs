@@ -22,7 +22,8 @@ const WORTHWHILE_BYTES: u64 = 4 * 1024;
 /// What is here of a wanted base.
 #[derive(Debug, Default)]
 pub(super) struct Near {
-    path: PathBuf,
+    /// The base that is here, and its file.
+    base: Option<(Digest, PathBuf)>,
     /// Bytes that are the same at the same place; in order and apart from one another.
     same: Vec<Range<u64>>,
 }
@@ -52,14 +53,23 @@ impl Near {
             }
             if let Some(changed) = changed(link, have, model).await {
                 let same = the_others(&changed, model.size_bytes);
-                return Self { path, same };
+                return Self {
+                    base: Some((have, path)),
+                    same,
+                };
             }
         }
         Self::default()
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// Which base is here.
+    pub(super) fn digest(&self) -> Option<Digest> {
+        self.base.as_ref().map(|(digest, _)| *digest)
+    }
+
+    /// The file of the base that is here.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.base.as_ref().map(|(_, path)| path.as_path())
     }
 
     /// What comes after so many bytes of a base of `whole` bytes.
@@ -148,7 +158,7 @@ mod tests {
     #[test]
     fn bytes_come_from_here_where_they_are_the_same_wherever_a_download_goes_on() {
         let near = Near {
-            path: PathBuf::new(),
+            base: None,
             same: the_others(&[0..10, 20..30], 40),
         };
         let expected = [

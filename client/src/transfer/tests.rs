@@ -4,12 +4,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
+use std::io::Write;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::{ModelVersion, RoundNumber};
+use fedmerge_common::packing::{Packer, Run, Unpacker};
 use fedmerge_common::reason::Rejection;
 use fedmerge_common::task_vector::Encoding;
 use fedmerge_common::update::{ModelRef, UpdateHeader};
@@ -28,6 +30,8 @@ use crate::agent::Answer;
 use crate::cache::Cache;
 use crate::link::{Greeting, Link};
 use crate::testbed::{Authority, Served, serve};
+
+mod packed;
 
 /// Chunks of this size, so that small payloads have many.
 const CHUNK: u32 = 1000;
@@ -54,6 +58,11 @@ struct Depot {
     rejection: Option<Rejection>,
     /// What a comparison of models answers.
     changed: Vec<Range<u64>>,
+    /// Whether uploads may be packed.
+    packs: bool,
+    /// What the server has as the base that clients have: downloads beside it are distances from it.
+    older: Option<Vec<u8>>,
+    packed_chunks: Mutex<usize>,
 }
 
 impl Depot {
@@ -63,6 +72,22 @@ impl Depot {
 }
 
 type Answers<T> = ReceiverStream<Result<T, Status>>;
+
+/// The whole as one chunk of distances from a base.
+fn distances(content: &Bytes, base: &[u8]) -> v1::Chunk {
+    let mut older = tempfile::tempfile().unwrap();
+    older.write_all(base).unwrap();
+    let packed = Packer::beside(Some(older)).unwrap().pack(0, content);
+    let bytes = packed.unwrap();
+    // A first byte of these forms speaks of distances.
+    assert!((4..8).contains(&bytes[0]), "{}", bytes[0]);
+    v1::Chunk::from(Run {
+        offset: 0,
+        hash: fedmerge_common::digest::tree::hash_at(0, content),
+        data: bytes.into(),
+        unpacked_bytes: Some(content.len()),
+    })
+}
 
 /// Serves the depot.
 struct Desk(Arc<Depot>);
@@ -76,7 +101,12 @@ impl Transfer for Desk {
         &self,
         request: Request<v1::DownloadModelRequest>,
     ) -> Result<Response<Self::DownloadModelStream>, Status> {
-        let v1::DownloadModelRequest { offset, length, .. } = request.into_inner();
+        let v1::DownloadModelRequest {
+            offset,
+            length,
+            older,
+            ..
+        } = request.into_inner();
         self.0.offsets.lock().unwrap().push(offset);
         let mishap = self.0.mishap();
         if let Some(Mishap::Refused(reason)) = mishap {
@@ -94,6 +124,9 @@ impl Transfer for Desk {
                 start as u64,
                 content.slice(start..content.len().min(start + CHUNK as usize)),
             ));
+        }
+        if let Some(base) = self.0.older.as_ref().filter(|_| older.is_some()) {
+            chunks = vec![distances(&content, base)];
         }
         match mishap {
             Some(Mishap::CorruptSecondChunk) => chunks[1].data = Bytes::from_static(b"corrupt"),
@@ -130,6 +163,7 @@ impl Transfer for Desk {
             upload_id: "u1".to_owned(),
             durable_bytes: self.0.staged.lock().unwrap().len() as u64,
             chunk_bytes: UPLOAD_CHUNK,
+            packed: self.0.packs,
         }))
     }
 
@@ -142,9 +176,14 @@ impl Transfer for Desk {
         let depot = Arc::clone(&self.0);
         let mishap = self.0.mishap();
         tokio::spawn(async move {
-            let mut taken = 0;
+            let (mut taken, mut unpacker) = (0, Unpacker::default());
             while let Ok(Some(message)) = incoming.message().await {
-                let chunk = verified_chunk(message.chunk).unwrap();
+                let is_packed = message
+                    .chunk
+                    .as_ref()
+                    .is_some_and(|chunk| chunk.unpacked_bytes > 0);
+                *depot.packed_chunks.lock().unwrap() += usize::from(is_packed);
+                let chunk = verified_chunk(message.chunk, &mut unpacker).unwrap();
                 let answer = match mishap {
                     Some(Mishap::StreamEndsEarly) if taken == 2 => return,
                     Some(Mishap::Refused(reason)) if taken == 2 => {
@@ -209,7 +248,7 @@ async fn bench(depot: Depot) -> Bench {
 
 fn content() -> Bytes {
     (0..5_500_u32)
-        .map(|position| u8::try_from(position % 251).unwrap())
+        .map(|position| u8::try_from(position % 101).unwrap())
         .collect()
 }
 

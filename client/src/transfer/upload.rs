@@ -4,15 +4,15 @@
 //! is announced again, and the same payload gets the same upload. Bytes count when they are acknowledged.
 
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use fedmerge_common::digest::tree::hash_at;
 use fedmerge_common::failpoint::{self, Point};
-use fedmerge_common::pieces::{read_piece, stream_bytes};
+use fedmerge_common::packing::{Outgoing, Pace, Packer};
 use fedmerge_common::reason::Rejection;
 use fedmerge_common::update::UpdateHeader;
-use fedmerge_proto::convert::transfer::chunk;
 use fedmerge_proto::limits::{CHUNK_BYTES, MAX_CHUNK_BYTES};
 use fedmerge_proto::status::RefusalReason;
 use fedmerge_proto::v1;
@@ -20,7 +20,7 @@ use fedmerge_proto::v1::commit_upload_response::Outcome;
 use fedmerge_proto::v1::transfer_client::TransferClient;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
@@ -32,8 +32,6 @@ use crate::link::{Connection, Link};
 
 /// Messages that wait for the wire.
 const MESSAGES_AHEAD: usize = 1;
-/// Chunks that are read by one job. While they are sent, the next job runs.
-const CHUNKS_AT_ONCE: usize = 4;
 /// Longest wait for the decision: the server looks at every value of the update.
 const DECISION_LIMIT: Duration = Duration::from_secs(15 * 60);
 
@@ -104,7 +102,7 @@ async fn attempt_on(
     if begun.durable_bytes < header.payload_bytes {
         let (path, answer) = (payload.to_owned(), begun.clone());
         let whole_bytes = header.payload_bytes;
-        let opened = blocking(move || Reading::open(&path, &answer, whole_bytes)).await;
+        let opened = blocking(move || open(&path, &answer, whole_bytes)).await;
         let reading = opened.map_err(Interruption::Disk)?;
         send(
             &mut client,
@@ -163,60 +161,33 @@ fn up_to_whole(durable_bytes: u64, header: &UpdateHeader) -> Result<u64, Trouble
     Ok(durable_bytes)
 }
 
-/// A payload on its way up.
-struct Reading {
-    file: File,
-    begun: u64,
-    offset: u64,
-    chunk_bytes: usize,
-}
-
-impl Reading {
-    /// Opens the payload where the server stands.
-    fn open(path: &Path, begun: &v1::BeginUploadResponse, whole_bytes: u64) -> io::Result<Self> {
-        let mut file = File::open(path)?;
-        let found = file.metadata()?.len();
-        if found != whole_bytes {
-            let words = format!("has {found} bytes, expected {whole_bytes}");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, words));
-        }
-        file.seek(SeekFrom::Start(begun.durable_bytes))?;
-        let wanted = usize::try_from(begun.chunk_bytes).unwrap_or(CHUNK_BYTES);
-        let chunk_bytes = if wanted == 0 {
-            CHUNK_BYTES
-        } else {
-            wanted.min(MAX_CHUNK_BYTES)
-        };
-        Ok(Self {
-            file,
-            begun: begun.durable_bytes,
-            offset: begun.durable_bytes,
-            chunk_bytes,
-        })
+/// Opens the payload where the server stands.
+fn open(path: &Path, begun: &v1::BeginUploadResponse, whole_bytes: u64) -> io::Result<Outgoing> {
+    let file = File::open(path)?;
+    let found = file.metadata()?.len();
+    if found != whole_bytes {
+        let words = format!("has {found} bytes, expected {whole_bytes}");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, words));
     }
-
-    /// Reads on; no chunks mean the end.
-    fn next(mut self) -> io::Result<(Self, Vec<v1::Chunk>)> {
-        let mut chunks = Vec::with_capacity(CHUNKS_AT_ONCE);
-        while chunks.len() < CHUNKS_AT_ONCE {
-            let most_bytes = stream_bytes(self.begun, self.offset, self.chunk_bytes);
-            let piece = read_piece(&self.file, most_bytes)?;
-            if piece.is_empty() {
-                break;
-            }
-            let begin = self.offset;
-            self.offset += piece.len() as u64;
-            chunks.push(chunk(begin, piece));
-        }
-        Ok((self, chunks))
-    }
+    let wanted = usize::try_from(begun.chunk_bytes).unwrap_or(CHUNK_BYTES);
+    let chunk_bytes = if wanted == 0 {
+        CHUNK_BYTES
+    } else {
+        wanted.min(MAX_CHUNK_BYTES)
+    };
+    let outgoing = Outgoing::begin(file, begun.durable_bytes..whole_bytes, chunk_bytes)?;
+    Ok(if begun.packed {
+        outgoing.with_packer(Packer::beside(None)?)
+    } else {
+        outgoing
+    })
 }
 
 /// Streams the rest of the file, until the server has acknowledged all of it.
 async fn send(
     client: &mut TransferClient<Channel>,
     upload_id: &str,
-    reading: Reading,
+    reading: Outgoing,
     header: &UpdateHeader,
     durable_bytes: &mut u64,
 ) -> Result<(), Interruption> {
@@ -240,28 +211,38 @@ async fn send(
 
 /// Reads ahead of the wire, away from the runtime's threads.
 async fn read_chunks(
-    reading: Reading,
+    reading: Outgoing,
     upload_id: &str,
     messages: mpsc::Sender<v1::UploadChunksRequest>,
 ) -> Result<(), Interruption> {
-    let read_on = |reading: Reading| spawn_blocking(move || reading.next());
-    let mut job = read_on(reading);
+    let read_on = |mut reading: Outgoing, should_pack| {
+        spawn_blocking(move || {
+            let batch = reading.read(should_pack, hash_at)?;
+            Ok::<_, io::Error>((reading, batch))
+        })
+    };
+    let mut pace = Pace::default();
+    let mut job = read_on(reading, true);
     loop {
         let read = job.await.map_err(io::Error::other);
-        let (reading, chunks) = read.flatten().map_err(Interruption::Disk)?;
-        if chunks.is_empty() {
+        let (reading, batch) = read.flatten().map_err(Interruption::Disk)?;
+        if batch.runs.is_empty() {
             return Ok(());
         }
-        job = read_on(reading);
-        for chunk in chunks {
+        pace.note_packed(batch.tried_bytes, batch.packing);
+        job = read_on(reading, pace.should_pack());
+        for run in batch.runs {
+            let bytes = run.data.len() as u64;
             let message = v1::UploadChunksRequest {
                 upload_id: upload_id.to_owned(),
-                chunk: Some(chunk),
+                chunk: Some(run.into()),
             };
+            let begun = Instant::now();
             if messages.send(message).await.is_err() {
                 // The stream is gone; whoever reads its answers knows why.
                 return Ok(());
             }
+            pace.note_sent(bytes, begun.elapsed());
         }
     }
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use fedmerge_common::digest::tree;
 use fedmerge_common::ids::UploadId;
+use fedmerge_common::packing::{Run, UnpackError, Unpacker};
 use fedmerge_common::reason::{Rejection, RejectionCode};
 use fedmerge_common::update::UpdateHeader;
 
@@ -103,6 +104,14 @@ pub enum ChunkError {
     /// The sender broke the description: sending it again is of no use.
     #[error(transparent)]
     Invalid(#[from] InvalidMessage),
+    /// The bytes cannot be unpacked: another sender, or another form, may do better.
+    #[error("the chunk at offset {offset} cannot be unpacked: {source}")]
+    Packed {
+        /// Where the chunk begins.
+        offset: u64,
+        /// Why.
+        source: UnpackError,
+    },
     /// The bytes are not those of the digest: sending them again may help.
     #[error("the chunk at offset {offset} does not have its digest")]
     Corrupt {
@@ -115,49 +124,76 @@ impl From<ChunkError> for Refusal {
     fn from(error: ChunkError) -> Self {
         match error {
             ChunkError::Invalid(invalid) => invalid.into(),
+            ChunkError::Packed { source, .. } => {
+                InvalidMessage::new("chunk.data", format!("cannot be unpacked: {source}")).into()
+            }
             ChunkError::Corrupt { .. } => Self::new(RefusalReason::ChunkCorrupt, error),
         }
     }
 }
 
-/// The chunk that a message must carry, verified.
+/// The chunk that a message must carry, unpacked and verified.
 ///
 /// # Errors
-/// When it is absent, empty, too large, or its bytes do not have its digest.
-pub fn verified_chunk(chunk: Option<v1::Chunk>) -> Result<VerifiedChunk, ChunkError> {
-    let v1::Chunk {
-        offset,
-        digest,
-        data,
-    } = required("chunk", chunk)?;
-    if data.is_empty() || data.len() > MAX_CHUNK_BYTES {
-        let problem = format!("has {} bytes, expected 1 to {MAX_CHUNK_BYTES}", data.len());
+/// When it is absent, empty, too large, cannot be unpacked, or its bytes do not have its digest.
+pub fn verified_chunk(
+    chunk: Option<v1::Chunk>,
+    unpacker: &mut Unpacker,
+) -> Result<VerifiedChunk, ChunkError> {
+    let chunk = required("chunk", chunk)?;
+    let (bytes, offset) = (chunk_bytes(&chunk), chunk.offset);
+    if bytes == 0 || bytes > MAX_CHUNK_BYTES || chunk.data.len() > MAX_CHUNK_BYTES {
+        let problem = format!("has {bytes} bytes, expected 1 to {MAX_CHUNK_BYTES}");
         return Err(InvalidMessage::new("chunk.data", problem).into());
     }
-    if offset.checked_add(data.len() as u64).is_none() {
+    if offset.checked_add(bytes as u64).is_none() {
         return Err(InvalidMessage::new("chunk.offset", "is too large").into());
     }
+    let data = if chunk.unpacked_bytes > 0 {
+        let unpacked = unpacker.unpack(offset, &chunk.data, bytes);
+        unpacked
+            .map_err(|source| ChunkError::Packed { offset, source })?
+            .into()
+    } else {
+        chunk.data
+    };
     let hash = tree::hash_at(offset, &data);
-    if digest[..] != hash[..] {
+    if chunk.digest[..] != hash[..] {
         return Err(ChunkError::Corrupt { offset });
     }
     Ok(VerifiedChunk { offset, data, hash })
 }
 
+/// How many bytes a chunk says to stand for.
+#[must_use]
+pub fn chunk_bytes(chunk: &v1::Chunk) -> usize {
+    match usize::try_from(chunk.unpacked_bytes) {
+        Ok(0) => chunk.data.len(),
+        unpacked => unpacked.unwrap_or(usize::MAX),
+    }
+}
+
 /// Makes a chunk of `data`, with its hash at `offset` of the whole.
 #[must_use]
 pub fn chunk(offset: u64, data: Bytes) -> v1::Chunk {
-    let hash = tree::hash_at(offset, &data);
-    hashed_chunk(offset, data, &hash)
-}
-
-/// Makes a chunk whose hash at its place is known.
-#[must_use]
-pub fn hashed_chunk(offset: u64, data: Bytes, hash: &[u8; 32]) -> v1::Chunk {
     v1::Chunk {
         offset,
-        digest: Bytes::copy_from_slice(hash),
+        digest: Bytes::copy_from_slice(&tree::hash_at(offset, &data)),
         data,
+        unpacked_bytes: 0,
+    }
+}
+
+impl From<Run> for v1::Chunk {
+    fn from(run: Run) -> Self {
+        // A run is no longer than a chunk may be.
+        let unpacked_bytes = run.unpacked_bytes.unwrap_or(0);
+        Self {
+            offset: run.offset,
+            digest: Bytes::copy_from_slice(&run.hash),
+            data: run.data,
+            unpacked_bytes: u32::try_from(unpacked_bytes).unwrap_or(u32::MAX),
+        }
     }
 }
 
@@ -261,6 +297,7 @@ mod tests {
 
     use fedmerge_common::digest::Digest;
     use fedmerge_common::ids::RoundNumber;
+    use fedmerge_common::packing::Packer;
     use fedmerge_common::task_vector::Encoding;
 
     use super::*;
@@ -320,27 +357,55 @@ mod tests {
         assert_eq!(UpdateHeader::try_from(empty).unwrap_err().field, "header");
     }
 
+    fn verified(chunk: v1::Chunk) -> Result<VerifiedChunk, ChunkError> {
+        verified_chunk(Some(chunk), &mut Unpacker::default())
+    }
+
+    #[test]
+    fn a_packed_chunk_is_verified_by_the_digest_of_what_it_was() {
+        let bytes = vec![7; 10_000];
+        let packed = Packer::beside(None).unwrap().pack(10, &bytes).unwrap();
+        let run = |data: &[u8], unpacked_bytes| {
+            v1::Chunk::from(Run {
+                offset: 10,
+                hash: tree::hash_at(10, &bytes),
+                data: Bytes::copy_from_slice(data),
+                unpacked_bytes: Some(unpacked_bytes),
+            })
+        };
+        let chunk = run(&packed, bytes.len());
+        assert_eq!(chunk_bytes(&chunk), bytes.len());
+        assert_eq!(verified(chunk).unwrap().data, bytes);
+        let other = Packer::beside(None).unwrap().pack(10, &[8; 10_000]);
+        let other = verified(run(&other.unwrap(), bytes.len()));
+        assert_eq!(other, Err(ChunkError::Corrupt { offset: 10 }));
+        for (data, bytes) in [(&packed[..9], 10_000), (&packed[..], 9_999), (&[], 10_000)] {
+            let error = verified(run(data, bytes)).unwrap_err();
+            assert!(matches!(error, ChunkError::Packed { .. }), "{error}");
+            assert_eq!(Refusal::from(error).reason, RefusalReason::InvalidRequest);
+        }
+        let large = verified(run(&packed, MAX_CHUNK_BYTES + 1)).unwrap_err();
+        assert!(matches!(large, ChunkError::Invalid(_)), "{large}");
+    }
+
     #[test]
     fn a_chunk_is_verified_by_its_digest() {
         let sealed = chunk(10, Bytes::from_static(b"data"));
-        let verified = verified_chunk(Some(sealed.clone())).unwrap();
+        let good = verified(sealed.clone()).unwrap();
         assert_eq!(
-            (verified.offset, &verified.data[..], verified.end()),
+            (good.offset, &good.data[..], good.end()),
             (10, &b"data"[..], 14)
         );
         let spoilt = v1::Chunk {
             data: Bytes::from_static(b"Data"),
             ..sealed.clone()
         };
-        assert_eq!(
-            verified_chunk(Some(spoilt)),
-            Err(ChunkError::Corrupt { offset: 10 })
-        );
+        assert_eq!(verified(spoilt), Err(ChunkError::Corrupt { offset: 10 }));
         let cut = v1::Chunk {
             digest: Bytes::new(),
             ..sealed
         };
-        let refusal = Refusal::from(verified_chunk(Some(cut)).unwrap_err());
+        let refusal = Refusal::from(verified(cut).unwrap_err());
         assert_eq!(refusal.reason, RefusalReason::ChunkCorrupt);
     }
 
@@ -359,7 +424,7 @@ mod tests {
             ),
         ];
         for (chunk, field) in cases {
-            let error = verified_chunk(chunk).unwrap_err();
+            let error = verified_chunk(chunk, &mut Unpacker::default()).unwrap_err();
             assert!(matches!(error, ChunkError::Invalid(invalid) if invalid.field == field));
         }
     }

@@ -129,6 +129,7 @@ async fn a_model_comes_in_chunks_from_any_offset_and_none_past_its_end() {
             digest: Some(base.digest.into()),
             offset: offset as u64,
             length: length as u64,
+            ..Default::default()
         };
         let mut chunks = transfer.download_model(request).await.unwrap().into_inner();
         let mut whole = Vec::new();
@@ -144,7 +145,7 @@ async fn a_model_comes_in_chunks_from_any_offset_and_none_past_its_end() {
     let request = v1::DownloadModelRequest {
         digest: Some(base.digest.into()),
         offset: bytes.len() as u64 + 1,
-        length: 0,
+        ..Default::default()
     };
     assert!(transfer.download_model(request).await.is_err());
 }

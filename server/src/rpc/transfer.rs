@@ -32,7 +32,7 @@ use crate::files;
 use downloads::Downloads;
 use outline::Outlines;
 use receiving::receive;
-use sending::{Content, send};
+use sending::{Content, Packing, send};
 
 /// Answers that wait for the wire.
 const ANSWERS_AHEAD: usize = 1;
@@ -62,7 +62,8 @@ impl Transfer for Service {
         let message = request.into_inner();
         let digest: Digest = nested("digest", message.digest)?;
         let turn = self.downloads.turn(&caller).await?;
-        let (path, content) = self.open(&caller, &digest, message.offset).await?;
+        let packing = self.packing(&caller, message.packed, message.older).await?;
+        let (path, content) = self.open(&caller, &digest, message.offset, packing).await?;
         let end = match message.length {
             0 => u64::MAX,
             length => message.offset.saturating_add(length),
@@ -72,7 +73,7 @@ impl Transfer for Service {
         self.desk.tasks.spawn(async move {
             let count = |bytes| {
                 if let Caller::Client(client) = &caller {
-                    traffic.add(client, bytes);
+                    traffic.add_down(client, bytes);
                 }
             };
             let sending = send(content, message.offset..end, &chunks, count);
@@ -122,6 +123,7 @@ impl Transfer for Service {
             upload_id: begun.id.to_string(),
             durable_bytes: begun.durable_bytes,
             chunk_bytes: u32::try_from(CHUNK_BYTES).unwrap_or(u32::MAX),
+            packed: true,
         }))
     }
 
@@ -193,12 +195,35 @@ impl Service {
         Ok((task.candidate, directory.candidate(task.round)))
     }
 
+    /// How the caller takes what is packed. An older model that it may not have, or that is not here, was not named.
+    async fn packing(
+        &self,
+        caller: &Caller,
+        is_packed: bool,
+        older: Option<v1::Digest>,
+    ) -> Result<Packing, Status> {
+        let Some(older) = older.filter(|_| is_packed) else {
+            return Ok(if is_packed {
+                Packing::Alone
+            } else {
+                Packing::None
+            });
+        };
+        let older = Digest::try_from(older).map_err(|invalid| invalid.within("older"))?;
+        let Ok((_, folder)) = self.find(caller, &older).await else {
+            return Ok(Packing::Alone);
+        };
+        let opened = compute::blocking(move || File::open(folder.join(files::MODEL))).await;
+        Ok(opened.map_or(Packing::Alone, Packing::Beside))
+    }
+
     /// Opens a published model, or the candidate that the caller is asked to evaluate.
     async fn open(
         &self,
         caller: &Caller,
         digest: &Digest,
         offset: u64,
+        packing: Packing,
     ) -> Result<(PathBuf, Content), Status> {
         let (model, folder) = self.find(caller, digest).await?;
         if offset > model.size_bytes {
@@ -213,7 +238,12 @@ impl Service {
         match compute::blocking(move || File::open(place)).await {
             Ok(file) => {
                 let outline = self.outlines.of(digest, model.size_bytes);
-                Ok((path, Content { file, outline }))
+                let content = Content {
+                    file,
+                    outline,
+                    packing,
+                };
+                Ok((path, content))
             }
             // While it was looked for it was published, or removed for good: asking again says which.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

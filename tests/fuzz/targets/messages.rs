@@ -4,6 +4,7 @@
 #![no_main]
 
 use fedmerge_common::ids::RoundNumber;
+use fedmerge_common::packing::Unpacker;
 use fedmerge_common::reason::Decline;
 use fedmerge_common::rollback::Rollback;
 use fedmerge_common::update::UpdateHeader;
@@ -51,7 +52,7 @@ fuzz_target!(|bytes: &[u8]| {
         9 => {
             if let Ok(message) = v1::UploadChunksRequest::decode(bytes) {
                 let _id = upload_id(&message.upload_id);
-                if let Ok(chunk) = verified_chunk(message.chunk) {
+                if let Ok(chunk) = verified_chunk(message.chunk, &mut Unpacker::default()) {
                     assert!(chunk.end() >= chunk.offset);
                 }
             }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use fedmerge_common::digest::Digest;
+use fedmerge_common::packing::Unpacker;
 use fedmerge_common::reason::Rejection;
 use fedmerge_proto::convert::transfer::{chunk, verified_chunk};
 use fedmerge_proto::status::{Refusal, RefusalReason};
@@ -245,7 +246,7 @@ impl Transfer for Actor {
         request: Request<Streaming<v1::UploadChunksRequest>>,
     ) -> Result<Response<Self::UploadChunksStream>, Status> {
         let message = request.into_inner().message().await?.unwrap();
-        let chunk = verified_chunk(message.chunk).unwrap();
+        let chunk = verified_chunk(message.chunk, &mut Unpacker::default()).unwrap();
         self.0.seen.lock().unwrap().payload = chunk.data.to_vec();
         let (sender, receiver) = mpsc::channel(1);
         sender

@@ -53,10 +53,14 @@ pub(super) async fn receive(
     };
     let syncer = writer.syncer();
     let (chunks, written) = mpsc::channel(CHUNKS_AT_ONCE);
+    let count = |chunk: &Option<v1::Chunk>| {
+        let bytes = chunk.as_ref().map_or(0, |chunk| chunk.data.len());
+        desk.traffic.add_up(client, bytes as u64);
+    };
     let receiving = async {
         let taking = async {
             tokio::select! {
-                taken = take(first, messages, chunks) => taken,
+                taken = take(first, messages, chunks, count) => taken,
                 () = acknowledgements.closed() => Ok(()),
             }
         };
@@ -88,8 +92,10 @@ async fn take(
     first: v1::UploadChunksRequest,
     mut messages: Streaming<v1::UploadChunksRequest>,
     chunks: Chunks,
+    count: impl Fn(&Option<v1::Chunk>),
 ) -> Result<(), Status> {
     let upload = first.upload_id;
+    count(&first.chunk);
     if chunks.send(first.chunk).await.is_err() {
         return Ok(());
     }
@@ -98,6 +104,7 @@ async fn take(
             let words = "one stream of chunks is one upload";
             return Err(Refusal::new(RefusalReason::InvalidRequest, words).into());
         }
+        count(&message.chunk);
         // Whoever writes them says why it does no more.
         if chunks.send(message.chunk).await.is_err() {
             return Ok(());

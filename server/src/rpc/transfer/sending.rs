@@ -1,91 +1,102 @@
-//! A model on its way down: read and digested ahead of the wire, away from the runtime's threads.
+//! A model on its way down: read, digested and packed ahead of the wire, away from the runtime's threads.
 
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom};
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use fedmerge_common::pieces::{read_piece, stream_bytes};
+use fedmerge_common::packing::{Batch, Outgoing, Pace, Packer};
 use fedmerge_proto::limits::CHUNK_BYTES;
 use fedmerge_proto::v1;
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::IDLE_LIMIT;
 use super::outline::Outline;
-
-/// Chunks that are read by one job. While they are sent, the next job runs.
-const CHUNKS_AT_ONCE: usize = 4;
 
 /// A model's file.
 pub(super) struct Content {
     pub(super) file: File,
     /// What is known of its hashes.
     pub(super) outline: Arc<Outline>,
+    pub(super) packing: Packing,
+}
+
+/// What the client does with chunks that are packed.
+pub(super) enum Packing {
+    /// It takes none.
+    None,
+    /// It unpacks them.
+    Alone,
+    /// It unpacks them, with this file before its eyes.
+    Beside(File),
+}
+
+impl Packing {
+    fn packer(self) -> io::Result<Option<Packer>> {
+        match self {
+            Self::None => Ok(None),
+            Self::Alone => Packer::beside(None).map(Some),
+            Self::Beside(older) => Packer::beside(Some(older)).map(Some),
+        }
+    }
 }
 
 /// A file that is being read.
 struct Reading {
-    content: Content,
-    begun: u64,
-    offset: u64,
-    /// Where to stop, unless the file ends before.
-    end: u64,
+    outgoing: Outgoing,
+    outline: Arc<Outline>,
 }
 
 impl Reading {
-    /// Reads on; no chunks mean the end.
-    fn next(mut self) -> io::Result<(Self, Vec<v1::Chunk>)> {
-        let mut chunks = Vec::with_capacity(CHUNKS_AT_ONCE);
-        while chunks.len() < CHUNKS_AT_ONCE {
-            let left = usize::try_from(self.end - self.offset).unwrap_or(usize::MAX);
-            let most_bytes = stream_bytes(self.begun, self.offset, CHUNK_BYTES);
-            let piece = read_piece(&self.content.file, left.min(most_bytes))?;
-            if piece.is_empty() {
-                break;
-            }
-            let begin = self.offset;
-            self.offset += piece.len() as u64;
-            chunks.push(self.content.outline.chunk(begin, piece));
+    fn begin(content: Content, bytes: Range<u64>) -> io::Result<Self> {
+        let mut outgoing = Outgoing::begin(content.file, bytes, CHUNK_BYTES)?;
+        if let Some(packer) = content.packing.packer()? {
+            outgoing = outgoing.with_packer(packer);
         }
-        Ok((self, chunks))
+        Ok(Self {
+            outgoing,
+            outline: content.outline,
+        })
+    }
+
+    fn next(mut self, should_pack: bool) -> io::Result<(Self, Batch)> {
+        let outline = &self.outline;
+        let hash = |offset, bytes: &[u8]| outline.hash(offset, bytes);
+        let batch = self.outgoing.read(should_pack, hash)?;
+        Ok((self, batch))
     }
 }
 
-type Job = JoinHandle<io::Result<(Reading, Vec<v1::Chunk>)>>;
-
-/// Sends these bytes of a file, or as many of them as it has, until nobody listens, and says how many they were.
+/// Sends these bytes of a file, or as many of them as it has, until nobody listens, and says how many they were on the wire.
 pub(super) async fn send(
-    mut content: Content,
+    content: Content,
     bytes: Range<u64>,
     answers: &mpsc::Sender<Result<v1::DownloadModelResponse, Status>>,
     count: impl Fn(u64),
 ) -> io::Result<()> {
-    let mut job: Job = spawn_blocking(move || {
-        let Range { start, end } = bytes;
-        let offset = content.file.seek(SeekFrom::Start(start))?;
-        let reading = Reading {
-            content,
-            begun: start,
-            offset,
-            end,
-        };
-        reading.next()
-    });
+    let mut pace = Pace::default();
+    let mut job = spawn_blocking(move || Reading::begin(content, bytes)?.next(true));
     loop {
-        let (reading, chunks) = job.await.map_err(io::Error::other)??;
-        if chunks.is_empty() {
+        let (reading, batch) = job.await.map_err(io::Error::other)??;
+        if batch.runs.is_empty() {
             return Ok(());
         }
-        job = spawn_blocking(move || reading.next());
-        for chunk in chunks {
-            let bytes = chunk.data.len() as u64;
-            let answer = v1::DownloadModelResponse { chunk: Some(chunk) };
+        pace.note_packed(batch.tried_bytes, batch.packing);
+        let should_pack = pace.should_pack();
+        job = spawn_blocking(move || reading.next(should_pack));
+        for run in batch.runs {
+            let bytes = run.data.len() as u64;
+            let chunk = Some(run.into());
+            let answer = v1::DownloadModelResponse { chunk };
+            let begun = Instant::now();
             // A client that takes nothing for so long begins again where it ended.
             if answers.send_timeout(Ok(answer), IDLE_LIMIT).await.is_err() {
                 return Ok(());
             }
+            pace.note_sent(bytes, begun.elapsed());
             count(bytes);
         }
     }

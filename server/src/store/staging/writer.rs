@@ -13,6 +13,7 @@ use std::time::Duration;
 use fedmerge_common::digest::tree::TreeDigest;
 use fedmerge_common::failpoint::{self, Point};
 use fedmerge_common::ids::UploadId;
+use fedmerge_common::packing::Unpacker;
 use fedmerge_proto::convert::transfer::verified_chunk;
 use fedmerge_proto::v1;
 use tokio::sync::watch;
@@ -67,6 +68,14 @@ struct Lease {
     claim: Claim,
 }
 
+/// What one job of an upload leaves to the next.
+#[derive(Debug, Default)]
+struct Progress {
+    unpacker: Unpacker,
+    /// Of what is written; none where another writer began, whose bytes intake hashes.
+    digest: Option<TreeDigest>,
+}
+
 impl Lease {
     /// Writes a chunk at `end`, where the file ends, and adds it to the digest of what is there; answers where it ends then, bytes.
     fn append(
@@ -74,9 +83,9 @@ impl Lease {
         chunk: Option<v1::Chunk>,
         end: u64,
         whole_bytes: u64,
-        digest: Option<&mut TreeDigest>,
+        progress: &mut Progress,
     ) -> Result<u64, StageError> {
-        let chunk = verified_chunk(chunk)?;
+        let chunk = verified_chunk(chunk, &mut progress.unpacker)?;
         if chunk.offset != end {
             return Err(StageError::WrongOffset {
                 expected: end,
@@ -91,7 +100,7 @@ impl Lease {
         }
         let written = self.file.write_all_at(&chunk.data, chunk.offset);
         written.map_err(failed(&self.path))?;
-        if let Some(digest) = digest {
+        if let Some(digest) = &mut progress.digest {
             digest.update_hashed(&chunk.data, chunk.hash);
             if chunk.end() == whole_bytes {
                 self.claim.book.complete(&self.claim.id, digest.finish());
@@ -107,8 +116,8 @@ pub struct StagingWriter {
     lease: Arc<Lease>,
     whole_bytes: u64,
     written_bytes: watch::Sender<u64>,
-    /// Of what is written; none where another writer began, whose bytes intake hashes.
-    digest: Option<Box<TreeDigest>>,
+    /// Boxed, because it is large and goes from job to job; none while a job has it, and after one that was given up.
+    progress: Option<Box<Progress>>,
 }
 
 impl StagingWriter {
@@ -130,7 +139,10 @@ impl StagingWriter {
                 }),
                 whole_bytes,
                 written_bytes: watch::Sender::new(written_bytes),
-                digest: (written_bytes == 0).then(Box::default),
+                progress: Some(Box::new(Progress {
+                    unpacker: Unpacker::default(),
+                    digest: (written_bytes == 0).then(TreeDigest::new),
+                })),
             })
         })
         .await?
@@ -167,16 +179,16 @@ impl StagingWriter {
     pub async fn append(&mut self, chunks: Vec<Option<v1::Chunk>>) -> Result<(), StageError> {
         let (lease, whole_bytes) = (Arc::clone(&self.lease), self.whole_bytes);
         let mut end = self.written_bytes();
-        let mut digest = self.digest.take();
-        let (end, digest, appended) = blocking(self.lease.path.clone(), move |_| {
+        let mut progress = self.progress.take().unwrap_or_default();
+        let (end, progress, appended) = blocking(self.lease.path.clone(), move |_| {
             let appended = chunks.into_iter().try_for_each(|chunk| {
-                end = lease.append(chunk, end, whole_bytes, digest.as_deref_mut())?;
+                end = lease.append(chunk, end, whole_bytes, &mut progress)?;
                 Ok(())
             });
-            (end, digest, appended)
+            (end, progress, appended)
         })
         .await?;
-        self.digest = digest;
+        self.progress = Some(progress);
         self.written_bytes.send_replace(end);
         appended
     }
