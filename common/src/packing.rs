@@ -16,6 +16,7 @@ mod gain;
 mod outgoing;
 mod pace;
 mod planes;
+mod slots;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -134,13 +135,16 @@ impl Packer {
 fn append_plane(compressor: &mut Compressor<'_>, plane: &[u8], packed: &mut Vec<u8>) {
     let begin = packed.len() + LENGTH_BYTES;
     packed.resize(begin + plane.len(), 0);
+    let is_chance = gain::is_chance(plane);
     // A plane that does not become shorter does not fit.
-    let length = match compressor.compress_to_buffer(plane, &mut packed[begin..]) {
-        Ok(length) if length < plane.len() => {
+    let compressed =
+        (!is_chance).then(|| compressor.compress_to_buffer(plane, &mut packed[begin..]));
+    let length = match compressed {
+        Some(Ok(length)) if length < plane.len() => {
             packed.truncate(begin + length);
             u32::try_from(length).unwrap_or(STORED)
         }
-        Ok(_) | Err(_) => {
+        Some(Ok(_) | Err(_)) | None => {
             packed[begin..].copy_from_slice(plane);
             STORED | u32::try_from(plane.len()).unwrap_or(0)
         }

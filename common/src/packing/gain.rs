@@ -10,6 +10,8 @@ const STRETCH_BYTES: usize = 1024;
 const LEAST_WORDS: usize = 512;
 /// A form that makes a run longer than this part is not tried.
 const WORTHWHILE: f32 = 0.93;
+/// A plane that needs more than this part of its bytes is not worth the time.
+const CHANCE: f32 = 0.97;
 /// How much more a form must save for each doubling of its words: the sample of each plane is half as long then, and tells less.
 const CAUTION: f32 = 0.02;
 
@@ -38,6 +40,12 @@ pub(super) fn best_form(run: &[u8], older: Option<&[u8]>) -> Option<Form> {
     });
     let (bits, form) = costs.min_by(|(one, _), (two, _)| one.total_cmp(two))?;
     (bits < WORTHWHILE * 8.0 * sample.len() as f32).then_some(form)
+}
+
+/// Whether nothing can be saved of a plane.
+pub(super) fn is_chance(plane: &[u8]) -> bool {
+    let sample = sample(plane);
+    entropy_bits(&sample) > CHANCE * 8.0 * sample.len() as f32
 }
 
 /// Stretches of the run, together a multiple of 8 bytes.

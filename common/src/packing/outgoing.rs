@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::Packer;
+use super::slots::Slot;
 use crate::pieces::{read_piece, stream_bytes};
 
 /// Runs that are read by one job. While they are sent, the next job runs.
@@ -102,6 +103,7 @@ impl Outgoing {
             self.offset += run.data.len() as u64;
             if let Some(packer) = self.packer.as_mut().filter(|_| should_pack) {
                 let begun = Instant::now();
+                let _slot = Slot::take();
                 batch.tried_bytes += run.data.len() as u64;
                 if let Some(packed) = packer.pack(run.offset, &run.data) {
                     run.unpacked_bytes = Some(run.data.len());

@@ -37,10 +37,10 @@ impl Form {
 pub(super) fn split(run: &[u8], older: Option<&[u8]>, form: Form, planes: &mut [u8]) {
     let older = older.filter(|_| form.is_distance);
     match form.width_log2 {
-        0 => split_words::<1>(run, older, planes),
-        1 => split_words::<2>(run, older, planes),
-        2 => split_words::<4>(run, older, planes),
-        _ => split_words::<8>(run, older, planes),
+        0 => bytes::split(run, older, planes),
+        1 => pairs::split(run, older, planes),
+        2 => quads::split(run, older, planes),
+        _ => octets::split(run, older, planes),
     }
 }
 
@@ -48,81 +48,74 @@ pub(super) fn split(run: &[u8], older: Option<&[u8]>, form: Form, planes: &mut [
 pub(super) fn join(planes: &[u8], older: Option<&[u8]>, form: Form, run: &mut [u8]) {
     let older = older.filter(|_| form.is_distance);
     match form.width_log2 {
-        0 => join_words::<1>(planes, older, run),
-        1 => join_words::<2>(planes, older, run),
-        2 => join_words::<4>(planes, older, run),
-        _ => join_words::<8>(planes, older, run),
+        0 => bytes::join(planes, older, run),
+        1 => pairs::join(planes, older, run),
+        2 => quads::join(planes, older, run),
+        _ => octets::join(planes, older, run),
     }
 }
 
-fn split_words<const WIDTH: usize>(run: &[u8], older: Option<&[u8]>, planes: &mut [u8]) {
-    let words = planes.len() / WIDTH;
-    let mut spread = |number: usize, word: [u8; WIDTH]| {
-        for (plane, byte) in word.into_iter().enumerate() {
-            planes[plane * words + number] = byte;
+/// Splitting and joining for words of one length: spelt out for each, because loops over these numbers become vector instructions.
+macro_rules! words {
+    ($name:ident, $word:ty) => {
+        mod $name {
+            type Word = $word;
+            const WIDTH: usize = size_of::<Word>();
+
+            pub(super) fn split(run: &[u8], older: Option<&[u8]>, planes: &mut [u8]) {
+                let words = planes.len() / WIDTH;
+                let (run, _) = run.as_chunks::<WIDTH>();
+                let mut spread = |number: usize, word: [u8; WIDTH]| {
+                    for (plane, byte) in word.into_iter().enumerate() {
+                        planes[plane * words + number] = byte;
+                    }
+                };
+                let Some(older) = older else {
+                    for (number, word) in run.iter().enumerate() {
+                        spread(number, *word);
+                    }
+                    return;
+                };
+                let (older, _) = older.as_chunks::<WIDTH>();
+                for (number, (word, older)) in run.iter().zip(older).enumerate() {
+                    let distance =
+                        distance(Word::from_le_bytes(*word), Word::from_le_bytes(*older));
+                    spread(number, distance.to_le_bytes());
+                }
+            }
+
+            pub(super) fn join(planes: &[u8], older: Option<&[u8]>, run: &mut [u8]) {
+                let words = planes.len() / WIDTH;
+                let (run, _) = run.as_chunks_mut::<WIDTH>();
+                for (number, word) in run.iter_mut().enumerate() {
+                    *word = std::array::from_fn(|plane| planes[plane * words + number]);
+                }
+                let (older, _) = older.unwrap_or_default().as_chunks::<WIDTH>();
+                for (word, older) in run.iter_mut().zip(older) {
+                    let moved = moved(Word::from_le_bytes(*older), Word::from_le_bytes(*word));
+                    *word = moved.to_le_bytes();
+                }
+            }
+
+            /// The way from `older` to `word`, around the numbers of that length where that is shorter: 0, −1, 1, −2, … become 0, 1, 2, 3, …
+            pub(super) const fn distance(word: Word, older: Word) -> Word {
+                let way = word.wrapping_sub(older).cast_signed();
+                ((way << 1) ^ (way >> (Word::BITS - 1))).cast_unsigned()
+            }
+
+            /// Where a distance leads from `older`.
+            pub(super) const fn moved(older: Word, distance: Word) -> Word {
+                let way = (distance >> 1) ^ (distance & 1).wrapping_neg();
+                older.wrapping_add(way)
+            }
         }
     };
-    let (run, _) = run.as_chunks::<WIDTH>();
-    match older {
-        None => {
-            for (number, word) in run.iter().enumerate() {
-                spread(number, *word);
-            }
-        }
-        Some(older) => {
-            let (older, _) = older.as_chunks::<WIDTH>();
-            for (number, (word, older)) in run.iter().zip(older).enumerate() {
-                spread(number, narrow(distance(wide(*word), wide(*older), WIDTH)));
-            }
-        }
-    }
 }
 
-fn join_words<const WIDTH: usize>(planes: &[u8], older: Option<&[u8]>, run: &mut [u8]) {
-    let words = planes.len() / WIDTH;
-    let gather =
-        |number: usize| std::array::from_fn::<u8, WIDTH, _>(|plane| planes[plane * words + number]);
-    let (run, _) = run.as_chunks_mut::<WIDTH>();
-    match older {
-        None => {
-            for (number, word) in run.iter_mut().enumerate() {
-                *word = gather(number);
-            }
-        }
-        Some(older) => {
-            let (older, _) = older.as_chunks::<WIDTH>();
-            for (number, (word, older)) in run.iter_mut().zip(older).enumerate() {
-                *word = narrow(moved(wide(*older), wide(gather(number))));
-            }
-        }
-    }
-}
-
-/// A word as a number.
-fn wide<const WIDTH: usize>(word: [u8; WIDTH]) -> u64 {
-    let mut bytes = [0; 8];
-    bytes[..WIDTH].copy_from_slice(&word);
-    u64::from_le_bytes(bytes)
-}
-
-/// The lower bytes of a number.
-fn narrow<const WIDTH: usize>(number: u64) -> [u8; WIDTH] {
-    let bytes = number.to_le_bytes();
-    std::array::from_fn(|byte| bytes[byte])
-}
-
-/// The way from `older` to `word`, around the numbers of that width where that is shorter: 0, −1, 1, −2, … become 0, 1, 2, 3, …
-const fn distance(word: u64, older: u64, width: usize) -> u64 {
-    let unused = 64 - 8 * width;
-    let way = (word.wrapping_sub(older) << unused).cast_signed() >> unused;
-    ((way << 1) ^ (way >> 63)).cast_unsigned()
-}
-
-/// Where a distance leads from `older`; the bits above the width mean nothing.
-const fn moved(older: u64, distance: u64) -> u64 {
-    let way = (distance >> 1) ^ (distance & 1).wrapping_neg();
-    older.wrapping_add(way)
-}
+words!(bytes, u8);
+words!(pairs, u16);
+words!(quads, u32);
+words!(octets, u64);
 
 #[cfg(test)]
 mod tests {
@@ -130,24 +123,28 @@ mod tests {
 
     #[test]
     fn small_steps_are_small_numbers_in_both_directions_and_around_the_end() {
-        let byte = |word, older| distance(word, older, 1);
+        let distance = bytes::distance;
         assert_eq!(
-            [byte(7, 7), byte(6, 7), byte(8, 7), byte(5, 7)],
+            [
+                distance(7, 7),
+                distance(6, 7),
+                distance(8, 7),
+                distance(5, 7)
+            ],
             [0, 1, 2, 3]
         );
-        assert_eq!([byte(0, 255), byte(255, 0), byte(128, 0)], [2, 1, 255]);
-        for width in [1, 2, 4, 8] {
-            let most = u64::MAX >> (64 - 8 * width);
-            for word in [0, 1, 77, most / 2, most / 2 + 1, most] {
-                for older in [0, 1, 78, most / 2, most - 1, most] {
-                    let distance = distance(word, older, width);
-                    assert!(distance <= most);
-                    assert_eq!(
-                        moved(older, distance) & most,
-                        word,
-                        "{word} {older} {width}"
-                    );
-                }
+        assert_eq!(
+            [distance(0, 255), distance(255, 0), distance(128, 0)],
+            [2, 1, 255]
+        );
+        for word in 0..=u8::MAX {
+            for older in 0..=u8::MAX {
+                assert_eq!(bytes::moved(older, distance(word, older)), word);
+            }
+        }
+        for word in [0, 1, 77, u32::MAX / 2, u32::MAX / 2 + 1, u32::MAX] {
+            for older in [0, 1, 78, u32::MAX / 2, u32::MAX - 1, u32::MAX] {
+                assert_eq!(quads::moved(older, quads::distance(word, older)), word);
             }
         }
     }

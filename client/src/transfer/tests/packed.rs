@@ -6,7 +6,7 @@ use super::*;
 async fn fetched_as_distances(here: &[u8], there: Vec<u8>) -> Bench {
     let (digest, whole) = (Digest::of(&there), content().len() as u64);
     let bench = bench(Depot {
-        changed: [0..whole].into(),
+        changed: std::iter::once(0..whole).collect(),
         older: Some(there),
         ..depot([])
     })
