@@ -58,6 +58,12 @@ impl Residual {
         }
     }
 
+    /// Whose it is.
+    #[must_use]
+    pub fn client(&self) -> &ClientId {
+        &self.client
+    }
+
     /// What is to be added to the task vector of a round against `base`.
     #[must_use]
     pub fn recall(&self, round: RoundNumber, base: &Schema) -> Recalled {

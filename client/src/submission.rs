@@ -86,22 +86,24 @@ pub fn prepare(
         }
         Content::Coded(codec) => codec,
     };
-    let recalled = residual.recall(task.round, base.schema());
+    let recalled = if encoding.has_feedback() {
+        residual.recall(task.round, base.schema())
+    } else {
+        Recalled::Nothing
+    };
     let difference = Difference::new(&base, &tuned).map_err(blame)?;
     let (difference, residual_dropped) = match &recalled {
         Recalled::Nothing => (difference, None),
         Recalled::Kept(lost) => (difference.with_residual(lost), None),
         Recalled::Dropped(reason) => (difference, Some(*reason)),
     };
-    let written = difference.write(codec, task.density, &place.update);
+    let sparsity = task.sparsity(residual.client());
+    let written = difference.write(codec, &sparsity, &place.update);
     let header = header(written.map_err(blame)?);
-    keep_lost(
-        place,
-        &difference,
-        base.schema(),
-        residual.metadata(&header),
-    )
-    .map_err(blame)?;
+    if encoding.has_feedback() {
+        let metadata = residual.metadata(&header);
+        keep_lost(place, &difference, base.schema(), metadata).map_err(blame)?;
+    }
     Ok(Prepared {
         header,
         residual_dropped,

@@ -3,10 +3,10 @@
 //! A notice that cannot be read is an error that names the field; encodings this client does not know are skipped,
 //! because a plan may prefer newer ones.
 
-use fedmerge_common::ids::RoundNumber;
+use fedmerge_common::ids::{ClientId, RoundNumber};
 use fedmerge_common::rollback::Rollback;
 use fedmerge_common::task_vector::Encoding;
-use fedmerge_common::task_vector::encoding::Density;
+use fedmerge_common::task_vector::encoding::{Density, Sparsity};
 use fedmerge_common::units::{ByteSize, Timestamp};
 use fedmerge_common::update::ModelRef;
 use fedmerge_proto::convert::evaluation::EvaluationRequest;
@@ -33,6 +33,14 @@ pub struct Task {
     pub max_update_bytes: ByteSize,
     /// That the base is an older model again, where the federation's authority says so.
     pub step_back: Option<StepBack>,
+}
+
+impl Task {
+    /// Which values `client`'s update keeps, where the encoding keeps only some.
+    #[must_use]
+    pub fn sparsity(&self, client: &ClientId) -> Sparsity {
+        Sparsity::of_update(self.density, &self.base.digest, self.round, client)
+    }
 }
 
 /// What is expected of this client from now on; each notice replaces the one before.

@@ -35,6 +35,8 @@ pub enum Encoding {
     Ternary,
     /// Safetensors, every tensor the bytes of [`Codec::Sign`].
     Sign,
+    /// Safetensors, every tensor the bytes of [`Codec::Masked`].
+    SeededMask,
 }
 
 /// What the tensors of a task vector's file are.
@@ -55,6 +57,7 @@ impl Encoding {
         Self::TopK,
         Self::Ternary,
         Self::Sign,
+        Self::SeededMask,
     ];
 
     /// What the tensors of its files are.
@@ -67,13 +70,21 @@ impl Encoding {
             Self::TopK => Content::Coded(Codec::TopK),
             Self::Ternary => Content::Coded(Codec::Ternary),
             Self::Sign => Content::Coded(Codec::Sign),
+            Self::SeededMask => Content::Coded(Codec::Masked),
         }
     }
 
     /// Whether it keeps only some of the values, so that the plan's density matters.
     #[must_use]
     pub const fn is_sparse(self) -> bool {
-        matches!(self, Self::TopK | Self::Ternary)
+        matches!(self, Self::TopK | Self::Ternary | Self::SeededMask)
+    }
+
+    /// Whether what it loses is added to the next update. What chance alone leaves out is nothing that is missed: the expectation is right, and
+    /// to add it would shift it.
+    #[must_use]
+    pub const fn has_feedback(self) -> bool {
+        matches!(self, Self::Int8 | Self::TopK | Self::Ternary | Self::Sign)
     }
 
     /// Its stable name.
@@ -86,6 +97,7 @@ impl Encoding {
             Self::TopK => "top-k",
             Self::Ternary => "ternary",
             Self::Sign => "sign",
+            Self::SeededMask => "seeded-mask",
         }
     }
 }
@@ -98,7 +110,9 @@ impl fmt::Display for Encoding {
 
 /// A name that is no encoding.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown encoding `{name}`, known are f32, bf16, int8, top-k, ternary and sign")]
+#[error(
+    "unknown encoding `{name}`, known are f32, bf16, int8, top-k, ternary, sign and seeded-mask"
+)]
 pub struct UnknownEncoding {
     /// What was there.
     pub name: String,

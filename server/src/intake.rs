@@ -14,6 +14,7 @@ use fedmerge_common::reason::Rejection;
 use fedmerge_common::schema::Schema;
 use fedmerge_common::task_vector::Encoding;
 use fedmerge_common::task_vector::coded::ReadTaskVectorError;
+use fedmerge_common::task_vector::encoding::Sparsity;
 use fedmerge_common::units::ByteSize;
 use fedmerge_common::update::UpdateHeader;
 use fedmerge_coordinator::UpdateRef;
@@ -29,6 +30,8 @@ pub struct Terms {
     pub base: Digest,
     /// Encodings that the plan allows.
     pub encodings: Vec<Encoding>,
+    /// Which values an update keeps, where chance decides.
+    pub sparsity: Sparsity,
     /// Largest payload.
     pub max_update: ByteSize,
     /// Largest number of examples; the least is 1.
@@ -145,7 +148,7 @@ fn judge(
 ) -> Result<ValidUpdate, Stop> {
     prejudge(header, terms)?;
     integrity::check(path, header, known, cancelled)?;
-    let payload = schema::check(path, header.encoding, base, cancelled)?;
+    let payload = schema::check(path, header.encoding, base, terms, cancelled)?;
     let norm = screening::check(&payload, terms.max_magnitude, cancelled)?;
     Ok(ValidUpdate {
         header: header.clone(),

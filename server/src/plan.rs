@@ -61,8 +61,9 @@ const ENCODINGS: Choice<Encoding> = Choice {
         (Encoding::TopK.as_str(), Encoding::TopK),
         (Encoding::Ternary.as_str(), Encoding::Ternary),
         (Encoding::Sign.as_str(), Encoding::Sign),
+        (Encoding::SeededMask.as_str(), Encoding::SeededMask),
     ],
-    planned: &["seeded-mask"],
+    planned: &[],
 };
 
 /// How much a client's update counts in methods that weigh.
@@ -271,7 +272,7 @@ fn density(table: &UpdateTable, document: &Document) -> Result<Density, ReadPlan
     let encodings = encodings(table, document)?;
     if !encodings.iter().any(|encoding| encoding.is_sparse()) {
         return Err(refusal(
-            "has no effect: neither `top-k` nor `ternary` is among the encodings",
+            "has no effect: neither `top-k`, `ternary` nor `seeded-mask` is among the encodings",
         ));
     }
     Density::from_share(*share.get_ref())

@@ -48,8 +48,8 @@ seed     = 0                # fixes the choice of cohorts, and what dare, della 
 
 [update]
 encodings = ["f32"]         # how updates are sent, preferred first: "f32" is exact; beside it, "bf16" is 2 times smaller,
-                            # "int8" 4, "sign" 30, "top-k" 45 and "ternary" 90, and clients make up for what these lose
-# density = 0.05            # share of the values that "top-k" and "ternary" keep
+                            # "int8" 4, "sign" 30, "top-k" 45, "seeded-mask" 75 and "ternary" 90; what these lose is made up for
+# density = 0.05            # share of the values that "top-k", "ternary" and "seeded-mask" keep
 max_bytes = "2GiB"          # largest update
 
 # [evaluate]                # without this table every merged model is published; with it, clients compare it with its base first

@@ -16,6 +16,7 @@ use fedmerge_common::clock::Clock;
 use fedmerge_common::failure::explain;
 use fedmerge_common::ids::{ClientId, RoundNumber, UploadId};
 use fedmerge_common::reason::Rejection;
+use fedmerge_common::task_vector::encoding::Sparsity;
 use fedmerge_common::update::{ModelRef, UpdateHeader};
 use fedmerge_coordinator::UpdateRef;
 use fedmerge_proto::convert::transfer::UpdateOutcome;
@@ -211,11 +212,12 @@ impl Uploads {
         }
     }
 
-    fn terms(&self, round: RoundNumber, base: &ModelRef) -> Terms {
+    fn terms(&self, client: &ClientId, round: RoundNumber, base: &ModelRef) -> Terms {
         let offer = self.offers.of(round);
         Terms {
             base: base.digest,
             encodings: offer.encodings.clone(),
+            sparsity: Sparsity::of_update(offer.density, &base.digest, round, client),
             max_update: offer.max_update,
             max_examples: self.max_examples,
             max_magnitude: self.max_magnitude,
@@ -230,7 +232,7 @@ impl Uploads {
         let Standing::Awaited(base) = self.standing(client, header.round) else {
             return false;
         };
-        intake::prejudge(header, &self.terms(header.round, &base)).is_ok()
+        intake::prejudge(header, &self.terms(client, header.round, &base)).is_ok()
             && !self.place(client, header).exists()
     }
 
@@ -262,7 +264,7 @@ impl Uploads {
             Standing::NotInvited => return Ok(Err(Rejection::not_invited(header.round)).into()),
             Standing::Ahead => return Ok(Err(Rejection::round_closed(header.round)).into()),
         };
-        let terms = self.terms(header.round, &base);
+        let terms = self.terms(client, header.round, &base);
         if let Err(rejection) = intake::prejudge(header, &terms) {
             return Ok(Err(rejection).into());
         }

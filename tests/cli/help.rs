@@ -188,8 +188,8 @@ fn simulating_is_explained_with_every_choice() {
               The client that fltrust and moNNA trust [default: the first]
 
           --encoding <NAME>
-              How updates are sent: f32, bf16, int8, sign, top-k or ternary; top-k:0.05 sends a
-              twentieth [default: f32]
+              How updates are sent: f32, bf16, int8, sign, top-k, ternary or seeded-mask; top-k:0.05
+              sends a twentieth [default: f32]
 
           --link <LINK>
               A slow link for each client: RATE,DELAY,LOSS, as in 20mbit,80ms,1% [default: none]

@@ -4,8 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use fedmerge_common::checkpoint::Checkpoint;
+use fedmerge_common::digest::Digest;
+use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::task_vector::encode::Difference;
-use fedmerge_common::task_vector::encoding::{Codec, Density};
+use fedmerge_common::task_vector::encoding::{Codec, Density, Sparsity};
 use insta::assert_snapshot;
 
 use crate::command::{fedmerge, run};
@@ -36,7 +38,10 @@ fn place(codec: Codec) -> tempfile::TempDir {
     let (base, tuned) = (open("base.safetensors"), open("tuned.safetensors"));
     let difference = Difference::new(&base, &tuned).unwrap();
     let out = path("update.safetensors");
-    difference.write(codec, Density::default(), &out).unwrap();
+    let client = "ward-1".parse().unwrap();
+    let (density, round) = (Density::default(), RoundNumber::new(1));
+    let sparsity = Sparsity::of_update(density, &Digest::of(b"base"), round, &client);
+    difference.write(codec, &sparsity, &out).unwrap();
     dir
 }
 
@@ -63,6 +68,7 @@ fn an_update_in_every_encoding_is_told_with_its_share_of_f32() {
         (Codec::TopK, "top-k"),
         (Codec::Ternary, "ternary"),
         (Codec::Sign, "sign"),
+        (Codec::Masked, "seeded-mask"),
     ] {
         let place = place(codec);
         let arguments = ["update.safetensors", "--base", "base.safetensors"];
@@ -81,7 +87,7 @@ fn an_update_in_every_encoding_is_told_with_its_share_of_f32() {
             // Values that round to 0 beside the largest of their block.
             Codec::Int8 => 997,
             Codec::Sign => 1000,
-            Codec::TopK | Codec::Ternary => 50,
+            Codec::TopK | Codec::Ternary | Codec::Masked => 50,
         };
         assert_eq!(*kept, expected, "{name}");
     }

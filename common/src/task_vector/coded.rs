@@ -10,9 +10,11 @@ use crate::checkpoint::{Checkpoint, ReadCheckpointError};
 use crate::dtype::Dtype;
 use crate::schema::Schema;
 use crate::task_vector::encoding::{
-    ByteSource, DecodeError, InvalidEncoding, Reader, row_elements,
+    ByteSource, Codec, DecodeError, Density, InvalidEncoding, Reader, Sparsity, row_elements,
 };
-use crate::task_vector::header::{CODED_FORMAT, ENCODING_KEY, FORMAT, FORMAT_KEY, expected_schema};
+use crate::task_vector::header::{
+    CODED_FORMAT, DENSITY_KEY, ENCODING_KEY, FORMAT, FORMAT_KEY, MASK_SEED_KEY, expected_schema,
+};
 use crate::task_vector::{Content, Encoding};
 
 /// A file that is no task vector against the base.
@@ -31,6 +33,14 @@ pub enum InvalidTaskVector {
     Encoding {
         /// What it names.
         found: String,
+    },
+    /// It does not say which values it keeps, though its encoding needs that, or says that it keeps others than it should.
+    #[error("the payload keeps the values of mask `{seed}` at a density of {ppm} ppm")]
+    Mask {
+        /// What decides which, as it says.
+        seed: String,
+        /// How many, as it says, millionths.
+        ppm: String,
     },
     /// A tensor is none that is merged.
     #[error("tensor `{tensor}` is unexpected")]
@@ -103,6 +113,8 @@ impl ByteSource for TensorBytes<'_> {
 pub struct CodedTaskVector {
     checkpoint: Checkpoint,
     encoding: Encoding,
+    /// What its file says of the values that it keeps; none where its encoding needs no word of that.
+    sparsity: Option<Sparsity>,
     /// What it stands for: the base's mergeable tensors as F32.
     schema: Schema,
     /// By position in `schema`: the position in the file, and its reader; nothing for a tensor that is all zero.
@@ -128,6 +140,10 @@ impl CodedTaskVector {
         else {
             return Err(InvalidTaskVector::Encoding { found }.into());
         };
+        let sparsity = match codec {
+            Codec::Masked => Some(sparsity(metadata(MASK_SEED_KEY), metadata(DENSITY_KEY))?),
+            Codec::Int8 | Codec::TopK | Codec::Ternary | Codec::Sign => None,
+        };
         let schema = expected_schema(base, Dtype::F32);
         let mut tensors: Vec<_> = schema.iter().map(|_| None).collect();
         for (position, spec) in checkpoint.schema().iter().enumerate() {
@@ -149,13 +165,16 @@ impl CodedTaskVector {
                 position,
             };
             let of = &schema.tensors()[place];
-            let reader = Reader::open(codec, &bytes, of.elements(), row_elements(of.shape()));
+            let sparsity = sparsity.map(|sparsity| sparsity.of(of.name()));
+            let row = row_elements(of.shape());
+            let reader = Reader::open(codec, sparsity, &bytes, of.elements(), row);
             let reader = reader.map_err(|error| ReadTaskVectorError::of(spec.name(), error))?;
             tensors[place] = Some((position, reader));
         }
         Ok(Self {
             checkpoint,
             encoding,
+            sparsity,
             schema,
             tensors,
         })
@@ -165,6 +184,20 @@ impl CodedTaskVector {
     #[must_use]
     pub fn encoding(&self) -> Encoding {
         self.encoding
+    }
+
+    /// Refuses values that were kept by another mask, where a mask decides.
+    ///
+    /// # Errors
+    /// What the file says instead.
+    pub fn check_mask(&self, expected: &Sparsity) -> Result<(), InvalidTaskVector> {
+        match self.sparsity {
+            Some(found) if found != *expected => Err(InvalidTaskVector::Mask {
+                seed: found.seed.to_string(),
+                ppm: found.density.ppm().to_string(),
+            }),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// What it stands for: the base's mergeable tensors as F32.
@@ -239,6 +272,17 @@ impl CodedTaskVector {
             checkpoint: &self.checkpoint,
             position,
         }
+    }
+}
+
+/// What the words of a file say of the values that it keeps.
+fn sparsity(seed: String, ppm: String) -> Result<Sparsity, InvalidTaskVector> {
+    let density = ppm.parse().ok().and_then(|ppm| Density::from_ppm(ppm).ok());
+    // One value, one spelling.
+    let density = density.filter(|density| density.ppm().to_string() == ppm);
+    match (seed.parse(), density) {
+        (Ok(seed), Some(density)) => Ok(Sparsity { density, seed }),
+        (Ok(_) | Err(_), _) => Err(InvalidTaskVector::Mask { seed, ppm }),
     }
 }
 

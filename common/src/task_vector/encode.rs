@@ -13,8 +13,10 @@ use crate::dtype::Dtype;
 use crate::schema::{DtypeRule, Schema, TensorSpec};
 use crate::task_vector::coded::CodedTaskVector;
 use crate::task_vector::delta::{WriteTaskVectorError, subtract_base};
-use crate::task_vector::encoding::{Codec, Density, Draft, Values, row_elements};
-use crate::task_vector::header::{CODED_FORMAT, ENCODING_KEY, FORMAT_KEY, expected_schema};
+use crate::task_vector::encoding::{Codec, Draft, Sparsity, Values, row_elements};
+use crate::task_vector::header::{
+    CODED_FORMAT, DENSITY_KEY, ENCODING_KEY, FORMAT_KEY, MASK_SEED_KEY, expected_schema,
+};
 use crate::task_vector::{Content, Encoding};
 
 /// What a task vector is made of: x = fine-tuned − base, and the residual where there is one.
@@ -127,12 +129,13 @@ impl<'a> Difference<'a> {
     pub fn write(
         &self,
         codec: Codec,
-        density: Density,
+        sparsity: &Sparsity,
         out: &Path,
     ) -> Result<WrittenCheckpoint, WriteTaskVectorError> {
         let mut drafts = Vec::new();
         for tensor in 0..self.schema.len() {
-            let draft = self.with_values(tensor, |values| Draft::of(codec, density, values))?;
+            let sparsity = sparsity.of(self.schema.tensors()[tensor].name());
+            let draft = self.with_values(tensor, |values| Draft::of(codec, sparsity, values))?;
             drafts.extend(draft.map(|draft| (tensor, draft)));
         }
         let specs = drafts.iter().map(|(tensor, draft)| {
@@ -142,10 +145,16 @@ impl<'a> Difference<'a> {
         });
         let specs: Result<Vec<_>, _> = specs.collect();
         let schema = specs.and_then(Schema::new).expect("smaller than the base");
-        let metadata = BTreeMap::from([
+        let mut metadata = BTreeMap::from([
             (FORMAT_KEY.to_owned(), CODED_FORMAT.to_owned()),
             (ENCODING_KEY.to_owned(), name_of(codec).to_owned()),
         ]);
+        if codec == Codec::Masked {
+            metadata.extend([
+                (DENSITY_KEY.to_owned(), sparsity.density.ppm().to_string()),
+                (MASK_SEED_KEY.to_owned(), sparsity.seed.to_string()),
+            ]);
+        }
         let writer = CheckpointWriter::create(out, &schema, &metadata)
             .map_err(WriteTaskVectorError::Write)?;
         for (position, (tensor, draft)) in drafts.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! How the values of one tensor become few bytes: int8, top-k, ternary and sign, each with one canonical form.
+//! How the values of one tensor become few bytes: int8, top-k, ternary, sign and masked, each with one canonical form.
 //!
 //! Invariant: what a decoder accepts is what an encoder writes of the decoded values, byte by byte, so that equal updates have
 //! equal digests. Every size is checked against the tensor's before it is used, and memory is bounded: a tensor is written and
@@ -6,10 +6,13 @@
 //! Encoders take finite values alone.
 
 use crate::checkpoint::ReadCheckpointError;
+use crate::digest::Digest;
+use crate::ids::{ClientId, RoundNumber};
 
 mod bits;
 mod density;
 mod int8;
+mod mask;
 mod positions;
 mod rice;
 mod select;
@@ -18,6 +21,7 @@ mod ternary;
 mod top_k;
 
 pub use density::{Density, DensityError};
+pub use mask::MaskSeed;
 pub use sign::row_elements;
 
 /// Values that are encoded or checked at once.
@@ -40,6 +44,48 @@ pub enum Codec {
     Ternary,
     /// The sign of every value and one magnitude a row.
     Sign,
+    /// Values that chance keeps, 8 bits each; where they are is known.
+    Masked,
+}
+
+/// Which values sparse encodings keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sparsity {
+    /// How many.
+    pub density: Density,
+    /// What decides where chance decides.
+    pub seed: MaskSeed,
+}
+
+impl Sparsity {
+    /// That of a client's update for a round from a base.
+    #[must_use]
+    pub fn of_update(
+        density: Density,
+        base: &Digest,
+        round: RoundNumber,
+        client: &ClientId,
+    ) -> Self {
+        Self {
+            density,
+            seed: MaskSeed::of(base, round, client),
+        }
+    }
+
+    /// What it is for one tensor.
+    pub(super) fn of(&self, tensor: &str) -> TensorSparsity {
+        TensorSparsity {
+            density: self.density,
+            mask_key: self.seed.key(tensor),
+        }
+    }
+}
+
+/// The same for one tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TensorSparsity {
+    density: Density,
+    mask_key: u64,
 }
 
 /// Bytes of a tensor that are no canonical form of its values.
@@ -105,6 +151,9 @@ pub enum InvalidEncoding {
         /// How many values the tensor has.
         elements: usize,
     },
+    /// Nothing says which of its values are kept.
+    #[error("nothing says which of its values are kept")]
+    NoMask,
     /// Bits that mean nothing are not 0.
     #[error("its bits of padding are not 0")]
     Padding,
@@ -175,20 +224,23 @@ enum Form {
     TopK(top_k::Draft),
     Ternary(ternary::Draft),
     Sign(u64),
+    Masked(mask::Draft),
 }
 
 impl Draft {
-    /// Looks through the values; nothing where they all become 0. `density` is for the sparse ones.
+    /// Looks through the values; nothing where they all become 0. `sparsity` is for the sparse ones.
     pub(super) fn of<E>(
         codec: Codec,
-        density: Density,
+        sparsity: TensorSparsity,
         values: &Values<'_, E>,
     ) -> Result<Option<Self>, E> {
+        let density = sparsity.density;
         let form = match codec {
             Codec::Int8 => int8::draft(values)?.map(Form::Int8),
             Codec::TopK => top_k::Draft::of(values, density)?.map(Form::TopK),
             Codec::Ternary => ternary::Draft::of(values, density)?.map(Form::Ternary),
             Codec::Sign => sign::draft(values)?.map(Form::Sign),
+            Codec::Masked => mask::Draft::of(values, sparsity)?.map(Form::Masked),
         };
         Ok(form.map(Self))
     }
@@ -199,6 +251,7 @@ impl Draft {
             Form::Int8(bytes) | Form::Sign(bytes) => *bytes,
             Form::TopK(draft) => draft.bytes(),
             Form::Ternary(draft) => draft.bytes(),
+            Form::Masked(draft) => draft.bytes(),
         }
     }
 
@@ -209,6 +262,7 @@ impl Draft {
             Form::TopK(draft) => draft.write(values, sink),
             Form::Ternary(draft) => draft.write(values, sink),
             Form::Sign(_) => sign::write(values, sink),
+            Form::Masked(draft) => draft.write(values, sink),
         }
     }
 }
@@ -223,12 +277,14 @@ enum Opened {
     TopK(top_k::Reader),
     Ternary(ternary::Reader),
     Sign(sign::Reader),
+    Masked(mask::Reader),
 }
 
 impl Reader {
-    /// Opens a tensor of so many elements: its size is checked, and where its values are. What it holds beside is believed.
+    /// Opens a tensor of so many elements; `sparsity` says where the values of [`Codec::Masked`] are. Its size is checked, and where its values are. What it holds beside is believed.
     pub(super) fn open(
         codec: Codec,
+        sparsity: Option<TensorSparsity>,
         source: &impl ByteSource,
         elements: usize,
         row_elements: usize,
@@ -238,13 +294,17 @@ impl Reader {
             Codec::TopK => Opened::TopK(top_k::Reader::open(source, elements)?),
             Codec::Ternary => Opened::Ternary(ternary::Reader::open(source, elements)?),
             Codec::Sign => Opened::Sign(sign::Reader::open(source, elements, row_elements)?),
+            Codec::Masked => {
+                let sparsity = sparsity.ok_or(InvalidEncoding::NoMask)?;
+                Opened::Masked(mask::Reader::open(source, sparsity, elements)?)
+            }
         }))
     }
 
     /// How much memory it takes to know where its values are, bytes.
     pub(super) fn index_bytes(&self) -> u64 {
         match &self.0 {
-            Opened::Int8(_) | Opened::Sign(_) => 0,
+            Opened::Int8(_) | Opened::Sign(_) | Opened::Masked(_) => 0,
             Opened::TopK(reader) => reader.index_bytes(),
             Opened::Ternary(reader) => reader.index_bytes(),
         }
@@ -262,6 +322,7 @@ impl Reader {
             Opened::TopK(reader) => reader.verify(source, go_on),
             Opened::Ternary(reader) => reader.verify(source),
             Opened::Sign(reader) => reader.verify(source, go_on),
+            Opened::Masked(reader) => reader.verify(source, go_on),
         }
     }
 
@@ -277,6 +338,7 @@ impl Reader {
             Opened::TopK(reader) => reader.read(source, offset, values),
             Opened::Ternary(reader) => reader.read(source, offset, values),
             Opened::Sign(reader) => reader.read(source, offset, values),
+            Opened::Masked(reader) => reader.read(source, offset, values),
         }
     }
 }

@@ -12,6 +12,10 @@ pub const FORMAT: &str = "task-vector/1";
 pub const CODED_FORMAT: &str = "encoded-task-vector/1";
 /// Key of the safetensors metadata that names the encoding of such a file.
 pub const ENCODING_KEY: &str = "fedmerge.encoding";
+/// Key of the safetensors metadata that says which share of the values of such a file is kept, millionths; of the encoding that needs it.
+pub const DENSITY_KEY: &str = "fedmerge.density-ppm";
+/// Key of the safetensors metadata that says what decided which; likewise.
+pub const MASK_SEED_KEY: &str = "fedmerge.mask-seed";
 
 /// The schema of a task vector against `base`: its mergeable tensors, elements of type `dtype`.
 ///

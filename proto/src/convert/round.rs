@@ -76,6 +76,7 @@ impl TryFrom<v1::Encoding> for Encoding {
             v1::Encoding::TopK => Ok(Self::TopK),
             v1::Encoding::Ternary => Ok(Self::Ternary),
             v1::Encoding::Sign => Ok(Self::Sign),
+            v1::Encoding::SeededMask => Ok(Self::SeededMask),
             v1::Encoding::Unspecified => Err(unknown("encoding", value.into())),
         }
     }
@@ -90,6 +91,7 @@ impl From<Encoding> for v1::Encoding {
             Encoding::TopK => Self::TopK,
             Encoding::Ternary => Self::Ternary,
             Encoding::Sign => Self::Sign,
+            Encoding::SeededMask => Self::SeededMask,
         }
     }
 }

@@ -10,18 +10,20 @@ use fedmerge_common::task_vector::coded::{InvalidTaskVector, ReadTaskVectorError
 use fedmerge_common::task_vector::header::expected_schema;
 use fedmerge_common::task_vector::{Content, Encoding};
 
-use crate::intake::{IntakeError, Stop, go_on_unless};
+use crate::intake::{IntakeError, Stop, Terms, go_on_unless};
 
 pub(super) fn check(
     path: &Path,
     encoding: Encoding,
     base: &Schema,
+    terms: &Terms,
     cancelled: &AtomicBool,
 ) -> Result<TaskVector, Stop> {
     let payload = TaskVector::open(path, base).map_err(blame)?;
     // Files of other programs lack the mark; one that is marked as something else was sent by mistake.
     payload.check_encoding(encoding).map_err(refuse)?;
     if let TaskVector::Coded(coded) = &payload {
+        coded.check_mask(&terms.sparsity).map_err(refuse)?;
         let go_on = || !cancelled.load(Ordering::Relaxed);
         coded.verify(&go_on).map_err(blame)?;
         go_on_unless(cancelled)?;

@@ -9,6 +9,7 @@ use fedmerge_common::dtype::Dtype;
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::reason::RejectionCode;
 use fedmerge_common::schema::TensorSpec;
+use fedmerge_common::task_vector::encoding::{Density, Sparsity};
 use fedmerge_common::task_vector::header::{FORMAT, FORMAT_KEY};
 use tempfile::TempDir;
 
@@ -39,6 +40,12 @@ fn terms() -> Terms {
     Terms {
         base: Digest::of(b"base"),
         encodings: vec![Encoding::F32, Encoding::Bf16],
+        sparsity: Sparsity::of_update(
+            Density::WHOLE,
+            &Digest::of(b"base"),
+            RoundNumber::new(1),
+            &"ward-1".parse().unwrap(),
+        ),
         max_update: ByteSize::from_mebibytes(1),
         max_examples: 1000,
         max_magnitude: 100.0,

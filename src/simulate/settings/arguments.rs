@@ -63,7 +63,7 @@ pub(crate) struct SimulateArguments {
     #[arg(long, value_name = "CLIENT")]
     pub(super) trusted: Option<String>,
 
-    /// How updates are sent: f32, bf16, int8, sign, top-k or ternary; top-k:0.05 sends a twentieth [default: f32]
+    /// How updates are sent: f32, bf16, int8, sign, top-k, ternary or seeded-mask; top-k:0.05 sends a twentieth [default: f32]
     #[arg(long, value_name = "NAME", value_parser = parse_encoding)]
     pub(super) encoding: Option<SentAs>,
 

@@ -184,3 +184,16 @@ fn a_value_that_no_encoding_can_say_declines() {
         assert!(decline.detail.contains(words), "{decline:?}");
     }
 }
+
+#[test]
+fn what_chance_leaves_out_is_no_residual() {
+    let mut site = Site::new(Encoding::SeededMask);
+    let first = site.prepare();
+    assert!(!site.bench.place.residual.exists());
+    site.accept(&first.header);
+    site.go_to_round(2);
+    // Another round is another mask, though the task vector is the same.
+    let second = site.prepare();
+    assert_eq!(second.residual_dropped, None);
+    assert_ne!(second.header.payload, first.header.payload);
+}

@@ -6,14 +6,28 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use super::*;
+use crate::digest::Digest;
+use crate::ids::RoundNumber;
 use crate::task_vector::coded::{InvalidTaskVector, ReadTaskVectorError, TaskVector};
+use crate::task_vector::encoding::Density;
 
-const CODED: [Encoding; 4] = [
+const CODED: [Encoding; 5] = [
     Encoding::Int8,
     Encoding::TopK,
     Encoding::Ternary,
     Encoding::Sign,
+    Encoding::SeededMask,
 ];
+
+fn sparsity() -> Sparsity {
+    let client = "ward-1".parse().unwrap();
+    Sparsity::of_update(
+        Density::default(),
+        &Digest::of(b"base"),
+        RoundNumber::new(3),
+        &client,
+    )
+}
 
 struct Bench {
     directory: TempDir,
@@ -133,10 +147,10 @@ fn a_task_vector_is_read_back_in_the_shapes_of_the_base() {
     for encoding in CODED {
         let out = bench.path("update");
         let written = difference
-            .write(codec(encoding), Density::default(), &out)
+            .write(codec(encoding), &sparsity(), &out)
             .unwrap();
         let again = bench.path("again");
-        let twice = difference.write(codec(encoding), Density::default(), &again);
+        let twice = difference.write(codec(encoding), &sparsity(), &again);
         assert_eq!(written, twice.unwrap(), "{encoding}");
         let vector = bench.open("update");
         vector.check_encoding(encoding).unwrap();
@@ -158,8 +172,10 @@ fn what_is_told_and_what_is_lost_are_together_what_there_was() {
     for encoding in CODED {
         let difference = Difference::new(&bench.base, &tuned).unwrap();
         let write = |difference: &Difference<'_>, name| {
-            let (codec, density) = (codec(encoding), Density::default());
-            difference.write(codec, density, &bench.path(name)).unwrap();
+            let out = bench.path(name);
+            difference
+                .write(codec(encoding), &sparsity(), &out)
+                .unwrap();
         };
         write(&difference, "first");
         let first = coded(bench.open("first"));
@@ -220,7 +236,7 @@ fn a_value_that_is_not_finite_is_named_and_nothing_is_written() {
         for encoding in CODED {
             let out = bench.path("update");
             let error = difference
-                .write(codec(encoding), Density::default(), &out)
+                .write(codec(encoding), &sparsity(), &out)
                 .unwrap_err();
             let expected =
                 format!("tensor `weight` differs from the base by {words} at index 190001");
@@ -237,11 +253,70 @@ fn a_task_vector_of_nothing_but_zeros_has_no_tensors() {
     for encoding in CODED {
         let out = bench.path("update");
         difference
-            .write(codec(encoding), Density::default(), &out)
+            .write(codec(encoding), &sparsity(), &out)
             .unwrap();
         let vector = bench.open("update");
         assert_eq!(values(&vector, "bias"), [0.0; 3]);
         coded(vector).verify(&|| true).unwrap();
+    }
+}
+
+#[test]
+fn a_mask_is_told_in_one_spelling_and_is_the_one_that_was_to_be() {
+    let bench = Bench::new();
+    let tuned = bench.tuned("tuned", 0.0);
+    let difference = Difference::new(&bench.base, &tuned).unwrap();
+    let out = bench.path("update");
+    difference.write(Codec::Masked, &sparsity(), &out).unwrap();
+    let vector = coded(bench.open("update"));
+    vector.check_mask(&sparsity()).unwrap();
+    let client = "ward-2".parse().unwrap();
+    let base = Digest::of(b"base");
+    let [other, denser] = [(3, 50_000), (4, 60_000)].map(|(round, ppm)| {
+        let density = Density::from_ppm(ppm).unwrap();
+        Sparsity::of_update(density, &base, RoundNumber::new(round), &client)
+    });
+    let seed = sparsity().seed.to_string();
+    for another in [
+        other,
+        Sparsity {
+            seed: sparsity().seed,
+            ..denser
+        },
+    ] {
+        let refusal = vector.check_mask(&another).unwrap_err().to_string();
+        let expected =
+            format!("the payload keeps the values of mask `{seed}` at a density of 50000 ppm");
+        assert_eq!(refusal, expected);
+    }
+    let marks = |seed: &str, ppm: &str| {
+        let metadata = [
+            (FORMAT_KEY, CODED_FORMAT),
+            (ENCODING_KEY, "seeded-mask"),
+            (MASK_SEED_KEY, seed),
+            (DENSITY_KEY, ppm),
+        ];
+        forge(&bench.path("forged"), &[], &metadata);
+        TaskVector::open(&bench.path("forged"), bench.base.schema())
+    };
+    marks(&seed, "50000").unwrap();
+    for (seed, ppm) in [
+        ("", "50000"),
+        ("blake3:7", "50000"),
+        (&seed[..], ""),
+        (&seed, "050000"),
+        (&seed, "+5"),
+        (&seed, "0"),
+        (&seed, "1000001"),
+    ] {
+        let error = marks(seed, ppm).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                ReadTaskVectorError::Invalid(InvalidTaskVector::Mask { .. })
+            ),
+            "{error}"
+        );
     }
 }
 
@@ -298,9 +373,7 @@ fn another_encoding_than_was_announced_is_refused() {
     let tuned = bench.tuned("tuned", 0.0);
     let difference = Difference::new(&bench.base, &tuned).unwrap();
     let out = bench.path("update");
-    difference
-        .write(Codec::Int8, Density::default(), &out)
-        .unwrap();
+    difference.write(Codec::Int8, &sparsity(), &out).unwrap();
     let vector = bench.open("update");
     for announced in [Encoding::F32, Encoding::Sign] {
         let refusal = vector.check_encoding(announced).unwrap_err().to_string();

@@ -3,16 +3,18 @@
 use fedmerge_common::checkpoint::Checkpoint;
 use fedmerge_common::task_vector::Content;
 use fedmerge_common::task_vector::encode::Difference;
-use fedmerge_common::task_vector::encoding::Density;
-use fedmerge_common::task_vector::header::{CODED_FORMAT, ENCODING_KEY};
+use fedmerge_common::task_vector::header::{
+    CODED_FORMAT, DENSITY_KEY, ENCODING_KEY, MASK_SEED_KEY,
+};
 
 use super::*;
 
-const CODED: [Encoding; 4] = [
+const CODED: [Encoding; 5] = [
     Encoding::Int8,
     Encoding::TopK,
     Encoding::Ternary,
     Encoding::Sign,
+    Encoding::SeededMask,
 ];
 
 fn coded_terms() -> Terms {
@@ -55,7 +57,7 @@ fn sent(encoding: Encoding, bias: &[f32], weight: &[f32]) -> Vec<u8> {
     };
     let difference = Difference::new(&before, &tuned).unwrap();
     difference
-        .write(codec, Density::WHOLE, &path("update"))
+        .write(codec, &terms().sparsity, &path("update"))
         .unwrap();
     fs::read(path("update")).unwrap()
 }
@@ -66,9 +68,12 @@ fn forged(encoding: Encoding, name: &str, bytes: &[u8]) -> Upload {
     let path = directory.path().join("payload");
     let spec = TensorSpec::new(name, Dtype::U8, vec![bytes.len()]).unwrap();
     let schema = Schema::new(vec![spec]).unwrap();
+    let Sparsity { density, seed } = terms().sparsity;
     let metadata = [
         (FORMAT_KEY, CODED_FORMAT),
         (ENCODING_KEY, encoding.as_str()),
+        (DENSITY_KEY, &density.ppm().to_string()),
+        (MASK_SEED_KEY, &seed.to_string()),
     ];
     let metadata = metadata.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let writer = CheckpointWriter::create(&path, &schema, &metadata.into()).unwrap();
@@ -198,4 +203,34 @@ fn a_cancelled_intake_of_an_encoded_update_has_no_verdict() {
         &cancelled,
     );
     assert!(matches!(error.unwrap_err(), IntakeError::Cancelled));
+}
+
+#[test]
+fn nobody_chooses_what_a_mask_keeps() {
+    let sound = upload_of(
+        Encoding::SeededMask,
+        &sent(Encoding::SeededMask, &[1.0; 2], &[1.0; 4]),
+    );
+    judge(&sound).unwrap();
+    let go_on = AtomicBool::new(false);
+    let others = Sparsity::of_update(
+        Density::WHOLE,
+        &terms().base,
+        RoundNumber::new(1),
+        &"ward-2".parse().unwrap(),
+    );
+    let fewer = Sparsity {
+        density: Density::from_ppm(999_999).unwrap(),
+        ..terms().sparsity
+    };
+    for sparsity in [others, fewer] {
+        let terms = Terms {
+            sparsity,
+            ..coded_terms()
+        };
+        let verdict = validate(&sound.path, &sound.header, None, &base(), &terms, &go_on);
+        let rejection = verdict.unwrap().unwrap_err();
+        assert_eq!(rejection.code, RejectionCode::Malformed);
+        assert!(rejection.detail.contains("mask"), "{rejection}");
+    }
 }

@@ -3,13 +3,19 @@
 use fedmerge_common::task_vector::coded::TaskVector;
 use fedmerge_common::task_vector::delta::subtract_base;
 use fedmerge_common::task_vector::encode::Difference;
-use fedmerge_common::task_vector::encoding::{Codec, Density, index_bytes};
+use fedmerge_common::task_vector::encoding::{Codec, Density, Sparsity, index_bytes};
 use fedmerge_coordinator::UpdateRef;
 
 use super::*;
 use crate::testbed::write;
 
-const CODECS: [Codec; 4] = [Codec::Int8, Codec::TopK, Codec::Ternary, Codec::Sign];
+const CODECS: [Codec; 5] = [
+    Codec::Int8,
+    Codec::TopK,
+    Codec::Ternary,
+    Codec::Sign,
+    Codec::Masked,
+];
 const ELEMENTS: usize = 50_021;
 
 fn median() -> Recipe {
@@ -63,7 +69,10 @@ fn update(bed: &Bed, codec: Codec, number: usize) -> ((ClientId, UpdateRef), [Ve
         Checkpoint::open(&bed.directory.model(bed.base.version).join(files::MODEL)).unwrap();
     let tuned = Checkpoint::open(&path).unwrap();
     let difference = Difference::new(&model, &tuned).unwrap();
-    let written = difference.write(codec, Density::default(), &out).unwrap();
+    let client = client(&format!("ward-{number}"));
+    let (density, round) = (Density::default(), RoundNumber::new(1));
+    let sparsity = Sparsity::of_update(density, &bed.base.digest, round, &client);
+    let written = difference.write(codec, &sparsity, &out).unwrap();
     let coded = TaskVector::open(&out, model.schema()).unwrap();
     let told = [1000, ELEMENTS].map(|elements| vec![0.0; elements]);
     let mut position = 0..;
@@ -73,7 +82,6 @@ fn update(bed: &Bed, codec: Codec, number: usize) -> ((ClientId, UpdateRef), [Ve
             .unwrap();
         values
     });
-    let client = client(&format!("ward-{number}"));
     let place = files::update(
         &bed.directory,
         RoundNumber::new(1),
