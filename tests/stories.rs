@@ -29,6 +29,7 @@ mod stories {
     mod network;
     mod operator;
     mod plan_change;
+    mod policy;
     mod python;
     mod readme;
     mod recovery;

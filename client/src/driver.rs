@@ -37,6 +37,7 @@ use crate::link::trouble::Trouble;
 use crate::link::{Greeting, Link};
 use crate::policy::Policy;
 use crate::settings::{ClientDirectory, Settings};
+use crate::site_log::{Departure, SiteLog};
 use crate::trainer::Trainer;
 use crate::trainer::evaluator::EvaluatorCommand;
 use crate::transfer::download::blocking;
@@ -145,7 +146,12 @@ pub async fn drive_until(
         kept: remains,
         trust,
         followed: lineage,
-        workshop: Arc::new(work::Workshop { link, cache, site }),
+        workshop: Arc::new(work::Workshop {
+            site_log: SiteLog::new(site.directory.site_log(), *link.clock()),
+            link,
+            cache,
+            site,
+        }),
         reports,
         work: None,
         errands: JoinSet::new(),
@@ -320,32 +326,43 @@ impl Driver {
     }
 
     fn decline(&mut self, round: RoundNumber, decline: Decline) {
-        let request = v1::DeclineRequest::from((round, decline));
-        self.errand("decline", move |channel| {
-            let request = request.clone();
-            async move { RoundClient::new(channel).decline(request).await }
-        });
+        let departure = Departure::from((round, &decline));
+        let request = move |unlogged: Option<Decline>| {
+            v1::DeclineRequest::from((round, unlogged.unwrap_or(decline)))
+        };
+        self.errand(
+            ("decline", departure),
+            request,
+            |channel, request| async move { RoundClient::new(channel).decline(request).await },
+        );
     }
 
     fn report(&mut self, report: EvaluationReport) {
-        let request = v1::ReportEvaluationRequest::from(report);
-        self.errand("evaluation", move |channel| {
-            let request = request.clone();
+        let departure = Departure::from(&report);
+        let request = move |unlogged: Option<Decline>| {
+            let outcome = unlogged.map_or(report.outcome, Err);
+            v1::ReportEvaluationRequest::from(EvaluationReport { outcome, ..report })
+        };
+        self.errand(("evaluation", departure), request, |channel, request| {
             async move { RoundClient::new(channel).report_evaluation(request).await }
         });
     }
 
-    /// Makes a call beside the work in hand, until it is answered.
-    fn errand<T, F>(
+    /// Makes a call beside the work in hand, until it is answered. Where the site's log cannot be written, nothing is said but that.
+    fn errand<R, T, F>(
         &mut self,
-        what: &'static str,
-        call: impl Fn(Channel) -> F + Send + Sync + 'static,
+        (what, departure): (&'static str, Departure),
+        request: impl FnOnce(Option<Decline>) -> R + Send + 'static,
+        call: impl Fn(Channel, R) -> F + Send + Sync + 'static,
     ) where
+        R: Clone + Send + Sync + 'static,
         T: Send + 'static,
         F: Future<Output = Result<Response<T>, Status>> + Send + 'static,
     {
         let workshop = Arc::clone(&self.workshop);
         self.errands.spawn(async move {
+            let request = request(workshop.write_down(departure).await.err());
+            let call = |channel| call(channel, request.clone());
             if let Err(trouble) = workshop.link.call(call).await {
                 tracing::warn!(what, reason = %trouble, "errand was not taken");
             }

@@ -25,6 +25,7 @@ use crate::link::address::ServerAddress;
 use crate::link::trouble::Trouble;
 use crate::link::{Greeting, Link};
 
+use crate::policy::Policy;
 use crate::settings::{ClientDirectory, Settings};
 
 /// What a machine asks for.
@@ -51,6 +52,7 @@ pub async fn enrol(
 ) -> Result<Settings, Failure> {
     let _lock = DirectoryLock::take(directory.root(), &directory.lock())?;
     let clock = Clock::system();
+    Policy::read(&directory.policy())?.check_server(&wish.server)?;
     refuse_enrolled(directory, &wish.client, clock.now())?;
     let key = identity::key(directory)?;
     let tls = tls::client_config_pinned(wish.join.authority_pin, clock)

@@ -19,6 +19,7 @@ pub mod milestone;
 pub mod policy;
 pub mod residual;
 pub mod settings;
+pub mod site_log;
 pub mod submission;
 pub mod task;
 pub mod telemetry;

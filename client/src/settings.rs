@@ -76,6 +76,18 @@ impl ClientDirectory {
         self.root.join("cache")
     }
 
+    /// What the site lets out, where it says so.
+    #[must_use]
+    pub fn policy(&self) -> PathBuf {
+        self.root.join("policy.toml")
+    }
+
+    /// What has left the site, line by line.
+    #[must_use]
+    pub fn site_log(&self) -> PathBuf {
+        self.root.join("site-log.jsonl")
+    }
+
     /// The round in hand.
     #[must_use]
     pub fn work(&self) -> PathBuf {

@@ -18,6 +18,7 @@ use fedmerge_common::task_vector::encode::Difference;
 use fedmerge_common::task_vector::{Content, Encoding};
 use fedmerge_common::update::UpdateHeader;
 
+use crate::policy::Policy;
 use crate::residual::{Recalled, Residual};
 use crate::task::Task;
 use crate::trainer::Trained;
@@ -33,7 +34,7 @@ pub struct Prepared {
 }
 
 /// Writes the update of a finished training to `place.update` and describes it. An encoding that loses something starts from
-/// `residual`, and leaves in `place.residual` what it lost.
+/// `residual`, and leaves in `place.residual` what it lost. Tensors that the policy withholds are not in it.
 ///
 /// # Errors
 /// The decline for a checkpoint that is missing, unreadable or of another shape, a plan whose encodings this client
@@ -43,6 +44,7 @@ pub fn prepare(
     task: &Task,
     trained: &Trained,
     residual: &Residual,
+    policy: &Policy,
 ) -> Result<Prepared, Decline> {
     let encoding = choose(&task.encodings)?;
     let base = Checkpoint::open(&place.base).map_err(|error| {
@@ -76,9 +78,10 @@ pub fn prepare(
         num_examples: trained.num_examples.unwrap_or(1),
         metrics: trained.metrics.clone(),
     };
+    let is_withheld = |tensor: &str| policy.withholds(tensor);
     let codec = match encoding.content() {
         Content::Floats(dtype) => {
-            let written = write_task_vector(&base, &tuned, dtype, &place.update);
+            let written = write_task_vector(&base, &tuned, dtype, &is_withheld, &place.update);
             return Ok(Prepared {
                 header: header(written.map_err(blame)?),
                 residual_dropped: None,
@@ -92,6 +95,7 @@ pub fn prepare(
         Recalled::Nothing
     };
     let difference = Difference::new(&base, &tuned).map_err(blame)?;
+    let difference = difference.without(&is_withheld);
     let (difference, residual_dropped) = match &recalled {
         Recalled::Nothing => (difference, None),
         Recalled::Kept(lost) => (difference.with_residual(lost), None),

@@ -141,7 +141,7 @@ impl Drama {
         let root = names(".").join(" ");
         assert_eq!(
             root,
-            "cache client.toml identity lineage.json lock log work"
+            "cache client.toml identity lineage.json lock log site-log.jsonl work"
         );
         assert_eq!(names("work").len(), 1, "{:?}", names("work"));
         assert_eq!(

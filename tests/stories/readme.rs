@@ -6,6 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use fedmerge_client::policy::Policy;
+
 use crate::harness::command::PROGRAM;
 use crate::harness::process::Process;
 use crate::harness::trainer::quoted;
@@ -260,8 +262,8 @@ fn script(commands: &[String]) -> String {
     script
 }
 
-/// The files of TOML that the page shows: a plan and a recipe.
-fn toml(page: &str) -> [&str; 2] {
+/// The files of TOML that the page shows: a plan, a recipe and a policy.
+fn toml(page: &str) -> [&str; 3] {
     let blocks = page.split("```toml\n").skip(1);
     let blocks: Vec<_> = blocks
         .map(|block| block.split_once("```").unwrap().0)
@@ -280,9 +282,13 @@ fn every_command_of_the_readme_works() {
         );
     }
     let dir = tempfile::tempdir().unwrap();
-    let [plan, recipe] = toml(&page);
+    let [plan, recipe, policy] = toml(&page);
     fs::write(dir.path().join("plan.toml"), plan).unwrap();
     fs::write(dir.path().join("recipe.toml"), recipe).unwrap();
+    let path = dir.path().join("policy.toml");
+    fs::write(&path, policy).unwrap();
+    let policy = Policy::read(&path).unwrap();
+    assert!(policy.withholds("head.weight") && policy.max_norm.is_some());
     let mut shell = Command::new("sh");
     shell
         .args(["-c", &script(&commands)])

@@ -73,6 +73,8 @@ pub(super) fn run(arguments: RunArguments, output: &Output) -> Result<(), Failur
     let settings = Settings::read(&directory)?;
     let _lock = DirectoryLock::take(directory.root(), &directory.lock())?;
     telemetry::start(&directory, output)?;
+    let policy = Policy::read(&directory.policy())?;
+    policy.check_server(&settings.server)?;
     let identity = identity::load(&directory, &Clock::system())?;
     let stay = match (arguments.once, arguments.stay) {
         (true, _) => Stay::OneRound,
@@ -91,7 +93,7 @@ pub(super) fn run(arguments: RunArguments, output: &Output) -> Result<(), Failur
             command,
             time_limit: arguments.evaluate_timeout,
         }),
-        policy: Policy::default(),
+        policy,
         stay,
         identity_wait: arguments.identity_wait,
     };

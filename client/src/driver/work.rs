@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fedmerge_common::checkpoint::Checkpoint;
 use fedmerge_common::failpoint::{self, Point};
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::reason::{Decline, DeclineKind};
+use fedmerge_common::schema::Schema;
 use fedmerge_common::update::{ModelRef, UpdateHeader};
 use fedmerge_proto::convert::evaluation::EvaluationRequest;
 use fedmerge_proto::convert::round::ProgressReport;
@@ -25,7 +27,8 @@ use crate::link::Link;
 use crate::link::trouble::Trouble;
 use crate::residual::Residual;
 use crate::settings::Settings;
-use crate::submission;
+use crate::site_log::{Departure, SiteLog};
+use crate::submission::{self, with_sources};
 use crate::task::Task;
 use crate::trainer::workplace::{EvaluationPlace, Workplace};
 use crate::trainer::{Measurement, Progress, Trained};
@@ -40,6 +43,7 @@ pub(super) struct Workshop {
     pub(super) link: Link,
     pub(super) cache: Cache,
     pub(super) site: Site,
+    pub(super) site_log: SiteLog,
 }
 
 impl Workshop {
@@ -47,6 +51,20 @@ impl Workshop {
         Report::Fatal(Box::new(
             trouble.into_failure(self.link.address(), self.link.clock()),
         ))
+    }
+
+    /// Writes into the site's log what is about to leave.
+    ///
+    /// # Errors
+    /// What is said instead of it where that cannot be written: it tells nothing of the site.
+    pub(super) async fn write_down(&self, departure: Departure) -> Result<(), Decline> {
+        let log = self.site_log.clone();
+        let written = download::blocking(move || log.add(&departure)).await;
+        written.map_err(|error| {
+            tracing::warn!(%error, "the site's log cannot be written: nothing leaves");
+            let words = format!("the site's log cannot be written: {error}");
+            Decline::new(DeclineKind::Storage, words)
+        })
     }
 
     fn residual(&self) -> Residual {
@@ -150,9 +168,12 @@ pub(super) async fn prepare(
     let round = task.round;
     let prepared = download::blocking(move || {
         let place = workshop.workplace(&task);
-        let prepared = submission::prepare(&place, &task, &trained, &workshop.residual())?;
         let policy = &workshop.site.policy;
-        policy.check(&prepared.header, task.max_update_bytes)?;
+        let residual = workshop.residual();
+        let prepared = submission::prepare(&place, &task, &trained, &residual, policy)?;
+        let base = base_schema(&place)?;
+        let limit = task.max_update_bytes;
+        policy.check(&prepared.header, limit, &place.update, &base)?;
         failpoint::pass(Point::ClientUpdateWritten);
         Ok(prepared)
     });
@@ -170,6 +191,13 @@ pub(super) async fn upload(
     let round = header.round;
     let base = workshop.cache.path(&header.base);
     let place = Workplace::of(&workshop.site.directory.work(), round, base);
+    let written = match departure(&place, &header).await {
+        Ok(departure) => workshop.write_down(departure).await,
+        Err(decline) => Err(decline),
+    };
+    if let Err(decline) = written {
+        return Ok(Event::TaskFailed { round, decline });
+    }
     let sent = || {
         // When the queue is full the answer itself, which is never dropped, says the same a moment later.
         let _ = reports.try_send(Report::Event(Event::UpdateSent { round }));
@@ -185,6 +213,30 @@ pub(super) async fn upload(
         }
         Err(error) => failed(round, error),
     }
+}
+
+fn base_schema(place: &Workplace) -> Result<Schema, Decline> {
+    let base = Checkpoint::open(&place.base);
+    let base = base.map_err(|error| {
+        let words = with_sources("the base cannot be read", &error);
+        Decline::new(DeclineKind::Storage, words)
+    })?;
+    Ok(base.schema().clone())
+}
+
+/// An update that is about to leave, as the site's log tells it.
+async fn departure(place: &Workplace, header: &UpdateHeader) -> Result<Departure, Decline> {
+    let (place, header) = (place.clone(), header.clone());
+    let departure = download::blocking(move || {
+        // What an earlier process made ready needs its base no more: then the shapes are those of the payload.
+        let base = Checkpoint::open(&place.base).ok();
+        let base = base.as_ref().map(Checkpoint::schema);
+        Departure::update(&header, &place.update, base)
+    });
+    departure.await.map_err(|error| {
+        let words = with_sources("the update cannot be read back", &error);
+        Decline::new(DeclineKind::Storage, words)
+    })
 }
 
 /// Keeps what the update could not say, now that it counts. A client that cannot goes on: its next round begins anew.

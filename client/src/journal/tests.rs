@@ -124,6 +124,30 @@ fn a_damaged_journal_is_told_and_not_believed() {
 }
 
 #[test]
+fn a_page_with_any_byte_changed_or_cut_off_is_refused_or_reads_as_what_it_says() {
+    for memory in [trained(), prepared()] {
+        let page = Page {
+            federation: federation(),
+            client: client_id(),
+            memory,
+        };
+        let whole = page.to_json();
+        for place in 0..whole.len() {
+            let mut damaged = whole.clone();
+            for byte in *b"\0 09\"aZ{}[],:-e\x7f\xc3\xff" {
+                damaged[place] = byte;
+                if let Ok(read) = Page::read(&damaged) {
+                    assert_eq!(Page::read(&read.to_json()).unwrap(), read);
+                }
+            }
+            // Without its last newline a page is as whole as with it.
+            let cut = Page::read(&whole[..place]);
+            assert_eq!(cut.is_ok(), place + 1 == whole.len(), "{place}: {cut:?}");
+        }
+    }
+}
+
+#[test]
 fn a_journal_of_a_newer_version_is_refused_and_stays() {
     let desk = desk();
     let newer = r#"{"version": 2, "anything": "else"}"#;

@@ -24,6 +24,7 @@ struct Bench {
     place: Workplace,
     task: Task,
     residual: Residual,
+    policy: Policy,
 }
 
 /// One tensor of a checkpoint: its values are `start`, `start + 1`, …
@@ -82,6 +83,7 @@ fn bench() -> Bench {
     };
     Bench {
         residual: residual(root.path()),
+        policy: Policy::default(),
         root,
         place,
         task,
@@ -97,7 +99,13 @@ fn trained() -> Trained {
 }
 
 fn submit(bench: &Bench) -> Result<UpdateHeader, Decline> {
-    let prepared = prepare(&bench.place, &bench.task, &trained(), &bench.residual)?;
+    let prepared = prepare(
+        &bench.place,
+        &bench.task,
+        &trained(),
+        &bench.residual,
+        &bench.policy,
+    )?;
     Ok(prepared.header)
 }
 
@@ -178,10 +186,16 @@ fn an_unsaid_example_count_is_one() {
         ..trained()
     };
     assert_eq!(
-        prepare(&bench.place, &bench.task, &silent, &bench.residual)
-            .unwrap()
-            .header
-            .num_examples,
+        prepare(
+            &bench.place,
+            &bench.task,
+            &silent,
+            &bench.residual,
+            &bench.policy
+        )
+        .unwrap()
+        .header
+        .num_examples,
         1
     );
 }

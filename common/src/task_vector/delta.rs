@@ -51,7 +51,7 @@ pub enum WriteTaskVectorError {
 }
 
 /// Writes `fine_tuned` − `base` to `out`: mergeable tensors only, elements of type `dtype`, which is mergeable. Tensors that did not change are
-/// left out: what is not there is 0.
+/// left out, and so are those that `is_withheld`: what is not there is 0.
 ///
 /// The values are not judged. Tensors that are not mergeable must be there, but are not compared.
 ///
@@ -65,6 +65,7 @@ pub fn write_task_vector(
     base: &Checkpoint,
     fine_tuned: &Checkpoint,
     dtype: Dtype,
+    is_withheld: &dyn Fn(&str) -> bool,
     out: &Path,
 ) -> Result<WrittenCheckpoint, WriteTaskVectorError> {
     if let Some(difference) = base
@@ -76,7 +77,8 @@ pub fn write_task_vector(
     // Equal names in equal order: a position in one schema is the same position in the other.
     let mut changed = Vec::new();
     for (position, tensor) in base.schema().iter().enumerate() {
-        if tensor.is_mergeable() && has_changed(base, fine_tuned, position, tensor)? {
+        let may_be_there = tensor.is_mergeable() && !is_withheld(tensor.name());
+        if may_be_there && has_changed(base, fine_tuned, position, tensor)? {
             changed.push((position, tensor));
         }
     }
@@ -208,10 +210,11 @@ mod tests {
             ],
         );
         for dtype in [Dtype::F32, Dtype::Bf16] {
-            let written = write_task_vector(&base, &tuned, dtype, &out(&directory)).unwrap();
+            let written =
+                write_task_vector(&base, &tuned, dtype, &|_| false, &out(&directory)).unwrap();
             assert_eq!(
                 written,
-                write_task_vector(&base, &tuned, dtype, &out(&directory)).unwrap()
+                write_task_vector(&base, &tuned, dtype, &|_| false, &out(&directory)).unwrap()
             );
             let vector = Checkpoint::open(&out(&directory)).unwrap();
             assert_eq!(vector.schema(), &expected_schema(base.schema(), dtype));
@@ -236,12 +239,12 @@ mod tests {
         let tuned = [base[0], ("late", Dtype::F32, &[elements], &late), base[2]];
         let base = checkpoint(&directory, "base", &base);
         let tuned = checkpoint(&directory, "tuned", &tuned);
-        write_task_vector(&base, &tuned, Dtype::Bf16, &out(&directory)).unwrap();
+        write_task_vector(&base, &tuned, Dtype::Bf16, &|_| false, &out(&directory)).unwrap();
         let vector = Checkpoint::open(&out(&directory)).unwrap();
         let names: Vec<_> = vector.schema().iter().map(TensorSpec::name).collect();
         assert_eq!(names, ["late"]);
         assert_eq!(values(&vector, "late").last(), Some(&1.0));
-        write_task_vector(&base, &base, Dtype::F32, &out(&directory)).unwrap();
+        write_task_vector(&base, &base, Dtype::F32, &|_| false, &out(&directory)).unwrap();
         assert!(
             Checkpoint::open(&out(&directory))
                 .unwrap()
@@ -256,7 +259,7 @@ mod tests {
         let base = checkpoint(&directory, "base", &[("w", Dtype::F32, &[2], &[1.0, 2.0])]);
         let nan = [1.0, f32::NAN];
         let tuned = checkpoint(&directory, "tuned", &[("w", Dtype::F32, &[2], &nan)]);
-        write_task_vector(&base, &tuned, Dtype::F32, &out(&directory)).unwrap();
+        write_task_vector(&base, &tuned, Dtype::F32, &|_| false, &out(&directory)).unwrap();
         let vector = Checkpoint::open(&out(&directory)).unwrap();
         assert!(values(&vector, "w")[1].is_nan());
     }
@@ -281,7 +284,7 @@ mod tests {
             "tuned",
             &[("w", Dtype::F32, &[elements], &after)],
         );
-        write_task_vector(&base, &tuned, Dtype::F32, &out(&directory)).unwrap();
+        write_task_vector(&base, &tuned, Dtype::F32, &|_| false, &out(&directory)).unwrap();
         let expected: Vec<f32> = after.iter().map(|value| value - 1.0).collect();
         assert_eq!(
             values(&Checkpoint::open(&out(&directory)).unwrap(), "w"),
@@ -298,7 +301,7 @@ mod tests {
             "tuned",
             &[("w", Dtype::F32, &[2], &[f32::NAN, f32::INFINITY])],
         );
-        write_task_vector(&base, &tuned, Dtype::Bf16, &out(&directory)).unwrap();
+        write_task_vector(&base, &tuned, Dtype::Bf16, &|_| false, &out(&directory)).unwrap();
         let vector = values(&Checkpoint::open(&out(&directory)).unwrap(), "w");
         assert!(vector[0].is_nan() && vector[1].is_infinite());
     }
@@ -342,7 +345,8 @@ mod tests {
         ];
         for (tensors, difference) in cases {
             let tuned = checkpoint(&directory, "tuned", tensors);
-            let error = write_task_vector(&base, &tuned, Dtype::F32, &out(&directory)).unwrap_err();
+            let error = write_task_vector(&base, &tuned, Dtype::F32, &|_| false, &out(&directory))
+                .unwrap_err();
             assert_eq!(
                 error.to_string(),
                 format!("the fine-tuned checkpoint does not fit the base: {difference}")

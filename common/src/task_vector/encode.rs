@@ -30,6 +30,8 @@ pub struct Difference<'a> {
     schema: Schema,
     /// Positions of these in the base.
     positions: Vec<usize>,
+    /// Which of these are 0, whatever the checkpoints say.
+    withheld: Vec<bool>,
 }
 
 impl<'a> Difference<'a> {
@@ -48,13 +50,26 @@ impl<'a> Difference<'a> {
         }
         let tensors = base.schema().iter().enumerate();
         let mergeable = tensors.filter(|(_, tensor)| tensor.is_mergeable());
+        let positions: Vec<usize> = mergeable.map(|(position, _)| position).collect();
         Ok(Self {
             base,
             fine_tuned,
             residual: None,
             schema: expected_schema(base.schema(), Dtype::F32),
-            positions: mergeable.map(|(position, _)| position).collect(),
+            withheld: vec![false; positions.len()],
+            positions,
         })
+    }
+
+    /// The same with 0 for every tensor that `is_withheld`.
+    #[must_use]
+    pub fn without(self, is_withheld: &dyn Fn(&str) -> bool) -> Self {
+        let withheld = self
+            .schema
+            .iter()
+            .map(|tensor| is_withheld(tensor.name()))
+            .collect();
+        Self { withheld, ..self }
     }
 
     /// The same with what earlier encodings lost. A residual of other tensors is not taken.
@@ -79,6 +94,10 @@ impl<'a> Difference<'a> {
         offset: usize,
         values: &mut [f32],
     ) -> Result<(), WriteTaskVectorError> {
+        if self.withheld[tensor] {
+            values.fill(0.0);
+            return Ok(());
+        }
         let position = self.positions[tensor];
         let mut other = vec![0.0; values.len()];
         self.fine_tuned

@@ -46,17 +46,21 @@ impl Play {
         }
     }
 
-    fn prepared(&self, payload: &[u8]) -> UpdateHeader {
-        fs::write(&self.place().update, payload).unwrap();
-        UpdateHeader {
+    /// The description of an update that is ready, and its bytes: made with other values than a training would have.
+    fn prepared(&self) -> (UpdateHeader, Vec<u8>) {
+        let place = self.place();
+        checkpoint(&place.update, [5, 7]);
+        let payload = fs::read(&place.update).unwrap();
+        let header = UpdateHeader {
             round: RoundNumber::new(3),
             base: self.base(),
             encoding: Encoding::F32,
-            payload: Digest::of(payload),
+            payload: Digest::of(&payload),
             payload_bytes: payload.len() as u64,
             num_examples: 7,
             metrics: BTreeMap::from([("loss".to_owned(), 0.1 + 0.2)]),
-        }
+        };
+        (header, payload)
     }
 }
 
@@ -86,19 +90,19 @@ async fn a_finished_training_becomes_the_update_without_another_training() {
 #[tokio::test]
 async fn a_ready_update_is_sent_byte_for_byte_under_the_same_header() {
     let play = play();
-    let header = play.prepared(b"an update");
+    let (header, payload) = play.prepared();
     let memory = Memory::Prepared(header.clone());
     play.journal().keep(Some(&memory)).unwrap();
     let seen = perform_and_forget(play, NEVER).await;
     assert_eq!(seen.begun, [v1::UpdateHeader::from(header)]);
-    assert_eq!(seen.payload, b"an update");
+    assert_eq!(seen.payload, payload);
 }
 
 #[tokio::test]
 async fn an_update_whose_answer_was_lost_is_asked_for_and_not_trained_again() {
     let mut play = play();
     play.theatre.is_over = true;
-    let header = play.prepared(b"an update");
+    let (header, _) = play.prepared();
     let memory = Memory::Prepared(header.clone());
     play.journal().keep(Some(&memory)).unwrap();
     let seen = perform_and_forget(play, NEVER).await;
@@ -114,7 +118,7 @@ async fn remains_that_are_of_no_use_are_dropped_and_the_task_begins_again() {
             let base = Digest::of(b"another base");
             let header = UpdateHeader {
                 base,
-                ..play.prepared(b"an update")
+                ..play.prepared().0
             };
             play.journal()
                 .keep(Some(&Memory::Prepared(header)))
@@ -132,12 +136,13 @@ async fn remains_that_are_of_no_use_are_dropped_and_the_task_begins_again() {
     ];
     for spoil in spoil {
         let play = play();
-        let memory = Memory::Prepared(play.prepared(b"an update"));
+        let (header, payload) = play.prepared();
+        let memory = Memory::Prepared(header);
         play.journal().keep(Some(&memory)).unwrap();
         spoil(&play);
         let seen = perform_and_forget(play, COPY).await;
         assert_eq!((seen.begun.len(), seen.declined.len()), (1, 0));
-        assert_ne!(seen.payload, b"an update");
+        assert_ne!(seen.payload, payload);
     }
 }
 

@@ -42,9 +42,10 @@ impl Site {
             place,
             task,
             residual,
+            policy,
             ..
         } = &self.bench;
-        prepare(place, task, &trained(), residual).unwrap()
+        prepare(place, task, &trained(), residual, policy).unwrap()
     }
 
     /// What the update says.
@@ -178,7 +179,7 @@ fn a_value_that_no_encoding_can_say_declines() {
             residual,
             ..
         } = &site.bench;
-        let decline = prepare(place, task, &trained(), residual).unwrap_err();
+        let decline = prepare(place, task, &trained(), residual, &site.bench.policy).unwrap_err();
         assert_eq!(decline.kind, DeclineKind::BadCheckpoint);
         let words = "tensor `w` differs from the base by NaN at index 9";
         assert!(decline.detail.contains(words), "{decline:?}");
@@ -196,4 +197,26 @@ fn what_chance_leaves_out_is_no_residual() {
     let second = site.prepare();
     assert_eq!(second.residual_dropped, None);
     assert_ne!(second.header.payload, first.header.payload);
+}
+
+#[test]
+fn a_tensor_that_is_withheld_leaves_in_no_encoding_and_nothing_of_it_is_kept_for_later() {
+    for encoding in Encoding::ALL {
+        let mut site = Site::new(*encoding);
+        site.bench.policy.withhold = vec!["*".to_owned()];
+        for round in 1..=2 {
+            site.go_to_round(round);
+            let prepared = site.prepare();
+            let update = Checkpoint::open(&site.bench.place.update).unwrap();
+            assert!(update.schema().is_empty(), "{encoding}");
+            site.accept(&prepared.header);
+        }
+        site.bench.policy.withhold.clear();
+        site.go_to_round(3);
+        let open = site.prepare().header.payload;
+        let mut fresh = Site::new(*encoding);
+        fresh.go_to_round(3);
+        // What was withheld is not made up for.
+        assert_eq!(fresh.prepare().header.payload, open, "{encoding}");
+    }
 }
