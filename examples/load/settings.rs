@@ -35,6 +35,12 @@ pub(crate) struct Arguments {
     /// What a merge may use: the server refuses a cohort that needs more
     #[arg(long, value_name = "SIZE", default_value = "512MiB")]
     merge_memory: ByteSize,
+    /// Uploads that the server takes at the same time; the others are told when to come back
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    uploads: u32,
+    /// Bytes of all incomplete uploads together that the server holds
+    #[arg(long, value_name = "SIZE", default_value = "16GiB")]
+    staged_bytes: ByteSize,
     /// The fedmerge that serves [default: the one beside this program's directory]
     #[arg(long, value_name = "PATH")]
     program: Option<PathBuf>,
@@ -66,6 +72,10 @@ pub(crate) struct Load {
     pub(crate) training: Duration,
     /// What a merge may use.
     pub(crate) merge_memory: ByteSize,
+    /// Uploads that the server takes at the same time.
+    pub(crate) uploads: u32,
+    /// Bytes of all incomplete uploads together that the server holds.
+    pub(crate) staged_bytes: ByteSize,
     /// The fedmerge that serves.
     pub(crate) program: PathBuf,
 }
@@ -80,6 +90,7 @@ impl Load {
     pub(crate) fn wish(&self) -> Wish {
         let (all, rounds) = (self.all(), self.rounds.max(1));
         let connections = all + SPARE_CONNECTIONS;
+        let (uploads, staged) = (self.uploads, self.staged_bytes.get());
         let memory = self.merge_memory.get();
         Wish {
             program: self.program.clone(),
@@ -90,7 +101,8 @@ impl Load {
                  [merge]\nmethod = \"mean\"\n\n[update]\nencodings = [\"f32\"]\n"
             ),
             settings: format!(
-                "[limits]\nclients = {all}\nconnections = {connections}\n\n[merge]\nmemory = \"{memory}B\"\n"
+                "[limits]\nclients = {all}\nconnections = {connections}\nuploads = {uploads}\n\
+                 staged_bytes = \"{staged}B\"\n\n[merge]\nmemory = \"{memory}B\"\n"
             ),
         }
     }
@@ -126,6 +138,8 @@ impl Arguments {
             values,
             training: Duration::from_secs(self.train_seconds.into()),
             merge_memory: self.merge_memory,
+            uploads: self.uploads,
+            staged_bytes: self.staged_bytes,
             program: self.program.map_or_else(built_beside, Ok)?,
         })
     }

@@ -273,6 +273,29 @@ fn the_bytes_depend_on_neither_threads_nor_memory_nor_order_and_repeat() {
 }
 
 #[test]
+fn a_manifest_with_any_byte_changed_or_cut_off_is_refused_or_reads_as_what_it_says() {
+    let bed = Bed::new();
+    let updates = [bed.update(1, "ward-1", 1, &w(&[3.0, 4.0]))];
+    let job = bed.job(&updates, mean());
+    merge(&job, &GO_ON).unwrap();
+    let candidate = bed.directory.candidate(job.round);
+    let whole = fs::read(candidate.join(files::MANIFEST)).unwrap();
+    let read = |bytes: &[u8]| serde_json::from_slice::<Manifest>(bytes);
+    for place in 0..whole.len() {
+        let mut damaged = whole.clone();
+        for byte in *b"\0 09\"aZ{}[],:-e\x7f\xc3\xff" {
+            damaged[place] = byte;
+            if let Ok(manifest) = read(&damaged) {
+                let again = serde_json::to_vec(&manifest).unwrap();
+                assert_eq!(read(&again).unwrap(), manifest);
+            }
+        }
+        let cut = read(&whole[..place]);
+        assert_eq!(cut.is_ok(), place + 1 == whole.len(), "{place}: {cut:?}");
+    }
+}
+
+#[test]
 fn a_tensor_that_an_update_leaves_out_counts_as_0() {
     let result = |left_out: &[(&str, Dtype, &[f32])]| {
         let bed = Bed::new();

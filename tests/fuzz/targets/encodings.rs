@@ -9,14 +9,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use fedmerge_common::checkpoint::CheckpointWriter;
+use fedmerge_common::digest::Digest;
 use fedmerge_common::dtype::Dtype;
 use fedmerge_common::schema::{Schema, TensorSpec};
 use fedmerge_common::task_vector::coded::{CodedTaskVector, TaskVector};
 use fedmerge_common::task_vector::encoding::index_bytes;
-use fedmerge_common::task_vector::header::{CODED_FORMAT, ENCODING_KEY, FORMAT_KEY};
+use fedmerge_common::task_vector::header::{
+    CODED_FORMAT, DENSITY_KEY, ENCODING_KEY, FORMAT_KEY, MASK_SEED_KEY,
+};
 use libfuzzer_sys::fuzz_target;
 
-const ENCODINGS: [&str; 4] = ["int8", "top-k", "ternary", "sign"];
+const ENCODINGS: [&str; 5] = ["int8", "top-k", "ternary", "sign", "seeded-mask"];
 /// Elements of the base's tensors: rows whose ends are no multiples of anything, and more than one block of int8.
 const SHAPES: [(&str, [usize; 2]); 2] = [("a", [37, 5]), ("b", [3, 301])];
 
@@ -52,6 +55,8 @@ fn write(path: &Path, encoding: &str, tensors: [&[u8]; 2]) {
     let metadata = BTreeMap::from([
         (FORMAT_KEY.to_owned(), CODED_FORMAT.to_owned()),
         (ENCODING_KEY.to_owned(), encoding.to_owned()),
+        (DENSITY_KEY.to_owned(), "250000".to_owned()),
+        (MASK_SEED_KEY.to_owned(), Digest::of(b"seed").to_string()),
     ]);
     let writer = CheckpointWriter::create(path, &schema, &metadata).expect("the file can be made");
     for (position, (_, bytes)) in present.iter().enumerate() {
