@@ -17,6 +17,7 @@ mod stories {
     mod enrolment;
     mod evaluation;
     mod federation;
+    mod flood;
     mod frozen;
     mod full_disk;
     mod hostile;
@@ -24,6 +25,7 @@ mod stories {
     mod ledger;
     mod load;
     mod long_ledger;
+    mod members;
     mod merge;
     mod models;
     mod network;

@@ -20,7 +20,6 @@ use fedmerge_common::units::Millis;
 use fedmerge_proto::convert::evaluation::EvaluationReport;
 use fedmerge_proto::v1;
 use fedmerge_proto::v1::round_client::RoundClient;
-use rustls_pki_types::CertificateDer;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -31,6 +30,7 @@ use tonic::{Response, Status};
 
 use crate::agent::{Agent, Effect, Evaluator, Event, Memory, Stay};
 use crate::cache::Cache;
+use crate::enrolment::renewal::Renewer;
 use crate::journal::Journal;
 use crate::lineage::Lineage;
 use crate::link::trouble::Trouble;
@@ -56,8 +56,6 @@ pub struct Site {
     pub directory: ClientDirectory,
     /// What enrolment wrote.
     pub settings: Settings,
-    /// The certificate of the federation's authority, DER.
-    pub authority: CertificateDer<'static>,
     /// How a base is fine-tuned.
     pub trainer: Trainer,
     /// How a model is measured, where the site does that.
@@ -68,6 +66,8 @@ pub struct Site {
     pub stay: Stay,
     /// How long to wait for another process with the same certificate.
     pub identity_wait: Millis,
+    /// What renews the client's certificate; none where it outlives the process.
+    pub renewer: Option<Renewer>,
 }
 
 /// At a moment; never, without one.
@@ -131,10 +131,12 @@ pub async fn drive_until(
     })?;
     let journal = Journal::of(&site.directory, &site.settings);
     let remains = recall(&journal, output).await?;
-    let trust = Trust::of(&site.directory, &site.settings, site.authority.clone());
+    let trust = Trust::of(&site.directory, &site.settings);
     let here = trust.clone();
     let lineage = blocking(move || here.recall()).await?;
     let link = Link::new(site.settings.server.clone(), tls, Greeting::Hello, output);
+    let link = Arc::new(link);
+    let renewer = site.renewer.take();
     let evaluator = match site.evaluator {
         Some(_) => Evaluator::Present,
         None => Evaluator::Absent,
@@ -158,6 +160,7 @@ pub async fn drive_until(
         teller: Teller::new(output),
     };
     let _attendance = driver.attend();
+    let _renewal = renewer.map(|renewer| driver.keep_renewed(renewer));
     tokio::pin!(stop);
     loop {
         let due = driver.teller.due();
@@ -233,6 +236,15 @@ impl Driver {
         let trust = self.trust.clone();
         AbortOnDropHandle::new(tokio::spawn(async move {
             attend::attend((&workshop.link, &trust), limit, &reports).await;
+        }))
+    }
+
+    fn keep_renewed(&self, renewer: Renewer) -> AbortOnDropHandle<()> {
+        let (link, reports) = (Arc::clone(&self.workshop.link), self.reports.clone());
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let failure = renewer.keep_renewed(link).await;
+            // Without a listener there is nobody left to tell.
+            let _ = reports.send(Report::Fatal(Box::new(failure))).await;
         }))
     }
 

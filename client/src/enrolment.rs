@@ -5,13 +5,14 @@
 //! is repeated with the same key.
 
 pub mod identity;
+pub mod renewal;
 
 use std::fs;
 use std::path::Path;
 
 use fedmerge_common::clock::Clock;
 use fedmerge_common::failure::{ExitCode, Failure};
-use fedmerge_common::identity::{Identity, PeerCertificate, public_key_sha256};
+use fedmerge_common::identity::{Identity, PeerCertificate, is_signed_by};
 use fedmerge_common::ids::{ClientId, FederationName};
 use fedmerge_common::join::JoinString;
 use fedmerge_common::lock::DirectoryLock;
@@ -154,9 +155,10 @@ impl Admission {
         if certificate.public_key_sha256 != identity::public_key_of(key) {
             return Err(nonsense("the new certificate is for another key"));
         }
-        if public_key_sha256(&response.authority).ok() != Some(wish.join.authority_pin) {
+        // It may be the successor of the one that the join string pins, which the handshake has verified.
+        if !is_signed_by(&response.certificate, &response.authority) {
             return Err(nonsense(
-                "the authority in the answer is not that of the join string",
+                "the authority in the answer has not signed the new certificate",
             ));
         }
         if response.federation != certificate.federation.as_str() {

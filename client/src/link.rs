@@ -17,7 +17,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use fedmerge_common::clock::Clock;
 use fedmerge_common::output::Output;
-use fedmerge_common::units::Millis;
+use fedmerge_common::units::{Millis, Timestamp};
 use fedmerge_proto::v1;
 use tokio::time::{Instant, timeout};
 use tonic::transport::Channel;
@@ -49,12 +49,20 @@ pub enum Greeting {
 /// The shared connection to a server.
 pub struct Link {
     address: ServerAddress,
-    tls: Arc<rustls::ClientConfig>,
+    credentials: Mutex<Credentials>,
     greeting: Greeting,
     clock: Clock,
     output: Output,
     connection: tokio::sync::Mutex<Option<Connection>>,
     announcer: Mutex<Announcer>,
+}
+
+/// With what the client shows who it is.
+#[derive(Clone, Debug)]
+struct Credentials {
+    tls: Arc<rustls::ClientConfig>,
+    /// When they end, where they do.
+    until: Option<Timestamp>,
 }
 
 /// An open connection; its number tells it from the ones before.
@@ -85,7 +93,10 @@ impl Link {
         Self {
             announcer: Mutex::new(Announcer::new(&address)),
             address,
-            tls: Arc::new(tls),
+            credentials: Mutex::new(Credentials {
+                tls: Arc::new(tls),
+                until: None,
+            }),
             greeting,
             clock: Clock::system(),
             output,
@@ -114,7 +125,11 @@ impl Link {
         if let Some(connection) = slot.as_ref() {
             return Ok(connection.clone());
         }
-        let channel = connect::open(&self.address, &self.tls).await?;
+        let credentials = self.credentials().clone();
+        if let Some(until) = credentials.until.filter(|until| *until <= self.clock.now()) {
+            return Err(Trouble::Stale(until));
+        }
+        let channel = connect::open(&self.address, &credentials.tls).await?;
         if self.greeting == Greeting::Hello {
             self.greet(channel.clone()).await?;
         }
@@ -122,6 +137,27 @@ impl Link {
         let connection = Connection { channel, number };
         *slot = Some(connection.clone());
         Ok(connection)
+    }
+
+    /// From now on the client shows other credentials, which end at `until`, where they do. Calls that are under way go on as they are.
+    pub async fn rekey(&self, tls: rustls::ClientConfig, until: Option<Timestamp>) {
+        let mut slot = self.connection.lock().await;
+        *self.credentials() = Credentials {
+            tls: Arc::new(tls),
+            until,
+        };
+        *slot = None;
+    }
+
+    /// Says when the credentials end that the client shows: after that it waits for others.
+    pub fn ends_at(&self, until: Timestamp) {
+        self.credentials().until = Some(until);
+    }
+
+    fn credentials(&self) -> std::sync::MutexGuard<'_, Credentials> {
+        self.credentials
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes one call, without retry.
@@ -218,7 +254,7 @@ impl Link {
             Ok(Err(status)) => return Err(Trouble::from_status(&status)),
             Err(_) => return Err(Trouble::Unreachable("no answer to the greeting".to_owned())),
         };
-        let server_time = fedmerge_common::units::Timestamp::new(answer.server_time_ms);
+        let server_time = Timestamp::new(answer.server_time_ms);
         let skew = server_time.distance(self.clock.now());
         if skew > REMARKABLE_SKEW {
             self.output.note(format_args!(

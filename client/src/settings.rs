@@ -64,6 +64,18 @@ impl ClientDirectory {
         self.identity().join("client.pem")
     }
 
+    /// The private key of the next certificate, while it is asked for, PEM.
+    #[must_use]
+    pub fn next_key(&self) -> PathBuf {
+        self.identity().join("next.key")
+    }
+
+    /// The next certificate, before it takes the place of the present one, PEM.
+    #[must_use]
+    pub fn next_certificate(&self) -> PathBuf {
+        self.identity().join("next.pem")
+    }
+
     /// The federation's certificate authority, PEM.
     #[must_use]
     pub fn authority(&self) -> PathBuf {

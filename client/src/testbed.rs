@@ -111,7 +111,7 @@ impl Authority {
     fn server_tls(&self) -> rustls::ServerConfig {
         let (certificate, key) = self.issue(&Identity::Server);
         let chain = vec![certificate, self.certificate.clone()];
-        tls::server_config(self.certificate.clone(), chain, key, Clock::system()).unwrap()
+        tls::server_config(vec![self.certificate.clone()], chain, key, Clock::system()).unwrap()
     }
 }
 

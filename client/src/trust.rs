@@ -11,9 +11,9 @@ use fedmerge_common::failure::{ExitCode, Failure};
 use fedmerge_common::ids::FederationName;
 use fedmerge_common::rollback::Rollback;
 use fedmerge_common::update::ModelRef;
-use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
+use crate::enrolment::identity;
 use crate::journal::write_durably;
 use crate::lineage::{Lineage, StepBack};
 use crate::settings::{ClientDirectory, Settings};
@@ -24,9 +24,9 @@ const VERSION: u64 = 1;
 /// What a client believes.
 #[derive(Clone, Debug)]
 pub struct Trust {
+    directory: ClientDirectory,
     path: PathBuf,
     federation: FederationName,
-    authority: CertificateDer<'static>,
 }
 
 /// A memory of bases that cannot be used.
@@ -90,15 +90,11 @@ struct Page {
 impl Trust {
     /// What the client of a directory believes.
     #[must_use]
-    pub fn of(
-        directory: &ClientDirectory,
-        settings: &Settings,
-        authority: CertificateDer<'static>,
-    ) -> Self {
+    pub fn of(directory: &ClientDirectory, settings: &Settings) -> Self {
         Self {
+            directory: directory.clone(),
             path: directory.lineage(),
             federation: settings.federation.clone(),
-            authority,
         }
     }
 
@@ -147,10 +143,13 @@ impl Trust {
         write_durably(&self.path, &serde_json::to_vec(&page)?)
     }
 
-    /// What the authority says of a base, where it says that it is an older model again.
+    /// What the authority says of a base, where it says that it is an older model again. The authority is the one that the directory
+    /// names now: a renewal may have brought a new one.
     #[must_use]
     pub fn step_back(&self, rollback: Rollback, base: &ModelRef) -> Option<StepBack> {
-        if let Err(error) = rollback.verify(&self.authority, &self.federation, base) {
+        let authority = identity::authority(&self.directory);
+        let authority = authority.as_ref().map_or(&[][..], |authority| authority);
+        if let Err(error) = rollback.verify(authority, &self.federation, base) {
             tracing::warn!(base = %base.version, %error, "rollback not believed");
             return None;
         }
@@ -168,7 +167,7 @@ mod tests {
     use fedmerge_common::ids::ModelVersion;
 
     use super::*;
-    use crate::testbed::{Authority, client_id, federation};
+    use crate::testbed::{client_id, federation};
 
     fn trust(root: &tempfile::TempDir) -> Trust {
         let settings = Settings {
@@ -176,8 +175,7 @@ mod tests {
             federation: federation(),
             client: client_id(),
         };
-        let authority = Authority::new().certificate;
-        Trust::of(&ClientDirectory::new(root.path()), &settings, authority)
+        Trust::of(&ClientDirectory::new(root.path()), &settings)
     }
 
     fn base() -> ModelRef {

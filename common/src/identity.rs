@@ -1,21 +1,69 @@
 //! Who is at the other end: the identity that a certificate carries.
 //!
 //! Every certificate of a federation names its owner in exactly one URI, `fedmerge://FEDERATION/server`,
-//! `…/client/ID` or `…/admin/NAME`. Reading a certificate here checks its form, not its signature:
+//! `…/client/ID`, `…/admin/NAME` or `…/observer/NAME`. Labels of a client are further URIs, `fedmerge-label:KEY=VALUE`. Reading a certificate here checks its form, not its signature:
 //! that is TLS's work, done before.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use ring::digest::{SHA256, digest};
+use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::hex;
 use crate::ids::{AdminName, ClientId, FederationName};
-use crate::units::Timestamp;
+use crate::units::{Millis, Timestamp};
 
 const SCHEME: &str = "fedmerge://";
+const LABEL_SCHEME: &str = "fedmerge-label:";
+/// Longest key and longest value of a label, characters.
+const MAX_LABEL_CHARACTERS: usize = 63;
+
+/// What a client is labelled with: `site`, `tier`, …
+pub type Labels = BTreeMap<String, String>;
+
+/// A label that no certificate can carry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "label `{key}={value}`: a key has 1 to {MAX_LABEL_CHARACTERS} characters of `A-Z a-z 0-9 . _ -`, a value 0 to \
+     {MAX_LABEL_CHARACTERS} of these and `: / @`"
+)]
+pub struct InvalidLabel {
+    key: String,
+    value: String,
+}
+
+/// Whether a certificate can carry a label.
+///
+/// # Errors
+/// When it is too long or has other characters.
+pub fn check_label(key: &str, value: &str) -> Result<(), InvalidLabel> {
+    let is_key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let is_value = |c: char| is_key(c) || matches!(c, ':' | '/' | '@');
+    let fits = (1..=MAX_LABEL_CHARACTERS).contains(&key.len())
+        && value.len() <= MAX_LABEL_CHARACTERS
+        && key.chars().all(is_key)
+        && value.chars().all(is_value);
+    if fits {
+        return Ok(());
+    }
+    Err(InvalidLabel {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    })
+}
+
+/// The URI by which a certificate carries a label.
+///
+/// # Errors
+/// When it cannot.
+pub fn label_uri(key: &str, value: &str) -> Result<String, InvalidLabel> {
+    check_label(key, value)?;
+    Ok(format!("{LABEL_SCHEME}{key}={value}"))
+}
 
 /// The owner of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,6 +74,8 @@ pub enum Identity {
     Client(ClientId),
     /// A person or program that administers the federation.
     Admin(AdminName),
+    /// A person or program that may look on and change nothing.
+    Observer(AdminName),
 }
 
 impl Identity {
@@ -42,6 +92,7 @@ impl fmt::Display for Identity {
             Self::Server => formatter.write_str("server"),
             Self::Client(client) => write!(formatter, "client/{client}"),
             Self::Admin(name) => write!(formatter, "admin/{name}"),
+            Self::Observer(name) => write!(formatter, "observer/{name}"),
         }
     }
 }
@@ -59,7 +110,7 @@ pub enum ReadCertificateError {
         count: usize,
     },
     /// The URI is not one of the known forms.
-    #[error("`{uri}` is not the name of a server, client or administrator")]
+    #[error("`{uri}` is not the name of a server, client, administrator or observer")]
     Uri {
         /// What was there.
         uri: String,
@@ -72,6 +123,7 @@ fn parse_uri(uri: &str) -> Option<(FederationName, Identity)> {
         None if identity == "server" => Identity::Server,
         Some(("client", id)) => Identity::Client(id.parse().ok()?),
         Some(("admin", name)) => Identity::Admin(name.parse().ok()?),
+        Some(("observer", name)) => Identity::Observer(name.parse().ok()?),
         _ => return None,
     };
     Some((FederationName::from_str(federation).ok()?, identity))
@@ -84,6 +136,8 @@ pub struct PeerCertificate {
     pub federation: FederationName,
     /// Its owner.
     pub identity: Identity,
+    /// What its owner is labelled with.
+    pub labels: Labels,
     /// First moment of its life.
     pub not_before: Timestamp,
     /// Last moment of its life.
@@ -101,16 +155,27 @@ impl PeerCertificate {
     /// When the bytes are no certificate or it does not carry exactly one identity.
     pub fn parse(der: &[u8]) -> Result<Self, ReadCertificateError> {
         let certificate = parse_certificate(der)?;
-        let (federation, identity) = identity_of(&certificate)?;
+        let uris = uris_of(&certificate)?;
+        let (federation, identity) = identity_of(&uris)?;
         let validity = certificate.validity();
         Ok(Self {
             federation,
             identity,
+            labels: labels_of(&uris),
             not_before: Timestamp::from_unix_seconds(validity.not_before.timestamp()),
             not_after: Timestamp::from_unix_seconds(validity.not_after.timestamp()),
             serial: hex::encode(certificate.raw_serial()),
             public_key_sha256: sha256(certificate.public_key().raw),
         })
+    }
+}
+
+impl PeerCertificate {
+    /// When it is time for the next one: two thirds of its life are over.
+    #[must_use]
+    pub fn renewal_due(&self) -> Timestamp {
+        let life = self.not_after - self.not_before;
+        self.not_after - Millis::new(life.get() / 3)
     }
 }
 
@@ -120,6 +185,23 @@ impl PeerCertificate {
 /// When the bytes are no certificate.
 pub fn public_key_sha256(der: &[u8]) -> Result<[u8; 32], ReadCertificateError> {
     Ok(sha256(parse_certificate(der)?.public_key().raw))
+}
+
+/// Whether an authority signed a certificate, both DER: ECDSA over P-256 with SHA-256, as every authority of a federation signs.
+#[must_use]
+pub fn is_signed_by(certificate: &[u8], authority: &[u8]) -> bool {
+    let (Ok(certificate), Ok(authority)) =
+        (parse_certificate(certificate), parse_certificate(authority))
+    else {
+        return false;
+    };
+    let key = &authority.public_key().subject_public_key.data;
+    UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key)
+        .verify(
+            certificate.tbs_certificate.as_ref(),
+            &certificate.signature_value.data,
+        )
+        .is_ok()
 }
 
 fn sha256(content: &[u8]) -> [u8; 32] {
@@ -136,22 +218,33 @@ fn parse_certificate(der: &[u8]) -> Result<X509Certificate<'_>, ReadCertificateE
     }
 }
 
-fn identity_of(
-    certificate: &X509Certificate<'_>,
-) -> Result<(FederationName, Identity), ReadCertificateError> {
+fn uris_of<'a>(certificate: &'a X509Certificate<'_>) -> Result<Vec<&'a str>, ReadCertificateError> {
     let names = certificate
         .subject_alternative_name()
         .map_err(|_| ReadCertificateError::Encoding)?;
     let names = names.map_or(&[][..], |extension| &extension.value.general_names);
-    let uris: Vec<&str> = names
+    let uris = names.iter().filter_map(|name| {
+        if let GeneralName::URI(uri) = name {
+            Some(*uri)
+        } else {
+            None
+        }
+    });
+    Ok(uris.collect())
+}
+
+fn labels_of(uris: &[&str]) -> Labels {
+    let labels = uris.iter().filter_map(|uri| uri.strip_prefix(LABEL_SCHEME));
+    let labels = labels.filter_map(|label| label.split_once('='));
+    labels
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+}
+
+fn identity_of(uris: &[&str]) -> Result<(FederationName, Identity), ReadCertificateError> {
+    let uris: Vec<&str> = uris
         .iter()
-        .filter_map(|name| {
-            if let GeneralName::URI(uri) = name {
-                Some(*uri)
-            } else {
-                None
-            }
-        })
+        .copied()
         .filter(|uri| uri.starts_with(SCHEME))
         .collect();
     let [uri] = uris[..] else {
@@ -184,10 +277,44 @@ mod tests {
                 Identity::Admin("root".parse().unwrap()),
                 "fedmerge://digits/admin/root",
             ),
+            (
+                Identity::Observer("ops".parse().unwrap()),
+                "fedmerge://digits/observer/ops",
+            ),
         ] {
             assert_eq!(identity.uri(&federation), uri);
             assert_eq!(parse_uri(uri), Some((federation.clone(), identity)));
         }
+    }
+
+    #[test]
+    fn a_label_has_the_characters_that_a_certificate_can_carry() {
+        let (long, longest) = ("k".repeat(64), "v".repeat(63));
+        for (key, value, fits) in [
+            ("site", "ward-3", true),
+            ("site", "", true),
+            ("image", "ghcr.io/a/b:1@2", true),
+            ("k", &longest, true),
+            ("", "v", false),
+            ("site", "a b", false),
+            ("site", "a=b", false),
+            ("a/b", "v", false),
+            ("ort", "Zürich", false),
+            (&long, "v", false),
+            ("k", &long, false),
+        ] {
+            assert_eq!(label_uri(key, value).is_ok(), fits, "{key}={value}");
+        }
+        let uris = [
+            "fedmerge-label:site=ward-3",
+            "fedmerge://digits/server",
+            "fedmerge-label:x",
+        ];
+        let labels = labels_of(&uris);
+        assert_eq!(
+            labels,
+            Labels::from([("site".to_owned(), "ward-3".to_owned())])
+        );
     }
 
     proptest! {

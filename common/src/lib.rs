@@ -5,7 +5,8 @@
 //! position. It must never contain an async runtime, the wire, or a decision about a round.
 //!
 //! Read it in this order: [`ids`], [`units`], [`digest`], then [`schema`], [`checkpoint`] and
-//! [`task_vector`], then [`update`], [`rollback`] and [`reason`], and last [`identity`], [`join`] and [`tls`].
+//! [`task_vector`], then [`update`], [`rollback`] and [`reason`], and last [`identity`], [`join`], [`renewal`]
+//! and [`tls`].
 
 pub mod checkpoint;
 pub mod clock;
@@ -22,6 +23,7 @@ pub mod output;
 pub mod packing;
 pub mod pieces;
 pub mod reason;
+pub mod renewal;
 pub mod rollback;
 pub mod schema;
 pub mod task_vector;

@@ -34,6 +34,21 @@ pub(crate) fn plain(text: &str) -> String {
     plain
 }
 
+/// What stands for a reason that a person did not give.
+pub const NO_REASON: &str = "no reason was given";
+
+/// The reason that a person gives for a deed, as one plain line of at most [`MAX_DETAIL_BYTES`].
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    let line = plain(text);
+    let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.is_empty() {
+        NO_REASON.to_owned()
+    } else {
+        line
+    }
+}
+
 macro_rules! codes {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$doc])*
@@ -113,6 +128,8 @@ codes! {
         EvaluatorTimedOut = "evaluator-timed-out",
         /// The base is a step back that nobody signed, or another model under a version that the client knows.
         BaseRefused = "base-refused",
+        /// A person evicted the client: the server gives the invitation back in its name.
+        Evicted = "evicted",
     }
 }
 
@@ -368,6 +385,15 @@ impl fmt::Display for AbandonReason {
 #[expect(clippy::unwrap_used, reason = "a failed test should panic")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_persons_reason_is_one_plain_line() {
+        assert_eq!(
+            one_line("worse\nthan\u{7} before "),
+            r"worse than\u{7} before"
+        );
+        assert_eq!(one_line(" \n"), NO_REASON);
+    }
 
     #[test]
     fn a_code_is_serialised_by_its_name() {

@@ -9,11 +9,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::hex;
 use crate::ids::{FederationName, ModelVersion};
-use crate::reason::plain;
 use crate::update::ModelRef;
-
-/// What a person gives as the reason of a rollback, when nothing better comes to mind.
-pub const NO_REASON: &str = "no reason was given";
 
 /// That a model is an older one again, with the authority's signature.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,18 +32,6 @@ pub enum VerifyRollbackError {
     /// The signature is another's, or of other words.
     #[error("the federation's authority has not signed it")]
     Signature,
-}
-
-/// The reason of a rollback as one plain line, cut to the length of any reason.
-#[must_use]
-pub fn reason(text: &str) -> String {
-    let line = plain(text);
-    let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.is_empty() {
-        NO_REASON.to_owned()
-    } else {
-        line
-    }
 }
 
 /// The words that the authority signs: one line each for the federation, the new model, the older version and the reason.
@@ -170,14 +154,5 @@ mod tests {
         let rollback = signed(&authority().0, &federation);
         let json = serde_json::to_string(&rollback).unwrap();
         assert_eq!(serde_json::from_str::<Rollback>(&json).unwrap(), rollback);
-    }
-
-    #[test]
-    fn a_reason_is_one_plain_line() {
-        assert_eq!(
-            reason("worse\nthan\u{7} before "),
-            r"worse than\u{7} before"
-        );
-        assert_eq!(reason(" \n"), NO_REASON);
     }
 }

@@ -48,9 +48,13 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-fn roots(authority: CertificateDer<'_>) -> Result<RootCertStore, rustls::Error> {
+fn roots<'a>(
+    authorities: impl IntoIterator<Item = CertificateDer<'a>>,
+) -> Result<RootCertStore, rustls::Error> {
     let mut roots = RootCertStore::empty();
-    roots.add(authority)?;
+    for authority in authorities {
+        roots.add(authority)?;
+    }
     Ok(roots)
 }
 
@@ -90,7 +94,7 @@ pub fn client_config_mutual(
     key: PrivateKeyDer<'static>,
     clock: Clock,
 ) -> Result<ClientConfig, ConfigureTlsError> {
-    let roots = roots(authority).map_err(ConfigureTlsError::Authority)?;
+    let roots = roots([authority]).map_err(ConfigureTlsError::Authority)?;
     let config = ClientConfig::builder_with_details(provider(), Arc::new(clock))
         .with_protocol_versions(&[&TLS13])
         .map_err(ConfigureTlsError::Version)?
@@ -100,18 +104,18 @@ pub fn client_config_mutual(
     Ok(finish_client(config))
 }
 
-/// For the server: `chain` is its certificate followed by the authority's. A client may come without a
-/// certificate (to enrol); one that it shows must be the authority's.
+/// For the server: `chain` is its certificate followed by those of its authorities. A client may come without a certificate (to
+/// enrol); one that it shows must be of one of `authorities`.
 ///
 /// # Errors
 /// When a certificate or the key cannot be used.
 pub fn server_config(
-    authority: CertificateDer<'static>,
+    authorities: Vec<CertificateDer<'static>>,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     clock: Clock,
 ) -> Result<ServerConfig, ConfigureTlsError> {
-    let roots = roots(authority).map_err(ConfigureTlsError::Authority)?;
+    let roots = roots(authorities).map_err(ConfigureTlsError::Authority)?;
     let provider = provider();
     let clients =
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))

@@ -121,7 +121,6 @@ impl Crowd {
             let tls = identity::load(&directory, &Clock::system())?;
             let settings = fedmerge_client::settings::Settings::read(&directory)?;
             let site = Site {
-                authority: identity::authority(&directory)?,
                 directory,
                 settings,
                 trainer: self.trainer(number),
@@ -129,6 +128,7 @@ impl Crowd {
                 policy: Policy::default(),
                 stay: Stay::WhileItLasts,
                 identity_wait: PATIENCE,
+                renewer: None,
             };
             let stop = self.stop.clone().cancelled_owned();
             self.running

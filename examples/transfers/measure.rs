@@ -134,8 +134,9 @@ async fn yardstick(arguments: &Arguments) -> Result<f64, Failure> {
     let setting = Setting::make(arguments, one).await?;
     let directory = ServerDirectory::new(setting.server_root.path().join("hub"));
     let failed = |error: &dyn std::error::Error| unavailable("the yardstick failed", error);
-    let authority = Authority::load(&directory).map_err(|error| failed(&error))?;
-    let server = authority.server_tls(&directory, Clock::system());
+    let clock = Clock::system();
+    let authority = Authority::load(&directory, clock.now()).map_err(|error| failed(&error))?;
+    let server = authority.server_tls(&directory, clock);
     let server = server.map_err(|error| failed(&error))?;
     let client = setting.sites[0].tls()?;
     let bytes = arguments.yardstick_bytes.get();

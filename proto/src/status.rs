@@ -73,6 +73,16 @@ reasons! {
     IdentityInUse, "identity-in-use", AlreadyExists, give_up;
     /// The certificate is the authority's, but the client is not enrolled (any more).
     ClientUnknown, "client-unknown", PermissionDenied, give_up;
+    /// A person has yet to approve the client.
+    ApprovalPending, "approval-pending", FailedPrecondition, retry;
+    /// A person has evicted the client.
+    ClientEvicted, "client-evicted", PermissionDenied, give_up;
+    /// Two machines have shown the client's identity; a person has to look.
+    ClientLocked, "client-locked", PermissionDenied, give_up;
+    /// The client's certificate ended too long ago to be renewed.
+    CertificateExpired, "certificate-expired", PermissionDenied, give_up;
+    /// The plan is for clients with other labels.
+    NotSelected, "not-selected", PermissionDenied, give_up;
     /// There is no such model.
     ModelUnknown, "model-unknown", NotFound, give_up;
     /// There is no such upload: it has to begin again.

@@ -7,15 +7,18 @@ mod build;
 mod plan_change;
 
 use std::fs;
-use std::sync::Arc;
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
+use fedmerge_common::clock::Clock;
 use fedmerge_common::failure::{ExitCode, Failure};
 use fedmerge_common::ids::FederationName;
 use fedmerge_common::lock::DirectoryLock;
 use fedmerge_common::output::Output;
 use fedmerge_common::update::ModelRef;
 use fedmerge_proto::limits::{MAX_FRAME_BYTES, UPLOAD_WINDOW_BYTES, UPLOADS_WINDOW_BYTES};
+use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
@@ -24,8 +27,10 @@ use tonic::transport::Server;
 use crate::console;
 use crate::directory::ServerDirectory;
 use crate::driver::Driver;
+use crate::enrolment::keeper::{Keeper, Newest};
 use crate::files;
-use crate::listener::{ListenLimits, Listener};
+use crate::listener::{ListenLimits, Listener, PeerStream};
+use crate::rpc::LedgerMembers;
 use crate::rpc::access::AccessLayer;
 use crate::store::ledger::Ledger;
 
@@ -44,6 +49,33 @@ const CONNECTION_GRACE: Duration = Duration::from_secs(60);
 /// How long the tasks behind streams may take to end.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// Where a server listens.
+#[derive(Debug)]
+struct Doors {
+    clients: Listener,
+    admins: Listener,
+}
+
+/// Administrators have their own limits: a crowd at the other door does not lock them out.
+const ADMIN_LIMITS: ListenLimits = ListenLimits {
+    strangers: 64,
+    connections: 64,
+};
+
+impl Doors {
+    /// Takes connections at both until `stop`.
+    fn serve(
+        self,
+        tls: &Newest<rustls::ServerConfig>,
+        limits: ListenLimits,
+        stop: &CancellationToken,
+        tasks: &TaskTracker,
+    ) -> impl Stream<Item = io::Result<PeerStream>> + use<> {
+        let serve = |door: Listener, limits| door.serve(tls.clone(), limits, stop.clone(), tasks);
+        serve(self.clients, limits).merge(serve(self.admins, ADMIN_LIMITS))
+    }
+}
+
 /// What a start has to tell of its plan.
 #[derive(Debug, Default)]
 struct News {
@@ -58,8 +90,8 @@ pub struct App {
     _lock: DirectoryLock,
     directory: ServerDirectory,
     ledger: Ledger,
-    listener: Listener,
-    tls: rustls::ServerConfig,
+    doors: Doors,
+    keeper: Keeper,
     limits: ListenLimits,
     routes: Routes,
     driver: Driver,
@@ -77,14 +109,18 @@ impl App {
     /// # Errors
     /// When the ledger or the network fails for good.
     pub async fn serve(self, interrupted: impl Future<Output = ()>) -> Result<(), Failure> {
-        let address = self.listener.address().to_string();
-        write_address(&self.directory, &address)?;
-        let incoming = self.listener.serve(
-            Arc::new(self.tls),
-            self.limits,
-            self.stop.clone(),
-            &self.tasks,
-        );
+        let address = self.doors.clients.address().to_string();
+        write_address(&self.directory.address(), &address)?;
+        let admin_address = self.doors.admins.address().to_string();
+        write_address(&self.directory.admin_address(), &admin_address)?;
+        let members = LedgerMembers {
+            ledger: self.ledger.clone(),
+            clock: Clock::system(),
+        };
+        let incoming = self
+            .doors
+            .serve(&self.keeper.tls(), self.limits, &self.stop, &self.tasks);
+        self.tasks.spawn(self.keeper.keep(self.stop.clone()));
         let serving = Server::builder()
             .initial_stream_window_size(UPLOAD_WINDOW_BYTES)
             .initial_connection_window_size(UPLOADS_WINDOW_BYTES)
@@ -94,10 +130,7 @@ impl App {
             .http2_keepalive_timeout(Some(KEEP_ALIVE))
             .max_connection_age(LONGEST_CONNECTION)
             .max_connection_age_grace(CONNECTION_GRACE)
-            .layer(AccessLayer::new(
-                self.federation.clone(),
-                self.ledger.clone(),
-            ))
+            .layer(AccessLayer::new(self.federation.clone(), members))
             .add_routes(self.routes)
             .serve_with_incoming_shutdown(incoming, self.stop.clone().cancelled_owned());
         let serving = tokio::spawn(until_stopped(serving, self.stop.clone()));
@@ -131,8 +164,9 @@ impl App {
         });
         let driven = driving.await;
         self.ledger.close().await;
-        // Without this file, `server status` says at once that nobody serves.
+        // Without these files, `server status` says at once that nobody serves.
         let _missing = fs::remove_file(self.directory.address());
+        let _missing = fs::remove_file(self.directory.admin_address());
         [driven, served].into_iter().try_for_each(|ended| {
             ended.unwrap_or_else(|error| {
                 let failure = Failure::new(ExitCode::Bug, "a part of the server broke off");
@@ -160,9 +194,8 @@ async fn until_stopped(
     })
 }
 
-fn write_address(directory: &ServerDirectory, address: &str) -> Result<(), Failure> {
-    let path = directory.address();
-    files::write(&path, format!("{address}\n").as_bytes()).map_err(|error| {
+fn write_address(path: &Path, address: &str) -> Result<(), Failure> {
+    files::write(path, format!("{address}\n").as_bytes()).map_err(|error| {
         let message = format!("`{}` cannot be written", path.display());
         Failure::new(ExitCode::Unavailable, message).with_source(&error)
     })

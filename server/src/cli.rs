@@ -3,8 +3,10 @@
 //! Strings become types here and in `settings`; nothing is decided here. What the ledger knows is read from the ledger,
 //! whether or not the server runs; what only the running server knows is asked of it.
 
+mod access;
 mod ask;
 mod backup;
+mod clients;
 mod init;
 mod list;
 mod merge;
@@ -24,9 +26,10 @@ use fedmerge_common::output::Output;
 use crate::directory::ServerDirectory;
 use crate::store::ledger::Ledger;
 
+pub use access::AccessCommand;
 pub use backup::BackupArguments;
+pub use clients::ClientsCommand;
 pub use init::InitArguments;
-pub use list::ClientsCommand;
 pub use merge::MergeArguments;
 pub use models::ModelsCommand;
 pub use rounds::RoundsCommand;
@@ -60,9 +63,12 @@ pub enum ServerCommand {
     /// Make, list and revoke the tokens by which machines enrol
     #[command(subcommand)]
     Token(TokenCommand),
-    /// Show who is enrolled
+    /// Show who is enrolled, approve who waits, and evict
     #[command(subcommand)]
     Clients(ClientsCommand),
+    /// Make certificates for administrators and observers, and rotate the certificate authority
+    #[command(subcommand)]
+    Access(AccessCommand),
     /// Show the rounds that were held, and follow the one that is open
     #[command(subcommand)]
     Rounds(RoundsCommand),
@@ -111,7 +117,8 @@ pub fn run(arguments: ServerArguments, output: &Output) -> Result<(), Failure> {
         ServerCommand::CheckConfig(arguments) => run::check(&arguments, output),
         ServerCommand::Status(arguments) => block_on(status::run(&arguments, output)),
         ServerCommand::Token(command) => block_on(token::run(command, output)),
-        ServerCommand::Clients(command) => block_on(list::clients(&command, output)),
+        ServerCommand::Clients(command) => block_on(clients::run(&command, output)),
+        ServerCommand::Access(command) => block_on(access::run(&command, output)),
         ServerCommand::Rounds(command) => block_on(rounds::run(&command, output)),
         ServerCommand::Models(command) => block_on(models::run(&command, output)),
         ServerCommand::Backup(arguments) => block_on(backup::run(&arguments, output)),

@@ -36,6 +36,10 @@ places! {
     authority_certificate = "identity/ca.pem";
     /// The certificate authority's private key, PEM.
     authority_key = "identity/ca.key";
+    /// The certificate of the authority before this one, while they overlap, PEM.
+    old_authority_certificate = "identity/old-ca.pem";
+    /// The certificate of this authority's key by the one before it, PEM.
+    successor_certificate = "identity/successor.pem";
     /// The server's certificate, PEM.
     certificate = "identity/server.pem";
     /// The server's private key, PEM.
@@ -56,6 +60,8 @@ places! {
     candidates = "state/candidates";
     /// Where the running server listens: one line, `HOST:PORT`.
     address = "state/address";
+    /// Where it listens for administrators: one line, `HOST:PORT`.
+    admin_address = "state/admin-address";
     /// Held by the one process that serves the directory.
     lock = "state/lock";
     /// Published models, one directory a version.

@@ -1,17 +1,22 @@
-//! The one port: accepts connections, shakes hands, and hands finished streams to the gRPC server.
+//! The doors of a server: accepts connections, shakes hands, and hands finished streams to the gRPC server.
 //!
-//! Nobody stalls anybody: each handshake is a task of its own with a time limit, and handshakes and open
-//! connections are counted. Whoever comes through has spoken TLS 1.3 and either shown no certificate or one of
+//! One door is for clients, and the one port that sites must reach; the other is for administrators, by default on this machine alone.
+//!
+//! Nobody stalls anybody: each handshake is a task of its own with a time limit; strangers make room for one another, and the
+//! connections of those who are known are counted. Whoever comes through has spoken TLS 1.3 and either shown no certificate or one of
 //! the authority's; what they may call is `rpc::access`'s to decide.
 
+mod connections;
 mod handshake;
 mod peer;
+mod strangers;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use fedmerge_common::clock::Clock;
 use fedmerge_common::failure::{ExitCode, Failure, explain};
 use fedmerge_common::tls::failure_of;
 use rustls::ServerConfig;
@@ -23,8 +28,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::enrolment::keeper::Newest;
+
+pub use connections::Connections;
 use handshake::shake_hands;
-pub use peer::{Peer, PeerStream};
+use peer::Hold;
+pub use peer::{Door, Peer, PeerStream};
+use strangers::Strangers;
 
 /// Pause after the system refused to accept, as it does when a process has too many files open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -81,9 +91,9 @@ impl From<ListenError> for Failure {
 /// How much a listener takes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenLimits {
-    /// Handshakes at the same time.
-    pub handshakes: usize,
-    /// Connections open at the same time, handshakes included.
+    /// Peers that have shown no certificate, those that shake hands among them; the oldest make room.
+    pub strangers: usize,
+    /// Connections of those who have shown one; more wait.
     pub connections: usize,
 }
 
@@ -92,14 +102,17 @@ pub struct ListenLimits {
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
+    door: Door,
+    clock: Clock,
+    connections: Connections,
 }
 
 impl Listener {
-    /// Binds `HOST:PORT`; port 0 takes a free one.
+    /// Binds `HOST:PORT` for those of one door; port 0 takes a free one.
     ///
     /// # Errors
     /// When it is no address, or the system does not let this process listen there.
-    pub async fn bind(address: &str) -> Result<Self, ListenError> {
+    pub async fn bind(address: &str, door: Door) -> Result<Self, ListenError> {
         let no_address = |source| ListenError::Address {
             address: address.to_owned(),
             source,
@@ -108,7 +121,13 @@ impl Listener {
         let bound = TcpListener::bind(&found[..]).await;
         let bound = bound.and_then(|socket| Ok((socket.local_addr()?, socket)));
         match bound {
-            Ok((address, socket)) => Ok(Self { socket, address }),
+            Ok((address, socket)) => Ok(Self {
+                socket,
+                address,
+                door,
+                clock: Clock::system(),
+                connections: Connections::default(),
+            }),
             Err(source) if source.kind() == io::ErrorKind::AddrInUse => Err(ListenError::InUse {
                 address: address.to_owned(),
                 source,
@@ -126,10 +145,16 @@ impl Listener {
         self.address
     }
 
+    /// The connections that are open, by the keys that were shown on them.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        self.connections.clone()
+    }
+
     /// Accepts until `stop`, in tasks of `tracker`. The stream ends after `stop`.
     pub fn serve(
         self,
-        tls: Arc<ServerConfig>,
+        tls: Newest<ServerConfig>,
         limits: ListenLimits,
         stop: CancellationToken,
         tracker: &TaskTracker,
@@ -137,9 +162,12 @@ impl Listener {
         let (streams, incoming) = mpsc::channel(WAITING_STREAMS);
         let accepting = Accepting {
             socket: self.socket,
-            handshakes: Gate::new("handshakes", limits.handshakes),
-            connections: Gate::new("connections", limits.connections),
-            acceptor: TlsAcceptor::from(tls),
+            door: self.door,
+            clock: self.clock,
+            open: self.connections,
+            strangers: Strangers::new(limits.strangers),
+            connections: Arc::new(Gate::new("connections", limits.connections)),
+            tls,
             streams: streams.clone(),
             stop: stop.clone(),
             tracker: tracker.clone(),
@@ -158,22 +186,22 @@ impl Listener {
 /// The accept loop.
 struct Accepting {
     socket: TcpListener,
-    handshakes: Gate,
-    connections: Gate,
-    acceptor: TlsAcceptor,
+    door: Door,
+    clock: Clock,
+    open: Connections,
+    strangers: Strangers,
+    connections: Arc<Gate>,
+    tls: Newest<ServerConfig>,
     streams: mpsc::Sender<io::Result<PeerStream>>,
     stop: CancellationToken,
     tracker: TaskTracker,
 }
 
 impl Accepting {
-    async fn run(mut self) {
+    async fn run(self) {
         loop {
-            // Before accepting, so that those over a limit wait in the system's queue and cost nothing here.
-            let connection = self.connections.enter().await;
-            let handshake = self.handshakes.enter().await;
             match self.socket.accept().await {
-                Ok((socket, address)) => self.shake_hands(socket, address, connection, handshake),
+                Ok((socket, address)) => self.shake_hands(socket, address),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     sleep(ACCEPT_PAUSE).await;
@@ -182,24 +210,36 @@ impl Accepting {
         }
     }
 
-    fn shake_hands(
-        &self,
-        socket: TcpStream,
-        address: SocketAddr,
-        connection: OwnedSemaphorePermit,
-        handshake: OwnedSemaphorePermit,
-    ) {
-        let acceptor = self.acceptor.clone();
+    fn shake_hands(&self, socket: TcpStream, address: SocketAddr) {
+        let stranger = self.strangers.enter(address.ip());
+        let given_up = stranger.given_up.clone();
+        let acceptor = TlsAcceptor::from(Arc::clone(&self.tls.borrow()));
         let streams = self.streams.clone();
+        let (door, clock, open) = (self.door, self.clock, self.open.clone());
+        let connections = Arc::clone(&self.connections);
         let shaking = async move {
-            let shaken = shake_hands(&acceptor, socket, address).await;
-            drop(handshake);
-            match shaken {
-                Ok((peer, stream)) => {
+            match shake_hands(&acceptor, socket).await {
+                Ok((certificate, stream)) => {
+                    let peer = Peer {
+                        address,
+                        certificate,
+                        since: clock.now(),
+                        door,
+                    };
+                    let hold = match &peer.certificate {
+                        Some(shown) => {
+                            let _permit = connections.enter().await;
+                            let connection = open.enter(shown.public_key_sha256);
+                            Hold::Known {
+                                connection,
+                                _permit,
+                            }
+                        }
+                        None => Hold::Stranger(stranger),
+                    };
+                    let stream = PeerStream::new(peer, stream, hold);
                     // Without a receiver nobody serves any more.
-                    let _ = streams
-                        .send(Ok(PeerStream::new(peer, stream, connection)))
-                        .await;
+                    let _ = streams.send(Ok(stream)).await;
                 }
                 Err(error) => {
                     let reason = failure_of(&error)
@@ -209,9 +249,16 @@ impl Accepting {
             }
         };
         let stop = self.stop.clone();
-        // Cut off by `stop`: nobody has been promised anything yet.
-        self.tracker
-            .spawn(async move { stop.run_until_cancelled(shaking).await });
+        // Cut off by `stop`, or by those who come later: nobody has been promised anything yet.
+        self.tracker.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = given_up.cancelled() => {
+                    tracing::debug!(peer = %address, "handshake given up for newer ones");
+                }
+                () = shaking => {}
+            }
+        });
     }
 }
 
@@ -220,7 +267,7 @@ struct Gate {
     name: &'static str,
     permits: Arc<Semaphore>,
     limit: usize,
-    warned: Option<Instant>,
+    warned: Mutex<Option<Instant>>,
 }
 
 impl Gate {
@@ -230,11 +277,11 @@ impl Gate {
             name,
             permits: Arc::new(Semaphore::new(limit)),
             limit,
-            warned: None,
+            warned: Mutex::new(None),
         }
     }
 
-    async fn enter(&mut self) -> OwnedSemaphorePermit {
+    async fn enter(&self) -> OwnedSemaphorePermit {
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             return permit;
         }
@@ -248,10 +295,11 @@ impl Gate {
             .expect("a gate is never closed")
     }
 
-    fn warns_now(&mut self) -> bool {
-        let is_due = self.warned.is_none_or(|last| last.elapsed() >= REMINDER);
+    fn warns_now(&self) -> bool {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = warned.is_none_or(|last| last.elapsed() >= REMINDER);
         if is_due {
-            self.warned = Some(Instant::now());
+            *warned = Some(Instant::now());
         }
         is_due
     }

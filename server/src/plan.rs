@@ -12,6 +12,7 @@ mod evaluate;
 pub(crate) mod fields;
 pub(crate) mod file;
 mod keep;
+mod labels;
 pub(crate) mod merge;
 mod nearest;
 pub mod recipe;
@@ -44,6 +45,7 @@ use self::document::Document;
 pub use self::document::{Place, ReadDocumentError, TomlError};
 pub use self::error::ReadPlanError;
 use self::file::{MergeTable, PlanFile, UpdateTable};
+pub use self::labels::{NotSelected, Selector};
 
 /// The names that `method` of `[merge]` may have.
 pub const METHOD_NAMES: &[&str] = Recipe::METHOD_NAMES;
@@ -118,6 +120,8 @@ pub struct FederationPlan {
     pub keep: Option<Keep>,
     /// How rounds are held.
     pub round: RoundPlan,
+    /// Which clients rounds are for.
+    pub selector: Selector,
     /// How updates are merged; possible with as few as the quorum.
     pub recipe: Recipe,
     /// How clients are weighed.
@@ -188,6 +192,7 @@ impl FederationPlan {
                 .ok_or_else(|| missing("base", "base = \"base.safetensors\""))?,
             keep: keep::keep(file.keep.as_ref(), document)?,
             round,
+            selector: Selector::new(&file.round.cohort.labels),
             weight: merge::weight(&file.merge, document)?,
             trusted: trusted(&file.merge, &recipe, document)?,
             freeze: merge::freeze(&file.merge, document)?,

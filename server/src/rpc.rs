@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use fedmerge_common::clock::Clock;
 use fedmerge_common::ids::FederationName;
-use fedmerge_common::units::Millis;
 use fedmerge_proto::limits::MAX_MESSAGE_BYTES;
 use fedmerge_proto::v1::FILE_DESCRIPTOR_SET;
 use fedmerge_proto::v1::admin_server::AdminServer;
@@ -26,11 +25,16 @@ use tonic::service::Routes;
 
 use crate::driver::Federation;
 use crate::enrolment::authority::Authority;
+use crate::enrolment::keeper::Newest;
+use crate::listener::Connections;
+use crate::plan::Selector;
+use crate::settings::EnrolmentSettings;
 use crate::store::ledger::Ledger;
 use crate::traffic::Traffic;
 use crate::uploads::Uploads;
 
 pub(crate) use admin::status;
+pub use members::LedgerMembers;
 
 /// What the services work with.
 #[derive(Debug)]
@@ -42,15 +46,17 @@ pub struct Desk {
     /// The ledger.
     pub ledger: Ledger,
     /// Signs certificates.
-    pub authority: Arc<Authority>,
+    pub authority: Newest<Authority>,
     /// Takes updates in.
     pub uploads: Uploads,
     /// The server's clock.
     pub clock: Clock,
-    /// How long a client's certificate lives.
-    pub certificate_life: Millis,
-    /// By how much a client's clock may differ when it enrols.
-    pub clock_skew: Millis,
+    /// Which clients the plan is for.
+    pub selector: Selector,
+    /// How clients are admitted.
+    pub enrolment: EnrolmentSettings,
+    /// Who is connected, to be cut off.
+    pub connections: Connections,
     /// Most clients that may be enrolled.
     pub max_clients: usize,
     /// Downloads that run at the same time.
@@ -61,6 +67,12 @@ pub struct Desk {
     pub stop: CancellationToken,
     /// Owns the tasks behind streams.
     pub tasks: TaskTracker,
+}
+
+impl Desk {
+    fn authority(&self) -> Arc<Authority> {
+        Arc::clone(&self.authority.borrow())
+    }
 }
 
 /// All services, health and reflection with them.

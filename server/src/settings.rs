@@ -26,12 +26,30 @@ const DAY: Millis = Millis::from_secs(24 * 60 * 60);
 pub struct Settings {
     /// Where to listen, `HOST:PORT`; every interface, port 7600. Port 0 takes a free one.
     pub listen: String,
+    /// How administrators come in.
+    pub admin: AdminSettings,
     /// What clients may use.
     pub limits: Limits,
     /// How clients are admitted.
     pub enrolment: EnrolmentSettings,
     /// What a merge may use.
     pub merge: MergeSettings,
+}
+
+/// How administrators come in.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct AdminSettings {
+    /// Where to listen for them, `HOST:PORT`; a free port of this machine alone. TLS and their certificates are needed there, too.
+    pub listen: String,
+}
+
+impl Default for AdminSettings {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:0".to_owned(),
+        }
+    }
 }
 
 /// What clients may use: each limit keeps a hostile or broken client from harming the others.
@@ -42,8 +60,9 @@ pub struct Limits {
     pub clients: usize,
     /// Open connections; 2,000. Each costs a file descriptor and its windows.
     pub connections: usize,
-    /// Handshakes at once; 64. They cost the most processor time and are open to anyone.
-    pub handshakes: usize,
+    /// Peers that have shown no certificate, those in a handshake among them; 256. They are open to anyone: over the limit, the oldest of
+    /// the address that has the most of them makes room.
+    pub strangers: usize,
     /// Bytes of all incomplete uploads together; 16 GiB. Bounds the disk that clients can fill.
     pub staged_bytes: ByteSize,
     /// Uploads that are sent at the same time; 16. Each takes memory for what is on its way to the disk; whoever else wants to send is
@@ -61,8 +80,10 @@ pub struct Limits {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct EnrolmentSettings {
-    /// How long a client's certificate is valid; 90 days. A client that is away for longer enrols again.
+    /// How long a client's certificate is valid; 24 hours. It is renewed when two thirds of that are over.
     pub certificate_life: Millis,
+    /// For how long after its certificate has ended a client may come back and renew it; 30 days. After that it enrols again.
+    pub absence: Millis,
     /// How far a client's clock may be off; 5 minutes.
     pub clock_skew: Millis,
 }
@@ -83,6 +104,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: "0.0.0.0:7600".to_owned(),
+            admin: AdminSettings::default(),
             limits: Limits::default(),
             enrolment: EnrolmentSettings::default(),
             merge: MergeSettings::default(),
@@ -95,7 +117,7 @@ impl Default for Limits {
         Self {
             clients: 10_000,
             connections: 2_000,
-            handshakes: 64,
+            strangers: 256,
             staged_bytes: ByteSize::from_mebibytes(16 * 1024),
             uploads: 16,
             downloads: 64,
@@ -108,7 +130,8 @@ impl Default for Limits {
 impl Default for EnrolmentSettings {
     fn default() -> Self {
         Self {
-            certificate_life: Millis::new(90 * DAY.get()),
+            certificate_life: DAY,
+            absence: Millis::new(30 * DAY.get()),
             clock_skew: Millis::from_secs(5 * 60),
         }
     }
@@ -184,6 +207,7 @@ impl Settings {
     fn of(document: &Document) -> Result<Self, ReadSettingsError> {
         document.refuse_unknown_keys(&[
             KnownTable::new("", fields_of::<Self>()),
+            KnownTable::new("admin", fields_of::<AdminSettings>()),
             KnownTable::new("limits", fields_of::<Limits>()),
             KnownTable::new("enrolment", fields_of::<EnrolmentSettings>()),
             KnownTable::new("merge", fields_of::<MergeSettings>()),
@@ -203,6 +227,7 @@ impl Settings {
     fn checks(&self) -> Vec<Check> {
         let EnrolmentSettings {
             certificate_life: life,
+            absence,
             clock_skew: skew,
         } = self.enrolment;
         let MergeSettings {
@@ -214,6 +239,12 @@ impl Settings {
         let mut checks = self.limits.checks();
         checks.extend([
             check(
+                "admin.listen",
+                format!("{:?}", self.admin.listen),
+                is_address(&self.admin.listen),
+                "HOST:PORT, such as \"127.0.0.1:7601\"",
+            ),
+            check(
                 "listen",
                 format!("{:?}", self.listen),
                 is_address(&self.listen),
@@ -224,6 +255,12 @@ impl Settings {
                 life,
                 is_life,
                 "from 1s to 3650d",
+            ),
+            check(
+                "enrolment.absence",
+                absence,
+                absence <= Millis::new(3650 * DAY.get()),
+                "at most 3650d",
             ),
             check("enrolment.clock_skew", skew, skew <= DAY, "at most 24h"),
             check("merge.memory", memory, memory.get() > 0, "at least 1 byte"),
@@ -250,7 +287,7 @@ impl Limits {
         vec![
             count("limits.clients", self.clients),
             count("limits.connections", self.connections),
-            count("limits.handshakes", self.handshakes),
+            count("limits.strangers", self.strangers),
             count("limits.uploads", self.uploads),
             count("limits.downloads", self.downloads),
             check(

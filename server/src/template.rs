@@ -63,17 +63,21 @@ const SETTINGS: &str = r#"# The settings of this server. A key that you leave ou
 
 listen = "0.0.0.0:7600"       # HOST:PORT, TLS always; port 0 takes a free one
 
+[admin]
+listen = "127.0.0.1:0"        # where administrators come in, with certificates of their own; a free port of this machine
+
 [limits]
 clients      = 10_000         # enrolled clients
 connections  = 2_000          # open connections
-handshakes   = 64             # TLS handshakes at once
+strangers    = 256            # peers that have shown no certificate yet; the oldest of the largest crowd makes room
 staged_bytes = "16GiB"        # all incomplete uploads together, on disk
 uploads      = 16             # uploads that are sent at the same time; others are told when to come back
 examples     = 1_000_000_000  # examples that an update may claim
 magnitude    = 1e6            # largest absolute value in a task vector
 
 [enrolment]
-certificate_life = "90d"      # how long a client may come back before it has to enrol again
+certificate_life = "24h"      # a client's certificate, which it renews by itself when two thirds of that are over
+absence          = "30d"      # after the end of its certificate a client may still come back for so long
 clock_skew       = "5m"       # how far a client's clock may be off
 
 [merge]

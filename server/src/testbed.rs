@@ -31,6 +31,7 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
@@ -210,10 +211,9 @@ impl Bed {
     /// The federation's authority, made when it is first needed.
     pub(crate) fn authority(&self) -> Authority {
         let name = "digits".parse().unwrap();
-        Authority::load(&self.directory).unwrap_or_else(|_| {
-            let now = Clock::with_offset(0).now();
-            Authority::create(&self.directory, &name, now).unwrap()
-        })
+        let now = Clock::with_offset(0).now();
+        Authority::load(&self.directory, now)
+            .unwrap_or_else(|_| Authority::create(&self.directory, &name, now).unwrap())
     }
 
     pub(crate) fn candidate(&self) -> std::path::PathBuf {
@@ -230,7 +230,7 @@ impl Bed {
             staging: staging.clone(),
             compute: compute.clone(),
             clock: Clock::with_offset(0),
-            authority: Arc::new(self.authority()),
+            authority: watch::channel(Arc::new(self.authority())).1,
             federation: job.federation,
             keep: None,
             terms: ByRound::always(MergeTerms {

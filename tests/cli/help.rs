@@ -262,7 +262,9 @@ fn a_server_has_these_deeds() {
       check-config  Check the directory's settings, plan and base, and exit
       status        Say what the server does and what it waits for, by whom and until when
       token         Make, list and revoke the tokens by which machines enrol
-      clients       Show who is enrolled
+      clients       Show who is enrolled, approve who waits, and evict
+      access        Make certificates for administrators and observers, and rotate the certificate
+                    authority
       rounds        Show the rounds that were held, and follow the one that is open
       models        Show and export the models that were published, and go back to an older one
       backup        Copy the ledger as it is now, while the server runs or not

@@ -122,8 +122,9 @@ fn strangers_are_refused(federation: &Federation, task: &v1::Invitation) {
         reason,
     );
     refused(stranger.commit("upload"), reason);
-    refused(stranger.admin_status(), reason);
-    refused(stranger.admin_token(), reason);
+    // Not even who they are is asked at this door.
+    refused(stranger.admin_status(), RefusalReason::NotPermitted);
+    refused(stranger.admin_token(), RefusalReason::NotPermitted);
 }
 
 /// Chunks that are not what was announced, and other people's uploads.

@@ -100,6 +100,40 @@ const COMMANDS: &[(&str, How)] = &[
     ),
     ("fedmerge server status --dir hub", How::AsShown),
     (
+        "fedmerge server token create --dir hub --uses 20 --ttl 12h --label site=ward-3 --require-approval",
+        How::AsShown,
+    ),
+    (
+        "fedmerge server token create --dir hub --ephemeral",
+        How::AsShown,
+    ),
+    ("fedmerge server token list --dir hub", How::AsShown),
+    ("fedmerge server clients list --dir hub", How::AsShown),
+    (
+        "fedmerge server clients show --dir hub ward-1",
+        How::ToItsEnd("fedmerge server clients show --dir hub ward-1 | grep 'takes part'"),
+    ),
+    (
+        "fedmerge server clients approve --dir hub ward-1",
+        How::ToItsEnd("fedmerge server clients approve --dir hub ward-1 | grep 'already'"),
+    ),
+    (
+        "fedmerge server clients evict --dir hub ward-1 --reason 'the machine was lost'",
+        How::AsShown,
+    ),
+    (
+        "fedmerge server access create grafana --dir hub --role observer --out grafana",
+        How::ToItsEnd(
+            "fedmerge server access create grafana --dir hub --role observer --out grafana && test -s grafana/grafana.pem",
+        ),
+    ),
+    (
+        "fedmerge server access rotate --dir hub --overlap 45d",
+        How::ToItsEnd(
+            "fedmerge server access rotate --dir hub --overlap 45d && fedmerge server status --dir hub",
+        ),
+    ),
+    (
         "fedmerge server rounds list --dir hub",
         How::ToItsEnd("fedmerge server rounds list --dir hub | grep '10 *published model 10 *2 '"),
     ),

@@ -12,6 +12,7 @@ use fedmerge_common::units::Millis;
 use crate::agent::Stay;
 use crate::driver::{self, Site};
 use crate::enrolment::identity;
+use crate::enrolment::renewal::Renewer;
 
 use crate::policy::Policy;
 use crate::settings::{ClientDirectory, Settings};
@@ -75,15 +76,14 @@ pub(super) fn run(arguments: RunArguments, output: &Output) -> Result<(), Failur
     telemetry::start(&directory, output)?;
     let policy = Policy::read(&directory.policy())?;
     policy.check_server(&settings.server)?;
-    let identity = identity::load(&directory, &Clock::system())?;
     let stay = match (arguments.once, arguments.stay) {
         (true, _) => Stay::OneRound,
         (false, true) => Stay::Always,
         (false, false) => Stay::WhileItLasts,
     };
+    let renewer = Renewer::new(&directory, &settings, *output)?;
     let site = Site {
-        authority: identity::authority(&directory)?,
-        directory,
+        directory: directory.clone(),
         settings,
         trainer: Trainer::Command(TrainerCommand {
             command: arguments.train,
@@ -96,6 +96,13 @@ pub(super) fn run(arguments: RunArguments, output: &Output) -> Result<(), Failur
         policy,
         stay,
         identity_wait: arguments.identity_wait,
+        renewer: None,
     };
-    super::block_on(driver::drive(site, identity, *output))
+    super::block_on(async {
+        renewer.revive().await?;
+        let clock = Clock::system();
+        let identity = identity::load(&directory, &clock)?;
+        let renewer = Some(renewer);
+        driver::drive(Site { renewer, ..site }, identity, *output).await
+    })
 }

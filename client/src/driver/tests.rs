@@ -80,7 +80,6 @@ async fn perform_until<F: Future<Output = ()>>(
     let theatre = Arc::new(play.theatre);
     let served = serve(&authority, routes(&theatre)).await;
     let site = Site {
-        authority: authority.certificate.clone(),
         directory: ClientDirectory::new(play.directory),
         settings: Settings {
             server: served.address.clone(),
@@ -98,6 +97,7 @@ async fn perform_until<F: Future<Output = ()>>(
         policy: Policy::default(),
         stay: Stay::WhileItLasts,
         identity_wait: Millis::new(0),
+        renewer: None,
     };
     let quiet = Output {
         quiet: true,

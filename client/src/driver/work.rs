@@ -40,7 +40,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// What every piece of work uses.
 #[derive(Debug)]
 pub(super) struct Workshop {
-    pub(super) link: Link,
+    pub(super) link: Arc<Link>,
     pub(super) cache: Cache,
     pub(super) site: Site,
     pub(super) site_log: SiteLog,

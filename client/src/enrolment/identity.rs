@@ -1,11 +1,12 @@
 //! The client's key and certificates on disk.
 //!
-//! The key is ECDSA P-256, made here, readable by its owner alone, and never printed.
+//! Keys are ECDSA P-256, made here, readable by their owner alone, and never printed. A renewed certificate and its key take the
+//! place of the old ones in two renames; a process that finds only the first of them done does the second.
 
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fedmerge_common::clock::Clock;
 use fedmerge_common::failure::{ExitCode, Failure};
@@ -17,6 +18,7 @@ use ring::digest::{SHA256, digest};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::journal::write_durably;
 use crate::settings::ClientDirectory;
 
 /// The key of a directory: the one an enrolment that was cut off left there, or a new one.
@@ -24,7 +26,18 @@ use crate::settings::ClientDirectory;
 /// # Errors
 /// When it can be neither read nor made.
 pub(super) fn key(directory: &ClientDirectory) -> Result<KeyPair, Failure> {
-    let path = directory.key();
+    key_at(directory, directory.key())
+}
+
+/// The key of the next certificate: the one that was asked for before, or a new one.
+///
+/// # Errors
+/// When it can be neither read nor made.
+pub(super) fn next_key(directory: &ClientDirectory) -> Result<KeyPair, Failure> {
+    key_at(directory, directory.next_key())
+}
+
+fn key_at(directory: &ClientDirectory, path: PathBuf) -> Result<KeyPair, Failure> {
     match fs::read_to_string(&path) {
         Ok(text) => KeyPair::from_pem(&text).map_err(|error| {
             Failure::new(
@@ -39,14 +52,14 @@ pub(super) fn key(directory: &ClientDirectory) -> Result<KeyPair, Failure> {
                 Failure::new(ExitCode::Unavailable, "no private key can be made")
                     .with_source(&error)
             })?;
-            write_key(directory, &key).map_err(|error| unwritable(&path, &error))?;
+            write_key(directory, &path, &key).map_err(|error| unwritable(&path, &error))?;
             Ok(key)
         }
         Err(error) => Err(unreadable(&path, &error)),
     }
 }
 
-fn write_key(directory: &ClientDirectory, key: &KeyPair) -> io::Result<()> {
+fn write_key(directory: &ClientDirectory, path: &Path, key: &KeyPair) -> io::Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -55,9 +68,10 @@ fn write_key(directory: &ClientDirectory, key: &KeyPair) -> io::Result<()> {
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(directory.key())?;
+        .open(path)?;
     file.write_all(key.serialize_pem().as_bytes())?;
-    file.sync_all()
+    file.sync_all()?;
+    fs::File::open(directory.identity())?.sync_all()
 }
 
 /// A PKCS #10 request for the key, DER; everything but the key is the server's to decide.
@@ -91,6 +105,49 @@ pub(super) fn store(
     Ok(())
 }
 
+/// Puts the next certificate and its key into the place of the present ones, with the authority's, all DER.
+pub(super) fn replace(
+    directory: &ClientDirectory,
+    certificate: &[u8],
+    authority: &[u8],
+) -> Result<(), Failure> {
+    let text = |der| pem::encode(&pem::Pem::new("CERTIFICATE", der));
+    for (path, der) in [
+        (directory.authority(), authority),
+        (directory.next_certificate(), certificate),
+    ] {
+        write_durably(&path, text(der).as_bytes()).map_err(|error| unwritable(&path, &error))?;
+    }
+    settle(directory)
+}
+
+/// Ends a replacement that a crash has broken off; does nothing where there is none.
+///
+/// # Errors
+/// When the file system refuses.
+pub fn settle(directory: &ClientDirectory) -> Result<(), Failure> {
+    let next = directory.next_certificate();
+    if !next.exists() {
+        return Ok(());
+    }
+    let settle = || {
+        if directory.next_key().exists() {
+            fs::rename(directory.next_key(), directory.key())?;
+        }
+        fs::rename(&next, directory.certificate())?;
+        fs::File::open(directory.identity())?.sync_all()
+    };
+    settle().map_err(|error| unwritable(&directory.certificate(), &error))
+}
+
+/// The client's certificate.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn certificate(directory: &ClientDirectory) -> Result<PeerCertificate, Failure> {
+    Ok(read_certificate(&directory.certificate())?.1)
+}
+
 /// Last moment of the client's certificate.
 ///
 /// # Errors
@@ -113,6 +170,7 @@ pub fn authority(directory: &ClientDirectory) -> Result<CertificateDer<'static>,
 /// # Errors
 /// When key or certificates cannot be read, or the certificate is not valid at this moment.
 pub fn load(directory: &ClientDirectory, clock: &Clock) -> Result<rustls::ClientConfig, Failure> {
+    settle(directory)?;
     let (certificate, parsed) = read_certificate(&directory.certificate())?;
     let now = clock.now();
     if now >= parsed.not_after || now < parsed.not_before {

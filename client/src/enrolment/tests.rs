@@ -7,11 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use fedmerge_common::join::Secret;
+use fedmerge_common::renewal::statement;
+use fedmerge_proto::convert::enrolment::RenewalRequest;
 use fedmerge_proto::status::{Refusal, RefusalReason};
 use fedmerge_proto::v1::enrolment_server::{Enrolment, EnrolmentServer};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
+use super::renewal::Renewer;
 use super::*;
 use crate::testbed::{Authority, Served, client_id, federation, serve};
 
@@ -23,6 +26,7 @@ struct Registrar {
     /// Public keys that were signed.
     keys: Arc<Mutex<Vec<[u8; 32]>>>,
     refusal: Option<RefusalReason>,
+    no_renewal: Arc<Mutex<Option<RefusalReason>>>,
     spoil: fn(&mut v1::EnrolResponse),
 }
 
@@ -54,6 +58,32 @@ impl Enrolment for Registrar {
         (self.spoil)(&mut response);
         Ok(Response::new(response))
     }
+
+    /// Renews what was signed as a client signs it, and spoils the answer as it would spoil that of an enrolment.
+    async fn renew(
+        &self,
+        request: Request<v1::RenewRequest>,
+    ) -> Result<Response<v1::RenewResponse>, Status> {
+        let request = RenewalRequest::try_from(request.into_inner()).unwrap();
+        if let Some(reason) = *self.no_renewal.lock().unwrap() {
+            return Err(Refusal::new(reason, "because").into());
+        }
+        let wish = &request.certificate_request;
+        let words = statement(&federation(), &request.client, request.client_time, wish);
+        request.proof.verify(&words).unwrap();
+        let certificate = self.authority.sign(wish, &request.client);
+        let signed = PeerCertificate::parse(&certificate).unwrap();
+        self.keys.lock().unwrap().push(signed.public_key_sha256);
+        let lose = |left: usize| left.checked_sub(1);
+        if self.losses.fetch_update(SeqCst, SeqCst, lose).is_ok() {
+            return Err(Status::unavailable("the answer was lost"));
+        }
+        Ok(Response::new(v1::RenewResponse {
+            certificate: certificate.to_vec().into(),
+            authority: self.authority.certificate.to_vec().into(),
+            server_time_ms: 0,
+        }))
+    }
 }
 
 struct Bench {
@@ -61,18 +91,20 @@ struct Bench {
     authority: Arc<Authority>,
     losses: Arc<AtomicUsize>,
     keys: Arc<Mutex<Vec<[u8; 32]>>>,
+    no_renewal: Arc<Mutex<Option<RefusalReason>>>,
     served: Served,
 }
 
 impl Bench {
     async fn new(refusal: Option<RefusalReason>, spoil: fn(&mut v1::EnrolResponse)) -> Self {
         let authority = Arc::new(Authority::new());
-        let (losses, keys) = (Arc::default(), Arc::default());
+        let (losses, keys, no_renewal) = (Arc::default(), Arc::default(), Arc::default());
         let registrar = Registrar {
             authority: Arc::clone(&authority),
             losses: Arc::clone(&losses),
             keys: Arc::clone(&keys),
             refusal,
+            no_renewal: Arc::clone(&no_renewal),
             spoil,
         };
         let served = serve(&authority, Routes::new(EnrolmentServer::new(registrar))).await;
@@ -81,6 +113,7 @@ impl Bench {
             authority,
             losses,
             keys,
+            no_renewal,
             served,
         }
     }
@@ -292,5 +325,88 @@ async fn a_certificate_outside_its_life_asks_for_the_clock_or_a_new_enrolment() 
         assert_eq!(failure.exit, ExitCode::NotPermitted);
         assert!(failure.message.contains(words), "{failure}");
         assert!(failure.hint.unwrap().contains("check the clock"));
+    }
+}
+
+impl Bench {
+    /// The directory of a client whose certificate has just ended, and what renews it.
+    async fn expired(&self) -> Renewer {
+        let settings = self.enrol(&self.wish()).await.unwrap();
+        let directory = self.directory();
+        let key = identity::key(&directory).unwrap();
+        let request = identity::certificate_request(&key).unwrap();
+        let expired = self.authority.sign_expired(&request, &client_id());
+        identity::store(&directory, &expired, &self.authority.certificate).unwrap();
+        let quiet = Output {
+            quiet: true,
+            ..Output::default()
+        };
+        Renewer::new(&directory, &settings, quiet).unwrap()
+    }
+
+    fn key_on_disk(&self) -> [u8; 32] {
+        identity::public_key_of(&identity::key(&self.directory()).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_ended_is_renewed_for_a_new_key_whatever_gets_lost() {
+    let bench = Bench::new(None, |_| {}).await;
+    let renewer = bench.expired().await;
+    let old = bench.key_on_disk();
+    bench.losses.store(2, SeqCst);
+    renewer.revive().await.unwrap();
+    identity::load(&bench.directory(), &Clock::system()).unwrap();
+    let new = bench.key_on_disk();
+    assert_ne!(new, old);
+    // Each loss was asked for again with the same key.
+    assert_eq!(bench.keys.lock().unwrap()[1..], [new; 3]);
+    assert!(!bench.directory().next_key().exists());
+    // What is not over is left as it is.
+    renewer.revive().await.unwrap();
+    assert_eq!(bench.key_on_disk(), new);
+}
+
+#[tokio::test]
+async fn a_renewal_that_broke_off_between_its_files_is_ended_by_the_next_process() {
+    let bench = Bench::new(None, |_| {}).await;
+    let renewer = bench.expired().await;
+    let directory = bench.directory();
+    let old_key = fs::read(directory.key()).unwrap();
+    let old_certificate = fs::read(directory.certificate()).unwrap();
+    renewer.revive().await.unwrap();
+    let (key, certificate) = (
+        fs::read(directory.key()).unwrap(),
+        fs::read(directory.certificate()).unwrap(),
+    );
+    for has_key_moved in [false, true] {
+        // Both are beside their places, or the key is in its place already.
+        fs::write(directory.certificate(), &old_certificate).unwrap();
+        fs::write(directory.next_certificate(), &certificate).unwrap();
+        if !has_key_moved {
+            fs::write(directory.key(), &old_key).unwrap();
+            fs::write(directory.next_key(), &key).unwrap();
+        }
+        identity::load(&directory, &Clock::system()).unwrap();
+        assert_eq!(fs::read(directory.key()).unwrap(), key);
+        assert_eq!(fs::read(directory.certificate()).unwrap(), certificate);
+        assert!(!directory.next_key().exists() && !directory.next_certificate().exists());
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_may_not_renew_any_more_says_why_and_what_to_do() {
+    let bench = Bench::new(None, |_| {}).await;
+    let renewer = bench.expired().await;
+    for (reason, hint) in [
+        (RefusalReason::ClientEvicted, "enrol again"),
+        (RefusalReason::CertificateExpired, "enrol again"),
+        (RefusalReason::ClientLocked, "clients approve"),
+    ] {
+        *bench.no_renewal.lock().unwrap() = Some(reason);
+        let failure = renewer.revive().await.unwrap_err();
+        assert_eq!(failure.exit, ExitCode::NotPermitted);
+        assert!(failure.message.contains(reason.name()), "{failure}");
+        assert!(failure.hint.unwrap().contains(hint));
     }
 }

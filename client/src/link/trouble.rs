@@ -8,7 +8,7 @@ use std::io;
 use fedmerge_common::clock::Clock;
 use fedmerge_common::failure::{ExitCode, Failure};
 use fedmerge_common::tls::{self, TlsFailure};
-use fedmerge_common::units::Millis;
+use fedmerge_common::units::{Millis, Timestamp};
 use fedmerge_proto::status::{Refusal, RefusalReason};
 use tonic::{Code, Status};
 
@@ -23,6 +23,9 @@ pub enum Trouble {
     /// A connection broke off.
     #[error("the link broke off ({0})")]
     Cut(String),
+    /// This client's certificate has ended, and is being renewed.
+    #[error("this client's certificate ended at {0}")]
+    Stale(Timestamp),
     /// The server answered that it does not do it.
     #[error("{reason}: {detail}", reason = .0.reason, detail = .0.detail)]
     Refused(Refusal),
@@ -70,7 +73,7 @@ impl Trouble {
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::Cut(_) => true,
+            Self::Unreachable(_) | Self::Cut(_) | Self::Stale(_) => true,
             Self::Refused(refusal) => refusal.reason.is_retryable(),
             Self::Untrusted(_) | Self::Nonsense(_) => false,
         }
@@ -81,7 +84,11 @@ impl Trouble {
     pub fn retry_after(&self) -> Option<Millis> {
         match self {
             Self::Refused(refusal) => refusal.retry_after,
-            Self::Unreachable(_) | Self::Cut(_) | Self::Untrusted(_) | Self::Nonsense(_) => None,
+            Self::Unreachable(_)
+            | Self::Cut(_)
+            | Self::Stale(_)
+            | Self::Untrusted(_)
+            | Self::Nonsense(_) => None,
         }
     }
 
@@ -98,6 +105,11 @@ impl Trouble {
                     refusal.reason, refusal.detail
                 )
             }
+            Self::Stale(ended) => {
+                format!(
+                    "this client's certificate ended at {ended}, and is renewed by the server at {server}"
+                )
+            }
             Self::Untrusted(_) | Self::Nonsense(_) => {
                 format!("server at {server}: {self}")
             }
@@ -109,7 +121,7 @@ impl Trouble {
     pub fn into_failure(self, address: &ServerAddress, clock: &Clock) -> Failure {
         let server = address.authority();
         match self {
-            Self::Unreachable(_) | Self::Cut(_) => {
+            Self::Unreachable(_) | Self::Cut(_) | Self::Stale(_) => {
                 Failure::new(ExitCode::Unavailable, self.waiting_line(address))
                     .with_hint("start the server, or check the address and the network between")
             }
@@ -136,7 +148,12 @@ const COMPARE_VERSIONS: &str =
 pub fn ends_the_client(reason: RefusalReason) -> bool {
     matches!(
         reason,
-        RefusalReason::NotAuthenticated | RefusalReason::ClientUnknown | RefusalReason::ClockSkew
+        RefusalReason::NotAuthenticated
+            | RefusalReason::ClientUnknown
+            | RefusalReason::ClientEvicted
+            | RefusalReason::ClientLocked
+            | RefusalReason::CertificateExpired
+            | RefusalReason::ClockSkew
     )
 }
 
@@ -183,9 +200,27 @@ fn of_refusal(refusal: &Refusal, server: &str, clock: &Clock) -> Failure {
             "choose another name: --name ID".to_owned(),
         ),
         RefusalReason::ClockSkew => (ExitCode::BadConfiguration, check_clock(clock)),
-        RefusalReason::NotAuthenticated | RefusalReason::NotPermitted | RefusalReason::ClientUnknown => {
-            (ExitCode::NotPermitted, ENROL_AGAIN.to_owned())
-        }
+        RefusalReason::NotAuthenticated
+        | RefusalReason::NotPermitted
+        | RefusalReason::ClientUnknown
+        | RefusalReason::ClientEvicted
+        | RefusalReason::CertificateExpired => (ExitCode::NotPermitted, ENROL_AGAIN.to_owned()),
+        RefusalReason::ClientLocked => (
+            ExitCode::NotPermitted,
+            "an administrator lets this client in again with `fedmerge server clients approve`, or evicts it; each machine needs a \
+             client of its own"
+                .to_owned(),
+        ),
+        RefusalReason::NotSelected => (
+            ExitCode::NotPermitted,
+            "labels come with the token: ask for one that has them, `fedmerge server token create --label KEY=VALUE`, and enrol a \
+             client with it"
+                .to_owned(),
+        ),
+        RefusalReason::ApprovalPending => (
+            ExitCode::Temporary,
+            "once it is approved, run the same command again, or have it wait longer: --wait 1h".to_owned(),
+        ),
         RefusalReason::IdentityInUse => (
             ExitCode::NotPermitted,
             "another process uses a copy of this client's certificate; enrol a client of its own for each machine"

@@ -79,7 +79,7 @@ impl Authority {
     fn server_config(&self, leaf: Leaf) -> ServerConfig {
         let chain = vec![leaf.certificate, self.certificate.clone()];
         server_config(
-            self.certificate.clone(),
+            vec![self.certificate.clone()],
             chain,
             leaf.key,
             Clock::with_offset(0),
@@ -173,7 +173,7 @@ fn showing_the_pinned_authority_is_not_enough_without_its_signature() {
     let leaf = theirs.server();
     let chain = vec![leaf.certificate, ours.certificate.clone()];
     let server = server_config(
-        theirs.certificate.clone(),
+        vec![theirs.certificate.clone()],
         chain,
         leaf.key,
         Clock::with_offset(0),

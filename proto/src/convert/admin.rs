@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fedmerge_common::identity::check_label;
 use fedmerge_common::units::Millis;
 
 use crate::convert::InvalidMessage;
@@ -9,8 +10,6 @@ use crate::v1;
 
 /// Most labels that a token may carry.
 pub const MAX_LABELS: usize = 32;
-/// Longest name or value of a label, bytes.
-pub const MAX_LABEL_BYTES: usize = 256;
 
 /// A wish for a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +20,10 @@ pub struct TokenRequest {
     pub ttl: Millis,
     /// Labels for the clients that use it.
     pub labels: BTreeMap<String, String>,
+    /// Whether a person has to approve each client.
+    pub needs_approval: bool,
+    /// Whether its clients are struck off when their certificates end.
+    pub is_ephemeral: bool,
 }
 
 impl TryFrom<v1::CreateTokenRequest> for TokenRequest {
@@ -38,17 +41,18 @@ impl TryFrom<v1::CreateTokenRequest> for TokenRequest {
             let problem = format!("has {} entries, the limit is {MAX_LABELS}", labels.len());
             return Err(InvalidMessage::new("labels", problem));
         }
-        if labels
+        let wrong = labels
             .iter()
-            .any(|(name, value)| name.len().max(value.len()) > MAX_LABEL_BYTES)
-        {
-            let problem = format!("has an entry over {MAX_LABEL_BYTES} bytes");
-            return Err(InvalidMessage::new("labels", problem));
+            .find_map(|(key, value)| check_label(key, value).err());
+        if let Some(wrong) = wrong {
+            return Err(InvalidMessage::new("labels", wrong.to_string()));
         }
         Ok(Self {
             uses: message.uses,
             ttl: Millis::new(message.ttl_ms),
             labels,
+            needs_approval: message.require_approval,
+            is_ephemeral: message.ephemeral,
         })
     }
 }
@@ -59,6 +63,8 @@ impl From<TokenRequest> for v1::CreateTokenRequest {
             uses: request.uses,
             ttl_ms: request.ttl.get(),
             labels: request.labels,
+            require_approval: request.needs_approval,
+            ephemeral: request.is_ephemeral,
         }
     }
 }
@@ -75,6 +81,8 @@ mod tests {
             uses: 20,
             ttl: Millis::from_secs(60),
             labels,
+            needs_approval: true,
+            is_ephemeral: true,
         }
     }
 
@@ -97,9 +105,7 @@ mod tests {
                     .collect();
             }),
             ("labels", |message| {
-                message
-                    .labels
-                    .insert("x".into(), "y".repeat(MAX_LABEL_BYTES + 1));
+                message.labels.insert("x".into(), "not a value".into());
             }),
         ];
         for (field, spoil) in cases {

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::{ModelVersion, RoundNumber};
-use fedmerge_common::reason::{Decline, DeclineKind};
-use fedmerge_common::rollback::{self, Rollback};
+use fedmerge_common::reason::{Decline, DeclineKind, one_line};
+use fedmerge_common::rollback::Rollback;
 use fedmerge_common::task_vector::Encoding;
 use fedmerge_common::task_vector::encoding::Density;
 use fedmerge_common::units::{ByteSize, Timestamp};
@@ -146,7 +146,7 @@ impl TryFrom<v1::Rollback> for Rollback {
         }
         Ok(Self {
             of: ModelVersion::new(message.of),
-            reason: rollback::reason(&message.reason),
+            reason: one_line(&message.reason),
             signature: message.signature.into(),
         })
     }
@@ -289,6 +289,7 @@ impl From<DeclineKind> for v1::DeclineKind {
             DeclineKind::EvaluatorFailed => Self::EvaluatorFailed,
             DeclineKind::EvaluatorTimedOut => Self::EvaluatorTimedOut,
             DeclineKind::BaseRefused => Self::BaseRefused,
+            DeclineKind::Evicted => Self::Evicted,
         }
     }
 }
@@ -308,6 +309,7 @@ impl TryFrom<v1::DeclineKind> for DeclineKind {
             v1::DeclineKind::EvaluatorFailed => Ok(Self::EvaluatorFailed),
             v1::DeclineKind::EvaluatorTimedOut => Ok(Self::EvaluatorTimedOut),
             v1::DeclineKind::BaseRefused => Ok(Self::BaseRefused),
+            v1::DeclineKind::Evicted => Ok(Self::Evicted),
             v1::DeclineKind::Unspecified => Err(unknown("kind", value.into())),
         }
     }

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZero;
-use std::sync::Arc;
 
 use fedmerge_common::checkpoint::Checkpoint;
 use fedmerge_common::clock::Clock;
@@ -20,14 +19,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::plan_change::Planned;
-use super::{App, News};
+use super::{App, Doors, News};
 use crate::compute::Compute;
 use crate::console::Console;
 use crate::directory::ServerDirectory;
 use crate::driver::{Driver, Equipment, Federation, MergeTerms, Stay, Workshop};
 use crate::enrolment::authority::Authority;
+use crate::enrolment::keeper::{Keeper, Newest};
 use crate::files;
-use crate::listener::{ListenLimits, Listener};
+use crate::listener::{Connections, Door, ListenLimits, Listener};
 use crate::merging;
 use crate::notice::Offer;
 use crate::plan::{ByRound, FederationPlan};
@@ -58,7 +58,6 @@ pub struct Checked {
     plan_text: String,
     /// The largest merge, of a whole cohort's updates: its memory is bounded and known.
     pub merge: MergePlan,
-    authority: Arc<Authority>,
     resources: Resources,
 }
 
@@ -69,7 +68,7 @@ fn checked(
     threads: usize,
     base: impl FnOnce(&FederationPlan) -> Result<Checkpoint, Failure>,
 ) -> Result<Checked, Failure> {
-    let authority = Arc::new(Authority::load(directory)?);
+    let authority = Authority::load(directory, Clock::system().now())?;
     let (plan, plan_text) = FederationPlan::read_with_text(&directory.plan())?;
     if plan.name != *authority.federation() {
         let message = format!(
@@ -96,7 +95,6 @@ fn checked(
         plan,
         plan_text,
         merge,
-        authority,
         resources,
     })
 }
@@ -146,8 +144,11 @@ impl App {
             },
         )?;
         let listen = options.listen.as_ref().unwrap_or(&checked.settings.listen);
-        let listener = Listener::bind(listen).await?;
-        let tls = checked.authority.server_tls(&directory, clock)?;
+        let doors = Doors {
+            clients: Listener::bind(listen, Door::Clients).await?,
+            admins: Listener::bind(&checked.settings.admin.listen, Door::Admins).await?,
+        };
+        let keeper = Keeper::new(directory.clone(), clock)?;
         let name = checked.plan.name.clone();
         let base = match newest {
             Some(model) => model,
@@ -177,7 +178,7 @@ impl App {
             checked,
         };
         let mut app = parts
-            .join(coordinator, (listener, tls, lock), options.stay, output)
+            .join(coordinator, (doors, keeper, lock), options.stay, output)
             .await?;
         app.news = News { change, reopened };
         Ok(app)
@@ -198,7 +199,7 @@ impl Parts {
     async fn join(
         self,
         coordinator: Coordinator,
-        (listener, tls, lock): (Listener, rustls::ServerConfig, DirectoryLock),
+        (doors, keeper, lock): (Doors, Keeper, DirectoryLock),
         stay: Stay,
         output: Output,
     ) -> Result<App, Failure> {
@@ -211,7 +212,7 @@ impl Parts {
             coordinator,
             clock: self.clock,
             ledger: self.ledger.clone(),
-            workshop: self.workshop(&staging),
+            workshop: self.workshop(&staging, keeper.authority()),
             offers: self.offers(),
             rollbacks: self.ledger.rollbacks().await?,
             console,
@@ -222,17 +223,19 @@ impl Parts {
         let limits = &self.checked.settings.limits;
         let limits = ListenLimits {
             connections: limits.connections,
-            handshakes: limits.handshakes,
+            strangers: limits.strangers,
         };
         let (directory, ledger) = (self.directory.clone(), self.ledger.clone());
         let federation_name = self.checked.plan.name.clone();
-        let desk = self.desk(federation, staging, traffic, stop.clone(), tasks.clone());
+        let ends = (stop.clone(), tasks.clone());
+        let identity = (keeper.authority(), doors.clients.connections());
+        let desk = self.desk(federation, staging, traffic, identity, ends);
         Ok(App {
             _lock: lock,
             directory,
             ledger,
-            listener,
-            tls,
+            doors,
+            keeper,
             limits,
             routes: routes(desk).await,
             driver,
@@ -266,7 +269,7 @@ impl Parts {
         })
     }
 
-    fn workshop(&self, staging: &Staging) -> Workshop {
+    fn workshop(&self, staging: &Staging, authority: Newest<Authority>) -> Workshop {
         let plan = &self.checked.plan;
         Workshop {
             directory: self.directory.clone(),
@@ -275,7 +278,7 @@ impl Parts {
             compute: self.compute.clone(),
             clock: self.clock,
             federation: plan.name.clone(),
-            authority: Arc::clone(&self.checked.authority),
+            authority,
             keep: plan.keep,
             terms: self.plans.map(MergeTerms::of),
             resources: self.checked.resources,
@@ -293,16 +296,11 @@ impl Parts {
         federation: Federation,
         staging: Staging,
         traffic: Traffic,
-        stop: CancellationToken,
-        tasks: TaskTracker,
+        (authority, connections): (Newest<Authority>, Connections),
+        (stop, tasks): (CancellationToken, TaskTracker),
     ) -> Desk {
         let offers = self.offers();
-        let Checked {
-            settings,
-            plan,
-            authority,
-            ..
-        } = self.checked;
+        let Checked { settings, plan, .. } = self.checked;
         let uploads = Uploads {
             directory: self.directory,
             ledger: self.ledger.clone(),
@@ -322,8 +320,9 @@ impl Parts {
             authority,
             uploads,
             clock: self.clock,
-            certificate_life: settings.enrolment.certificate_life,
-            clock_skew: settings.enrolment.clock_skew,
+            selector: plan.selector,
+            enrolment: settings.enrolment,
+            connections,
             max_clients: settings.limits.clients,
             max_downloads: settings.limits.downloads,
             traffic,

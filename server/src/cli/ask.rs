@@ -30,7 +30,7 @@ const STEP_LIMIT: Duration = Duration::from_secs(10);
 /// When it does not run, or does not answer.
 pub(super) async fn connect(directory: &ServerDirectory) -> Result<AdminClient<Channel>, Failure> {
     let tls = Authority::admin_tls(directory, Clock::system())?;
-    let Ok(address) = fs::read_to_string(directory.address()) else {
+    let Ok(address) = fs::read_to_string(directory.admin_address()) else {
         return Err(not_running(directory));
     };
     // A server that listens on every address of the machine is reached on this one.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use clap::{Args, Subcommand};
 use fedmerge_common::clock::Clock;
 use fedmerge_common::failure::{ExitCode, Failure};
+use fedmerge_common::identity::check_label;
 use fedmerge_common::ids::TokenId;
 use fedmerge_common::output::Output;
 use fedmerge_common::units::{Millis, Timestamp};
@@ -47,6 +48,12 @@ pub struct CreateArguments {
     /// A label for the clients that use it, several times if need be
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub labels: Vec<(String, String)>,
+    /// Let its clients take part only once a person has approved each: fedmerge server clients approve
+    #[arg(long)]
+    pub require_approval: bool,
+    /// Strike its clients off by themselves when their certificates end, for machines that come and go
+    #[arg(long)]
+    pub ephemeral: bool,
 }
 
 /// What `server token revoke` takes.
@@ -62,9 +69,7 @@ pub struct RevokeArguments {
 
 fn label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
-    if key.is_empty() {
-        return Err("the key is empty".to_owned());
-    }
+    check_label(key, value).map_err(|error| error.to_string())?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
@@ -77,13 +82,15 @@ pub(super) async fn run(command: TokenCommand, output: &Output) -> Result<(), Fa
 }
 
 async fn create(arguments: CreateArguments, output: &Output) -> Result<(), Failure> {
-    let authority = Authority::load(&arguments.directory.directory()?)?;
+    let authority = Authority::load(&arguments.directory.directory()?, Clock::system().now())?;
     let ledger = arguments.directory.ledger().await?;
     let labels: BTreeMap<String, String> = arguments.labels.into_iter().collect();
     let request = TokenRequest {
         uses: arguments.uses,
         ttl: arguments.ttl,
         labels,
+        needs_approval: arguments.require_approval,
+        is_ephemeral: arguments.ephemeral,
     };
     if request.ttl == Millis::ZERO {
         return Err(Failure::new(
@@ -130,6 +137,8 @@ async fn list(arguments: &DirectoryArguments, output: &Output) -> Result<(), Fai
             "expires": token.expires.to_string(),
             "state": state(token, now),
             "labels": token.labels,
+            "require_approval": token.needs_approval,
+            "ephemeral": token.is_ephemeral,
         }));
     }
     Ok(())

@@ -25,6 +25,7 @@ use super::LEDGER_PAUSE;
 use crate::compute::{self, Compute};
 use crate::directory::ServerDirectory;
 use crate::enrolment::authority::Authority;
+use crate::enrolment::keeper::Newest;
 use crate::files;
 use crate::keep::Keep;
 use crate::merging::{MergeFailure, MergeJob, Merged, merge};
@@ -51,7 +52,7 @@ pub struct Workshop {
     /// The federation.
     pub federation: FederationName,
     /// Its authority, which signs rollbacks.
-    pub authority: Arc<Authority>,
+    pub authority: Newest<Authority>,
     /// How updates are merged.
     pub terms: ByRound<MergeTerms>,
     /// What a merge may use.
@@ -253,7 +254,8 @@ impl Workshop {
     async fn roll_back(&self, order: Rollback) -> Event {
         let (place, now) = ((&self.directory, &self.ledger), self.clock.now());
         let model = order.model;
-        match insist(|| roll_back(place, &self.authority, &order, now)).await {
+        let authority = Arc::clone(&self.authority.borrow());
+        match insist(|| roll_back(place, &authority, &order, now)).await {
             Ok(()) => Event::RolledBack { model },
             Err(detail) => Event::RollbackFailed { model, detail },
         }

@@ -6,10 +6,13 @@
 
 mod create;
 mod load;
+mod rotation;
 mod sign;
 
+use std::path::Path;
+
 use fedmerge_common::clock::Clock;
-use fedmerge_common::identity::{Identity, public_key_sha256};
+use fedmerge_common::identity::{Identity, Labels, public_key_sha256};
 use fedmerge_common::ids::{ClientId, FederationName, ModelVersion};
 use fedmerge_common::rollback::{self, Rollback};
 use fedmerge_common::tls;
@@ -26,6 +29,7 @@ pub use load::LoadAuthorityError;
 pub use sign::SignError;
 
 use load::{Stored, damaged, read_certificate, read_key};
+use rotation::Overlap;
 use sign::{Validity, key_hash, key_of_request, public_key, sign_leaf};
 
 /// Name of the administrator on the server's own machine.
@@ -40,6 +44,8 @@ pub struct Authority {
     certificate: CertificateDer<'static>,
     pin: [u8; 32],
     issuer: Issuer<'static, KeyPair>,
+    /// Where another authority was before this one.
+    overlap: Option<Overlap>,
 }
 
 impl Authority {
@@ -53,14 +59,14 @@ impl Authority {
         now: Timestamp,
     ) -> Result<Self, CreateAuthorityError> {
         create::create(directory, federation, now)?;
-        Self::load(directory).map_err(CreateAuthorityError::Load)
+        Self::load(directory, now).map_err(CreateAuthorityError::Load)
     }
 
     /// Reads the authority of a server's directory.
     ///
     /// # Errors
     /// When a file is missing or damaged, or key and certificate do not belong together.
-    pub fn load(directory: &ServerDirectory) -> Result<Self, LoadAuthorityError> {
+    pub fn load(directory: &ServerDirectory, now: Timestamp) -> Result<Self, LoadAuthorityError> {
         let path = directory.authority_certificate();
         let certificate = read_certificate(&path)?;
         let pin = public_key_sha256(&certificate).map_err(|error| damaged(&path, error))?;
@@ -84,7 +90,22 @@ impl Authority {
             certificate,
             pin,
             issuer,
+            overlap: Overlap::read(directory, now)?,
         })
+    }
+
+    /// Puts a new authority into the place of this one; for the time of `overlap`, whoever trusts this one is served, too.
+    ///
+    /// # Errors
+    /// When it overlaps with one before it, or files cannot be written; then everything is as it was.
+    pub fn rotate(
+        &self,
+        directory: &ServerDirectory,
+        now: Timestamp,
+        overlap: Millis,
+    ) -> Result<Self, CreateAuthorityError> {
+        rotation::rotate(directory, self, now, overlap)?;
+        Self::load(directory, now).map_err(CreateAuthorityError::Load)
     }
 
     /// The federation that this is the authority of.
@@ -105,21 +126,38 @@ impl Authority {
         &self.certificate
     }
 
-    /// Makes the certificate of a client from a PKCS #10 request, DER, of which only the public key is used.
+    /// Makes the certificate of a client, with its labels, from a PKCS #10 request, DER, of which only the public key is used.
     ///
     /// # Errors
     /// When it is no request that its own key signed, or the certificate cannot be made.
     pub fn admit(
         &self,
-        client: &ClientId,
+        (client, labels): (&ClientId, &Labels),
         request: &[u8],
         now: Timestamp,
         life: Millis,
     ) -> Result<CertificateDer<'static>, SignError> {
         let key = key_of_request(request)?;
-        let identity = Identity::Client(client.clone());
+        let owner = (&Identity::Client(client.clone()), labels);
         let validity = Validity { now, life };
-        Ok(sign_leaf(&self.issuer, &self.federation, &identity, &key, validity)?.into())
+        Ok(sign_leaf(&self.issuer, &self.federation, owner, &key, validity)?.into())
+    }
+
+    /// Makes a key and a certificate for an administrator or observer, and writes them with the authority's certificate into a new
+    /// directory: `NAME.pem`, `NAME.key` and `ca.pem`.
+    ///
+    /// # Errors
+    /// When there is such a file, or they cannot be made or written.
+    pub fn certify(
+        &self,
+        directory: &ServerDirectory,
+        identity: &Identity,
+        (now, life): (Timestamp, Millis),
+        place: &Path,
+    ) -> Result<(), CreateAuthorityError> {
+        let validity = Validity { now, life };
+        let ours = (&self.issuer, &self.federation);
+        create::certify(directory, ours, identity, validity, place)
     }
 
     /// Signs that `model` is the older version `of` again.
@@ -172,8 +210,13 @@ impl Authority {
             Err(error) => return Err(error),
         }
         let key = read_key(&directory.key())?;
-        let chain = vec![server, self.certificate.clone()];
-        tls::server_config(self.certificate.clone(), chain, key, clock).map_err(|source| {
+        let mut chain = vec![server, self.certificate.clone()];
+        let mut authorities = vec![self.certificate.clone()];
+        if let Some(overlap) = self.overlap.as_ref().filter(|overlap| now < overlap.until) {
+            chain.extend([overlap.successor.clone(), overlap.old.clone()]);
+            authorities.push(overlap.old.clone());
+        }
+        tls::server_config(authorities, chain, key, clock).map_err(|source| {
             LoadAuthorityError::Tls {
                 certificate: path,
                 source,
@@ -236,7 +279,7 @@ impl Authority {
         let renewed = sign_leaf(
             &self.issuer,
             &self.federation,
-            &content.identity,
+            (&content.identity, &Labels::new()),
             &key,
             validity,
         )

@@ -44,6 +44,8 @@ pub fn create(
         expires: now + request.ttl,
         is_revoked: false,
         labels: request.labels.clone(),
+        needs_approval: request.needs_approval,
+        is_ephemeral: request.is_ephemeral,
     };
     let join = JoinString {
         authority_pin,
@@ -95,6 +97,8 @@ mod tests {
             uses: 20,
             ttl: Millis::from_secs(60),
             labels: BTreeMap::from([("site".to_owned(), "ward-3".to_owned())]),
+            needs_approval: true,
+            is_ephemeral: false,
         }
     }
 

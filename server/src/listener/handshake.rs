@@ -1,7 +1,6 @@
 //! One handshake: TLS within a time limit, then the reading of the certificate that the peer showed.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use fedmerge_common::identity::{PeerCertificate, ReadCertificateError};
@@ -10,8 +9,6 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-
-use crate::listener::Peer;
 
 /// A handshake that takes longer is given up.
 const LIMIT: Millis = Millis::from_secs(10);
@@ -30,12 +27,11 @@ pub(super) enum ShakeHandsError {
     Certificate(#[source] ReadCertificateError),
 }
 
-/// Shakes hands with whoever connected from `address`.
+/// Shakes hands with whoever connected: the certificate that was shown, if one was, and the stream.
 pub(super) async fn shake_hands(
     acceptor: &TlsAcceptor,
     socket: TcpStream,
-    address: SocketAddr,
-) -> Result<(Peer, TlsStream<TcpStream>), ShakeHandsError> {
+) -> Result<(Option<Arc<PeerCertificate>>, TlsStream<TcpStream>), ShakeHandsError> {
     socket.set_nodelay(true).map_err(ShakeHandsError::Tls)?;
     let stream = timeout(LIMIT.to_duration(), acceptor.accept(socket))
         .await
@@ -50,9 +46,5 @@ pub(super) async fn shake_hands(
         .map(|certificate| PeerCertificate::parse(certificate).map(Arc::new))
         .transpose()
         .map_err(ShakeHandsError::Certificate)?;
-    let peer = Peer {
-        address,
-        certificate,
-    };
-    Ok((peer, stream))
+    Ok((certificate, stream))
 }

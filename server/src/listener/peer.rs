@@ -7,11 +7,25 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use fedmerge_common::identity::PeerCertificate;
+use fedmerge_common::units::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
+
+use crate::listener::connections::Connection;
+use crate::listener::strangers::Stranger;
+
+/// By which of a server's addresses somebody came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// That of clients: the one port that sites must reach.
+    Clients,
+    /// That of administrators and observers.
+    Admins,
+}
 
 /// Who is at the other end of a connection. It stands in the extensions of every request.
 #[derive(Clone, Debug)]
@@ -20,6 +34,10 @@ pub struct Peer {
     pub address: SocketAddr,
     /// The certificate that it showed, which the authority signed.
     pub certificate: Option<Arc<PeerCertificate>>,
+    /// When the connection began.
+    pub since: Timestamp,
+    /// Where it came in.
+    pub door: Door,
 }
 
 /// A connection after its handshake; it counts as open until dropped.
@@ -27,19 +45,41 @@ pub struct Peer {
 pub struct PeerStream {
     peer: Peer,
     stream: TlsStream<TcpStream>,
-    _open: OwnedSemaphorePermit,
+    _hold: Hold,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+/// What an open connection takes of its door, until it is dropped.
+#[derive(Debug)]
+pub(super) enum Hold {
+    /// One of the connections of those who are known, of the key that was shown.
+    Known {
+        connection: Connection,
+        _permit: OwnedSemaphorePermit,
+    },
+    /// A stranger's place.
+    Stranger(Stranger),
 }
 
 impl PeerStream {
-    pub(super) fn new(
-        peer: Peer,
-        stream: TlsStream<TcpStream>,
-        open: OwnedSemaphorePermit,
-    ) -> Self {
+    pub(super) fn new(peer: Peer, stream: TlsStream<TcpStream>, hold: Hold) -> Self {
+        let cut = match &hold {
+            Hold::Known { connection, .. } => &connection.cut,
+            Hold::Stranger(stranger) => &stranger.given_up,
+        };
         Self {
+            cut: Box::pin(cut.clone().cancelled_owned()),
             peer,
             stream,
-            _open: open,
+            _hold: hold,
+        }
+    }
+
+    /// An error once the connection is cut.
+    fn refuse_cut(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        match self.cut.as_mut().poll(context) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),
         }
     }
 }
@@ -58,6 +98,7 @@ impl AsyncRead for PeerStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.refuse_cut(context)?;
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }

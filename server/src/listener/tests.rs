@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed test should panic")]
 
 use fedmerge_common::clock::Clock;
-use fedmerge_common::identity::Identity;
+use fedmerge_common::identity::{Identity, Labels};
 use fedmerge_common::ids::ClientId;
 use fedmerge_common::tls::{SERVER_NAME, client_config_mutual};
 use fedmerge_common::units::Millis;
@@ -21,7 +21,7 @@ use super::*;
 use crate::enrolment::authority::testbed::{Federation, certificate_request};
 
 const LIMITS: ListenLimits = ListenLimits {
-    handshakes: 4,
+    strangers: 4,
     connections: 16,
 };
 /// When to give up on what should have come.
@@ -38,7 +38,7 @@ struct Listening {
 
 impl Listening {
     async fn start(federation: &Federation, limits: ListenLimits) -> Self {
-        let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+        let listener = Listener::bind("127.0.0.1:0", Door::Clients).await.unwrap();
         let address = listener.address();
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
         let tls = federation.server_tls();
@@ -126,7 +126,7 @@ async fn a_client_of_another_authority_does_not_come_through() {
     let foreign = theirs
         .authority
         .admit(
-            &ward(),
+            (&ward(), &Labels::new()),
             &request,
             Clock::with_offset(0).now(),
             Millis::from_secs(60),
@@ -194,24 +194,28 @@ async fn over_the_limit_a_connection_waits_until_another_is_dropped() {
 }
 
 #[tokio::test]
-async fn over_the_limit_a_handshake_waits_until_another_is_done() {
+async fn over_the_limit_the_oldest_stranger_makes_room() {
     let ours = Federation::new();
     let limits = ListenLimits {
-        handshakes: 1,
+        strangers: 1,
         ..LIMITS
     };
     let mut listening = Listening::start(&ours, limits).await;
-    let first = TcpStream::connect(listening.address).await.unwrap();
-    let second = TcpStream::connect(listening.address).await.unwrap();
-    let addresses = [first.local_addr().unwrap(), second.local_addr().unwrap()];
-    let second = tokio::spawn(begin_tls(second, ours.admin_tls()));
-    listening.expect_nobody().await;
-    let first = tokio::spawn(begin_tls(first, ours.admin_tls()));
-    for address in addresses {
-        assert_eq!(listening.next().await.connect_info().address, address);
+    let mut silent = TcpStream::connect(listening.address).await.unwrap();
+    // Whoever has shown a certificate is no stranger, and takes nobody's place.
+    for _ in 0..2 {
+        let _near = listening.connect(ours.admin_tls()).await;
+        let _far = listening.next().await;
     }
-    first.await.unwrap();
-    second.await.unwrap();
+    let heard = timeout(LONG, silent.read(&mut [0])).await.unwrap();
+    assert_eq!(heard.unwrap(), 0);
+    let nobody = || ours.pinned_tls(Clock::with_offset(0));
+    let _near = listening.connect(nobody()).await;
+    let mut first = listening.next().await;
+    let _near = listening.connect(nobody()).await;
+    let _second = listening.next().await;
+    let cut = timeout(LONG, first.read(&mut [0])).await.unwrap();
+    assert_eq!(cut.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
 }
 
 #[tokio::test]
@@ -228,7 +232,7 @@ async fn when_it_stops_the_port_is_free_and_every_task_ends() {
     );
     listening.tracker.close();
     timeout(LONG, listening.tracker.wait()).await.unwrap();
-    Listener::bind(&listening.address.to_string())
+    Listener::bind(&listening.address.to_string(), Door::Clients)
         .await
         .unwrap();
 }
@@ -244,9 +248,9 @@ async fn without_anybody_to_serve_its_streams_it_ends() {
 
 #[tokio::test]
 async fn a_port_in_use_is_told_with_what_to_do() {
-    let first = Listener::bind("127.0.0.1:0").await.unwrap();
+    let first = Listener::bind("127.0.0.1:0", Door::Clients).await.unwrap();
     let address = first.address().to_string();
-    let failure = Failure::from(Listener::bind(&address).await.unwrap_err());
+    let failure = Failure::from(Listener::bind(&address, Door::Clients).await.unwrap_err());
     assert_eq!(failure.exit, ExitCode::Unavailable);
     assert_eq!(failure.message, format!("cannot listen on {address}"));
     assert_eq!(
@@ -258,14 +262,14 @@ async fn a_port_in_use_is_told_with_what_to_do() {
 #[tokio::test]
 async fn what_is_no_address_is_bad_configuration() {
     for address in ["", "here", "127.0.0.1", "127.0.0.1:port", "127.0.0.1:70000"] {
-        let failure = Failure::from(Listener::bind(address).await.unwrap_err());
+        let failure = Failure::from(Listener::bind(address, Door::Clients).await.unwrap_err());
         assert_eq!(failure.exit, ExitCode::BadConfiguration, "{address}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_limit_that_a_crowd_reaches_again_and_again_is_told_once_a_minute() {
-    let mut gate = Gate::new("handshakes", 1);
+    let gate = Gate::new("connections", 1);
     assert!(gate.warns_now());
     assert!(!gate.warns_now());
     advance(REMINDER).await;

@@ -67,6 +67,8 @@ fn in_words(plan: &FederationPlan) -> Value {
             merge[key] = json!(round.remove(key));
         }
         round.remove("evaluate");
+        let labels: BTreeMap<_, _> = plan.selector.patterns().collect();
+        round["cohort"]["labels"] = json!(labels);
     }
     merge["weight"] = json!(plan.weight.as_str());
     merge["freeze"] = plan.freeze.patterns().collect();

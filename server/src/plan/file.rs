@@ -3,6 +3,7 @@
 //! Every key of the file is a field here, and only here. Names keep their place in the text, so that a wrong one can be
 //! pointed at. Unknown keys are refused before these types are read, hence no `deny_unknown_fields`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use fedmerge_common::ids::FederationName;
@@ -70,6 +71,7 @@ pub(super) struct CohortTable {
     pub(super) target: Option<usize>,
     pub(super) fraction: Option<f64>,
     pub(super) over_select: Option<f64>,
+    pub(super) labels: BTreeMap<String, String>,
 }
 
 /// `[merge]`: of a federation, and of a recipe for checkpoints on disk.

@@ -39,6 +39,7 @@ fn a_plan_that_sets_nothing_has_the_documented_defaults() {
             max_staleness: 0,
             allow_small_quorum: false,
         },
+        selector: Selector::default(),
         recipe: Recipe::of(Method::TrimmedMean { tolerate: 0 }),
         weight: Weight::Examples,
         trusted: None,
@@ -86,7 +87,7 @@ fn a_complete_plan_is_read_to_the_last_key() {
 
         [round]
         count     = 20
-        cohort    = { target = 10, fraction = 0.5, over_select = 1.3 }
+        cohort    = { target = 10, fraction = 0.5, over_select = 1.3, labels = { site = "ward-*" } }
         quorum    = 6
         deadline  = "1h"
         grace     = "1m"
@@ -120,6 +121,7 @@ fn a_complete_plan_is_read_to_the_last_key() {
         name: "digits".parse().unwrap(),
         base: PathBuf::from("/models/base"),
         round: complete_round(),
+        selector: Selector::new(&[("site".to_owned(), "ward-*".to_owned())].into()),
         recipe: Recipe {
             before: vec![
                 Before::Clip {

@@ -9,6 +9,8 @@ use fedmerge_common::ids::{AdminName, ClientId};
 use fedmerge_proto::status::{Refusal, RefusalReason};
 use tonic::{Request, Status};
 
+use crate::listener::Door;
+
 pub use layer::{AccessLayer, AccessService, Members};
 
 /// Who may call an rpc.
@@ -20,13 +22,28 @@ pub enum Access {
     Client,
     /// Administrators.
     Admin,
-    /// Enrolled clients and administrators.
+    /// Administrators and observers.
+    Observer,
+    /// Everybody with a certificate: enrolled clients, administrators and observers.
     Member,
+}
+
+impl Access {
+    /// Whether such rpcs are answered at a door.
+    #[must_use]
+    pub fn is_open_at(self, door: Door) -> bool {
+        match self {
+            Self::Anyone | Self::Client => door == Door::Clients,
+            Self::Admin | Self::Observer => door == Door::Admins,
+            Self::Member => true,
+        }
+    }
 }
 
 /// Every rpc and who may call it.
 pub const TABLE: &[(&str, Access)] = &[
     ("/fedmerge.v1.Enrolment/Enrol", Access::Anyone),
+    ("/fedmerge.v1.Enrolment/Renew", Access::Anyone),
     ("/fedmerge.v1.Round/Hello", Access::Member),
     ("/fedmerge.v1.Round/Attend", Access::Client),
     ("/fedmerge.v1.Round/ReportProgress", Access::Client),
@@ -37,11 +54,13 @@ pub const TABLE: &[(&str, Access)] = &[
     ("/fedmerge.v1.Transfer/BeginUpload", Access::Client),
     ("/fedmerge.v1.Transfer/UploadChunks", Access::Client),
     ("/fedmerge.v1.Transfer/CommitUpload", Access::Client),
-    ("/fedmerge.v1.Admin/GetStatus", Access::Admin),
-    ("/fedmerge.v1.Admin/WatchStatus", Access::Admin),
+    ("/fedmerge.v1.Admin/GetStatus", Access::Observer),
+    ("/fedmerge.v1.Admin/WatchStatus", Access::Observer),
     ("/fedmerge.v1.Admin/CreateToken", Access::Admin),
-    ("/fedmerge.v1.Admin/ListClients", Access::Admin),
-    ("/fedmerge.v1.Admin/ListRounds", Access::Admin),
+    ("/fedmerge.v1.Admin/ListClients", Access::Observer),
+    ("/fedmerge.v1.Admin/ApproveClient", Access::Admin),
+    ("/fedmerge.v1.Admin/EvictClient", Access::Admin),
+    ("/fedmerge.v1.Admin/ListRounds", Access::Observer),
     ("/fedmerge.v1.Admin/RollBackModel", Access::Admin),
     ("/grpc.health.v1.Health/Check", Access::Member),
     ("/grpc.health.v1.Health/Watch", Access::Member),
@@ -64,6 +83,8 @@ pub enum Caller {
     Client(ClientId),
     /// An administrator.
     Admin(AdminName),
+    /// Somebody who may look on.
+    Observer(AdminName),
 }
 
 /// Who may call the rpc at a path; nothing when there is no such rpc.
@@ -93,7 +114,7 @@ pub fn caller<T>(request: &Request<T>) -> Result<&Caller, Status> {
 pub fn client<T>(request: &Request<T>) -> Result<ClientId, Status> {
     match caller(request)? {
         Caller::Client(client) => Ok(client.clone()),
-        Caller::Anonymous | Caller::Admin(_) => {
+        Caller::Anonymous | Caller::Admin(_) | Caller::Observer(_) => {
             Err(Refusal::new(RefusalReason::NotPermitted, "only clients may call this").into())
         }
     }

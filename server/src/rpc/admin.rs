@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use fedmerge_common::ids::{FederationName, ModelVersion, RoundNumber};
-use fedmerge_common::rollback;
+use fedmerge_common::ids::{ClientId, FederationName, ModelVersion, RoundNumber};
+use fedmerge_common::reason::one_line;
 use fedmerge_common::units::Timestamp;
 use fedmerge_coordinator::{RoundOutcome, View};
 use fedmerge_proto::convert::admin::TokenRequest;
+use fedmerge_proto::convert::parsed;
 use fedmerge_proto::status::{Refusal, RefusalReason};
 use fedmerge_proto::v1;
 use fedmerge_proto::v1::admin_server::Admin;
@@ -17,8 +18,9 @@ use tonic::{Request, Response, Status};
 use super::Desk;
 use crate::closed_round::ClosedClient;
 use crate::driver::RollbackWish;
+use crate::enrolment::eviction::Eviction;
 use crate::enrolment::token;
-use crate::store::ledger::{RoundStory, Rounds};
+use crate::store::ledger::{Approval, RoundStory, Rounds};
 
 /// Most of the awaited clients whom a status names.
 const MAX_NAMED: usize = 16;
@@ -56,7 +58,7 @@ impl Admin for Service {
         request: Request<v1::CreateTokenRequest>,
     ) -> Result<Response<v1::CreateTokenResponse>, Status> {
         let request = TokenRequest::try_from(request.into_inner())?;
-        let created = token::create(&request, self.0.authority.pin(), self.0.clock.now());
+        let created = token::create(&request, self.0.authority().pin(), self.0.clock.now());
         let (token, join) =
             created.map_err(|error| Refusal::new(RefusalReason::Internal, error))?;
         let added = self.0.ledger.add_token(&token).await;
@@ -77,10 +79,54 @@ impl Admin for Service {
             client_id: client.id.to_string(),
             enrolled_ms: client.enrolled.get(),
             labels: client.labels,
+            state: client.state.to_string(),
+            certificate_until_ms: client.until.map_or(0, Timestamp::get),
+            renewals: client.renewals,
+            ephemeral: client.is_ephemeral,
         });
         Ok(Response::new(v1::ListClientsResponse {
             clients: clients.collect(),
         }))
+    }
+
+    async fn approve_client(
+        &self,
+        request: Request<v1::ApproveClientRequest>,
+    ) -> Result<Response<v1::ApproveClientResponse>, Status> {
+        let client: ClientId = parsed("client_id", &request.into_inner().client_id)?;
+        let approval = self
+            .0
+            .ledger
+            .approve(&client)
+            .await
+            .map_err(Refusal::from)?;
+        let already = match approval {
+            Approval::Approved => false,
+            Approval::AlreadyAdmitted => true,
+            Approval::Unknown => {
+                let words = format!("there is no client `{client}`");
+                return Err(Refusal::new(RefusalReason::ClientUnknown, words).into());
+            }
+        };
+        tracing::info!(%client, "client approved");
+        Ok(Response::new(v1::ApproveClientResponse { already }))
+    }
+
+    async fn evict_client(
+        &self,
+        request: Request<v1::EvictClientRequest>,
+    ) -> Result<Response<v1::EvictClientResponse>, Status> {
+        let request = request.into_inner();
+        let client: ClientId = parsed("client_id", &request.client_id)?;
+        let eviction = Eviction {
+            directory: &self.0.uploads.directory,
+            ledger: &self.0.ledger,
+            connections: &self.0.connections,
+            federation: &self.0.federation,
+        };
+        let reason = one_line(&request.reason);
+        eviction.evict(&client, &reason, self.0.clock.now()).await?;
+        Ok(Response::new(v1::EvictClientResponse {}))
     }
 
     async fn roll_back_model(
@@ -97,7 +143,7 @@ impl Admin for Service {
         }
         let wish = RollbackWish {
             to: stored.model,
-            reason: rollback::reason(&request.reason),
+            reason: one_line(&request.reason),
             above: ModelVersion::new(request.above),
         };
         let outcome = self.0.federation.roll_back(wish).await?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fedmerge_common::identity::Labels;
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::reason::Decline;
 use fedmerge_coordinator::Event;
@@ -16,6 +17,7 @@ use tonic::{Request, Response, Status};
 use super::Desk;
 use super::access::{Caller, caller, client};
 use crate::driver::{Seat, evaluation_event};
+use crate::listener::Peer;
 
 /// The service `fedmerge.v1.Round`.
 #[derive(Debug)]
@@ -31,7 +33,7 @@ impl Round for Service {
     ) -> Result<Response<v1::HelloResponse>, Status> {
         let client_id = match caller(&request)? {
             Caller::Client(client) => client.to_string(),
-            Caller::Admin(name) => name.to_string(),
+            Caller::Admin(name) | Caller::Observer(name) => name.to_string(),
             Caller::Anonymous => String::new(),
         };
         Ok(Response::new(v1::HelloResponse {
@@ -47,6 +49,7 @@ impl Round for Service {
         request: Request<v1::AttendRequest>,
     ) -> Result<Response<Self::AttendStream>, Status> {
         let client = client(&request)?;
+        self.refuse_unselected(&request)?;
         let instance = instance(request.get_ref())?;
         let seat = self.0.federation.attend(client.clone(), instance).await?;
         let session = seat.session;
@@ -93,6 +96,18 @@ impl Round for Service {
         let event = evaluation_event(client, report);
         self.0.federation.report(event).await?;
         Ok(Response::new(v1::ReportEvaluationResponse {}))
+    }
+}
+
+impl Service {
+    /// Refuses a client that the plan is not for.
+    fn refuse_unselected<T>(&self, request: &Request<T>) -> Result<(), Refusal> {
+        let peer = request.extensions().get::<Peer>();
+        let certificate = peer.and_then(|peer| peer.certificate.as_ref());
+        let none = Labels::new();
+        let labels = certificate.map_or(&none, |certificate| &certificate.labels);
+        let selected = self.0.selector.check(labels);
+        selected.map_err(|error| Refusal::new(RefusalReason::NotSelected, error))
     }
 }
 

@@ -5,6 +5,7 @@
 use fedmerge_proto::v1;
 use fedmerge_proto::v1::round_client::RoundClient;
 use fedmerge_proto::v1::transfer_client::TransferClient;
+use tokio::sync::watch;
 use tonic::transport::{Channel, Server};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -18,7 +19,7 @@ use super::access::AccessLayer;
 use super::*;
 use crate::driver::Stay;
 use crate::enrolment::authority::testbed::Federation as Identities;
-use crate::listener::{ListenLimits, Listener};
+use crate::listener::{Door, ListenLimits, Listener};
 use crate::testbed::{Bed, channel_through, plan};
 use crate::traffic::Traffic;
 
@@ -36,24 +37,32 @@ impl Served {
         let (identities, bed) = (Identities::new(), Bed::new());
         let running = bed.start(plan(2, 1), Stay::Always).await;
         let (stop, tasks) = (running.stop.clone(), TaskTracker::new());
-        let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+        let listener = Listener::bind("127.0.0.1:0", Door::Admins).await.unwrap();
         let address = listener.address();
         let limits = ListenLimits {
-            handshakes: 4,
+            strangers: 4,
             connections: 16,
         };
+        let connections = listener.connections();
+        let now = Clock::with_offset(0).now();
+        let authority = Authority::load(&identities.directory, now).unwrap();
         let streams = listener.serve(identities.server_tls(), limits, stop.clone(), &tasks);
         let ledger = running.ledger;
-        let layer = AccessLayer::new("digits".parse().unwrap(), ledger.clone());
+        let members = LedgerMembers {
+            ledger: ledger.clone(),
+            clock: Clock::with_offset(0),
+        };
+        let layer = AccessLayer::new("digits".parse().unwrap(), members);
         let desk = Desk {
             name: "digits".parse().unwrap(),
             federation: running.federation,
             ledger,
-            authority: Arc::new(Authority::load(&identities.directory).unwrap()),
+            authority: watch::channel(Arc::new(authority)).1,
             uploads: running.uploads,
             clock: Clock::with_offset(0),
-            certificate_life: Millis::from_secs(3600),
-            clock_skew: Millis::from_secs(60),
+            selector: Selector::default(),
+            enrolment: EnrolmentSettings::default(),
+            connections,
             max_clients: 8,
             max_downloads: 4,
             traffic: Traffic::default(),

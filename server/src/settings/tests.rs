@@ -24,17 +24,20 @@ fn an_empty_file_has_the_defaults_and_they_are_possible() {
 #[test]
 fn every_key_can_be_set() {
     let settings = parse(
-        "listen = \"[::1]:0\"\n[limits]\nclients = 1\nconnections = 2\nhandshakes = 3\nstaged_bytes = \"4KiB\"\nuploads = 4\ndownloads = 6\n\
-         examples = 5\nmagnitude = 6\n[enrolment]\ncertificate_life = \"7d\"\nclock_skew = \"0s\"\n[merge]\n\
+        "listen = \"[::1]:0\"\n[admin]\nlisten = \"[::1]:1\"\n[limits]\nclients = 1\nconnections = 2\nstrangers = 3\nstaged_bytes = \"4KiB\"\nuploads = 4\ndownloads = 6\n\
+         examples = 5\nmagnitude = 6\n[enrolment]\ncertificate_life = \"7d\"\nabsence = \"0s\"\nclock_skew = \"0s\"\n[merge]\n\
          memory = 8\nthreads = 9\nkeep_updates = 10\n",
     )
     .unwrap();
     let expected = Settings {
         listen: "[::1]:0".to_owned(),
+        admin: AdminSettings {
+            listen: "[::1]:1".to_owned(),
+        },
         limits: Limits {
             clients: 1,
             connections: 2,
-            handshakes: 3,
+            strangers: 3,
             staged_bytes: ByteSize::new(4096),
             uploads: 4,
             downloads: 6,
@@ -43,6 +46,7 @@ fn every_key_can_be_set() {
         },
         enrolment: EnrolmentSettings {
             certificate_life: Millis::from_secs(7 * 24 * 60 * 60),
+            absence: Millis::ZERO,
             clock_skew: Millis::ZERO,
         },
         merge: MergeSettings {
@@ -66,7 +70,7 @@ fn a_number_out_of_range_is_refused_with_its_key() {
             "[limits]\nconnections = 1000001",
             "`limits.connections` is 1000001",
         ),
-        ("[limits]\nhandshakes = 0", "`limits.handshakes` is 0"),
+        ("[limits]\nstrangers = 0", "`limits.strangers` is 0"),
         ("[limits]\nuploads = 0", "`limits.uploads` is 0"),
         ("[limits]\ndownloads = 0", "`limits.downloads` is 0"),
         (
@@ -86,12 +90,17 @@ fn a_number_out_of_range_is_refused_with_its_key() {
             "[enrolment]\ncertificate_life = \"3651d\"",
             "`enrolment.certificate_life` is",
         ),
+        ("[enrolment]\nabsence = \"3651d\"", "`enrolment.absence` is"),
         (
             "[enrolment]\nclock_skew = \"25h\"",
             "`enrolment.clock_skew` is 25h",
         ),
         ("[merge]\nmemory = \"0\"", "`merge.memory` is 0 B"),
         ("[merge]\nthreads = 1025", "`merge.threads` is 1025"),
+        (
+            "[admin]\nlisten = \"here\"",
+            "`admin.listen` is \"here\", it must be HOST:PORT",
+        ),
         (
             "listen = \"7600\"",
             "`listen` is \"7600\", it must be HOST:PORT, such as \"0.0.0.0:7600\"",

@@ -4,7 +4,7 @@ use clap::Args;
 use fedmerge_common::failure::Failure;
 use fedmerge_common::ids::ModelVersion;
 use fedmerge_common::output::Output;
-use fedmerge_common::rollback::NO_REASON;
+use fedmerge_common::reason::NO_REASON;
 use fedmerge_common::update::ModelRef;
 use fedmerge_proto::convert::nested;
 use fedmerge_proto::v1;

@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use fedmerge_common::failure::{ExitCode, Failure};
-use fedmerge_common::identity::Identity;
+use fedmerge_common::identity::{Identity, Labels};
 use fedmerge_common::ids::FederationName;
 use fedmerge_common::units::{Millis, Timestamp};
 use rcgen::{Certificate, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256};
@@ -21,11 +21,11 @@ use crate::enrolment::authority::sign::{SignError, Validity, sign_authority, sig
 use crate::enrolment::authority::{ADMIN, LEAF_LIFE};
 
 /// How long an authority's certificate lives: ten years.
-const AUTHORITY_LIFE: Millis = Millis::from_secs(10 * 365 * 24 * 3600);
+pub(super) const AUTHORITY_LIFE: Millis = Millis::from_secs(10 * 365 * 24 * 3600);
 /// Mode of a private key.
-const PRIVATE: u32 = 0o600;
+pub(super) const PRIVATE: u32 = 0o600;
 /// Mode of a certificate.
-const PUBLIC: u32 = 0o644;
+pub(super) const PUBLIC: u32 = 0o644;
 
 /// Why a federation has no authority now.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +35,14 @@ pub enum CreateAuthorityError {
     Exists {
         /// The directory.
         path: PathBuf,
+    },
+    /// An authority was rotated, and whoever knows the one before it is still served.
+    #[error(
+        "the authority was rotated before, and whoever knows the old one is served until {until}"
+    )]
+    Overlapping {
+        /// When that ends.
+        until: Timestamp,
     },
     /// A file cannot be written.
     #[error("{} cannot be written", path.display())]
@@ -63,6 +71,9 @@ impl From<CreateAuthorityError> for Failure {
                 Self::from_error(ExitCode::BadConfiguration, &error)
                     .with_hint("serve the federation that is there, or choose another directory")
             }
+            CreateAuthorityError::Overlapping { .. } => {
+                Self::from_error(ExitCode::Temporary, &error).with_hint("rotate again after that")
+            }
             CreateAuthorityError::File { .. } | CreateAuthorityError::Key(_) => {
                 Self::from_error(ExitCode::Unavailable, &error)
             }
@@ -74,7 +85,7 @@ impl From<CreateAuthorityError> for Failure {
 }
 
 /// A file of the identity directory: its place, its content, its mode.
-type NewFile = (PathBuf, String, u32);
+pub(super) type NewFile = (PathBuf, String, u32);
 
 /// Makes the identity directory of a new federation.
 pub(super) fn create(
@@ -120,20 +131,66 @@ fn new_identity(
     ] {
         let key = new_key()?;
         let life = LEAF_LIFE;
-        let certificate = sign_leaf(&issuer, federation, &identity, &key, Validity { now, life })
-            .map_err(CreateAuthorityError::Sign)?;
+        let certificate = sign_leaf(
+            &issuer,
+            federation,
+            (&identity, &Labels::new()),
+            &key,
+            Validity { now, life },
+        )
+        .map_err(CreateAuthorityError::Sign)?;
         files.push((certificate_place, certificate.pem(), PUBLIC));
         files.push((key_place, key.serialize_pem(), PRIVATE));
     }
     Ok(files)
 }
 
-fn new_key() -> Result<KeyPair, CreateAuthorityError> {
+/// Writes the key and certificate of somebody who is no client, beside the authority's certificate.
+pub(super) fn certify(
+    directory: &ServerDirectory,
+    (issuer, federation): (&Issuer<'_, KeyPair>, &FederationName),
+    identity: &Identity,
+    validity: Validity,
+    place: &Path,
+) -> Result<(), CreateAuthorityError> {
+    let name = match identity {
+        Identity::Admin(name) | Identity::Observer(name) => name.as_str(),
+        Identity::Client(client) => client.as_str(),
+        Identity::Server => "server",
+    };
+    let key = new_key()?;
+    let certificate = sign_leaf(
+        issuer,
+        federation,
+        (identity, &Labels::new()),
+        &key,
+        validity,
+    )
+    .map_err(CreateAuthorityError::Sign)?;
+    let authority = directory.authority_certificate();
+    let authority = fs::read_to_string(&authority).map_err(wrong(&authority))?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(place)
+        .map_err(wrong(place))?;
+    for (file, content, mode) in [
+        (format!("{name}.key"), key.serialize_pem(), PRIVATE),
+        (format!("{name}.pem"), certificate.pem(), PUBLIC),
+        ("ca.pem".to_owned(), authority, PUBLIC),
+    ] {
+        let path = place.join(file);
+        write_new(&path, &content, mode).map_err(wrong(&path))?;
+    }
+    sync(place).map_err(wrong(place))
+}
+
+pub(super) fn new_key() -> Result<KeyPair, CreateAuthorityError> {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(CreateAuthorityError::Key)
 }
 
 /// Writes the files into a directory of their own, in place of what an attempt that was cut off left there.
-fn write_all(partial: &Path, files: &[NewFile]) -> Result<(), CreateAuthorityError> {
+pub(super) fn write_all(partial: &Path, files: &[NewFile]) -> Result<(), CreateAuthorityError> {
     match fs::remove_dir_all(partial) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(wrong(partial)(error)),
         Ok(()) | Err(_) => {}
@@ -150,17 +207,17 @@ fn write_all(partial: &Path, files: &[NewFile]) -> Result<(), CreateAuthorityErr
     sync(partial).map_err(wrong(partial))
 }
 
-fn write_new(path: &Path, content: &str, mode: u32) -> io::Result<()> {
+pub(super) fn write_new(path: &Path, content: impl AsRef<[u8]>, mode: u32) -> io::Result<()> {
     let mut file = File::options()
         .write(true)
         .create_new(true)
         .mode(mode)
         .open(path)?;
-    file.write_all(content.as_bytes())?;
+    file.write_all(content.as_ref())?;
     file.sync_all()
 }
 
-fn sync(directory: &Path) -> io::Result<()> {
+pub(super) fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
@@ -171,12 +228,12 @@ pub(super) fn replace_certificate(place: &Path, certificate: &Certificate) -> io
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    write_new(&partial, &certificate.pem(), PUBLIC)?;
+    write_new(&partial, certificate.pem(), PUBLIC)?;
     fs::rename(&partial, place)?;
     place.parent().map_or(Ok(()), sync)
 }
 
-fn wrong(path: &Path) -> impl Fn(io::Error) -> CreateAuthorityError + use<> {
+pub(super) fn wrong(path: &Path) -> impl Fn(io::Error) -> CreateAuthorityError + use<> {
     let path = path.to_owned();
     move |source| CreateAuthorityError::File {
         path: path.clone(),

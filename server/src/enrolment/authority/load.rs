@@ -148,9 +148,7 @@ impl Stored {
 
     /// Whether two thirds of its life are over.
     pub(super) fn is_due(&self, now: Timestamp) -> bool {
-        let life = self.content.not_after - self.content.not_before;
-        let lived = now - self.content.not_before;
-        lived.get().saturating_mul(3) >= life.get().saturating_mul(2)
+        now >= self.content.renewal_due()
     }
 
     pub(super) fn owner_error(&self, expected: &'static str) -> LoadAuthorityError {

@@ -2,7 +2,7 @@
 //!
 //! Every certificate is made from these profiles: of a request, nothing but the public key is used.
 
-use fedmerge_common::identity::Identity;
+use fedmerge_common::identity::{Identity, InvalidLabel, Labels, label_uri};
 use fedmerge_common::ids::FederationName;
 use fedmerge_common::tls;
 use fedmerge_common::units::{Millis, Timestamp};
@@ -21,7 +21,7 @@ use x509_parser::prelude::FromDer;
 
 use crate::enrolment::random::{RandomError, random_bytes};
 
-/// Certificates begin to be valid this much before they are made, because clocks differ.
+/// Certificates begin to be valid this much before they are made, because clocks differ, or half of their life where that is less.
 const BACKDATED: Millis = Millis::from_secs(3600);
 /// 9999-12-31T23:59:59Z, the last moment that X.509 can write, seconds.
 const LAST_SECOND: u64 = 253_402_300_799;
@@ -32,6 +32,9 @@ pub enum SignError {
     /// The request cannot be used, or whoever sent it does not hold the key in it.
     #[error("not a certificate signing request that is signed with its own key")]
     Request(#[source] rcgen::Error),
+    /// A label of the client cannot be written into a certificate.
+    #[error("the certificate cannot carry the client's labels")]
+    Label(#[source] InvalidLabel),
     /// The certificate cannot be put together.
     #[error("the certificate cannot be made")]
     Certificate(#[source] rcgen::Error),
@@ -47,9 +50,10 @@ impl From<SignError> for Refusal {
     fn from(error: SignError) -> Self {
         let reason = match &error {
             SignError::Request(_) => RefusalReason::InvalidRequest,
-            SignError::Certificate(_) | SignError::Rollback(_) | SignError::SerialNumber(_) => {
-                RefusalReason::Internal
-            }
+            SignError::Label(_)
+            | SignError::Certificate(_)
+            | SignError::Rollback(_)
+            | SignError::SerialNumber(_) => RefusalReason::Internal,
         };
         Self::new(reason, error)
     }
@@ -74,18 +78,35 @@ pub(super) fn sign_authority(
     params.self_signed(key).map_err(SignError::Certificate)
 }
 
+/// The certificate of a new authority's key by the one before it.
+pub(super) fn sign_successor(
+    issuer: &Issuer<'_, impl SigningKey>,
+    federation: &FederationName,
+    key: &KeyPair,
+    validity: Validity,
+) -> Result<Certificate, SignError> {
+    let mut params = params(&format!("fedmerge CA {federation}"), validity)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params
+        .signed_by(key, issuer)
+        .map_err(SignError::Certificate)
+}
+
 /// The certificate of a server, client or administrator.
 pub(super) fn sign_leaf(
     issuer: &Issuer<'_, impl SigningKey>,
     federation: &FederationName,
-    identity: &Identity,
+    (identity, labels): (&Identity, &Labels),
     key: &impl PublicKeyData,
     validity: Validity,
 ) -> Result<Certificate, SignError> {
     let (name, usage) = match identity {
         Identity::Server => (tls::SERVER_NAME, ExtendedKeyUsagePurpose::ServerAuth),
         Identity::Client(client) => (client.as_str(), ExtendedKeyUsagePurpose::ClientAuth),
-        Identity::Admin(admin) => (admin.as_str(), ExtendedKeyUsagePurpose::ClientAuth),
+        Identity::Admin(name) | Identity::Observer(name) => {
+            (name.as_str(), ExtendedKeyUsagePurpose::ClientAuth)
+        }
     };
     let mut params = params(name, validity)?;
     params.is_ca = IsCa::ExplicitNoCa;
@@ -93,6 +114,10 @@ pub(super) fn sign_leaf(
     params.extended_key_usages = vec![usage];
     params.use_authority_key_identifier_extension = true;
     params.subject_alt_names = vec![SanType::URI(ascii(identity.uri(federation))?)];
+    for (key, value) in labels {
+        let uri = label_uri(key, value).map_err(SignError::Label)?;
+        params.subject_alt_names.push(SanType::URI(ascii(uri)?));
+    }
     if *identity == Identity::Server {
         let name = SanType::DnsName(ascii(tls::SERVER_NAME.to_owned())?);
         params.subject_alt_names.push(name);
@@ -107,7 +132,8 @@ fn params(name: &str, validity: Validity) -> Result<CertificateParams, SignError
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     params.serial_number = Some(serial_number()?);
-    params.not_before = moment(validity.now - BACKDATED);
+    let backdated = BACKDATED.min(Millis::new(validity.life.get() / 2));
+    params.not_before = moment(validity.now - backdated);
     params.not_after = moment(validity.now + validity.life);
     Ok(params)
 }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use fedmerge_common::clock::Clock;
+use fedmerge_common::identity::Labels;
 use fedmerge_common::ids::ClientId;
 use fedmerge_common::tls;
 use fedmerge_common::units::Millis;
@@ -12,9 +13,11 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 use crate::directory::ServerDirectory;
 use crate::enrolment::authority::Authority;
+use crate::enrolment::keeper::Newest;
 
 /// A federation named `digits`.
 pub(crate) struct Federation {
@@ -42,9 +45,10 @@ impl Federation {
         }
     }
 
-    pub(crate) fn server_tls(&self) -> Arc<ServerConfig> {
+    pub(crate) fn server_tls(&self) -> Newest<ServerConfig> {
         let clock = Clock::with_offset(0);
-        Arc::new(self.authority.server_tls(&self.directory, clock).unwrap())
+        let tls = self.authority.server_tls(&self.directory, clock).unwrap();
+        watch::channel(Arc::new(tls)).1
     }
 
     pub(crate) fn admin_tls(&self) -> ClientConfig {
@@ -61,7 +65,10 @@ impl Federation {
         let request = certificate_request(&key);
         let now = Clock::with_offset(0).now();
         let life = Millis::from_secs(3600);
-        let certificate = self.authority.admit(client, &request, now, life).unwrap();
+        let certificate = self
+            .authority
+            .admit((client, &Labels::new()), &request, now, life)
+            .unwrap();
         Enrolled {
             tls: self.client_tls(certificate, &key),
             key_sha256: Authority::request_key(&request).unwrap(),

@@ -20,6 +20,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::testbed::{Federation, certificate_request};
 use super::*;
+use crate::enrolment::keeper::Newest;
 
 const DAY_SECONDS: i64 = 86_400;
 const HOUR: Millis = Millis::from_secs(3600);
@@ -34,6 +35,14 @@ fn client() -> ClientId {
 
 /// Lets two ends shake hands. Answers whom the server sees, or the client's error before the server's.
 async fn handshake(
+    server: Newest<ServerConfig>,
+    client: ClientConfig,
+) -> Result<Option<PeerCertificate>, io::Error> {
+    let server = Arc::clone(&server.borrow());
+    handshake_with(server, client).await
+}
+
+async fn handshake_with(
     server: Arc<ServerConfig>,
     client: ClientConfig,
 ) -> Result<Option<PeerCertificate>, io::Error> {
@@ -81,7 +90,7 @@ async fn an_admitted_client_is_recognised_by_its_name_and_key() {
 async fn an_authority_that_was_read_again_admits_clients_too() {
     let mut ours = Federation::new();
     let pin = ours.authority.pin();
-    ours.authority = Authority::load(&ours.directory).unwrap();
+    ours.authority = Authority::load(&ours.directory, Clock::system().now()).unwrap();
     assert_eq!(ours.authority.pin(), pin);
     assert_eq!(ours.authority.federation().as_str(), "digits");
     let enrolled = ours.enrol(&client());
@@ -138,7 +147,7 @@ async fn what_a_request_asks_for_besides_its_key_is_ignored() {
     let request = wish.serialize_request(&key).unwrap();
     let certificate = ours
         .authority
-        .admit(&client(), request.der(), now(), HOUR)
+        .admit((&client(), &Labels::new()), request.der(), now(), HOUR)
         .unwrap();
 
     let content = PeerCertificate::parse(&certificate).unwrap();
@@ -157,11 +166,17 @@ fn a_client_certificate_lives_as_long_as_it_should() {
     let request = certificate_request(&KeyPair::generate().unwrap());
     let at = Timestamp::new(1_800_000_000_000);
     let admit = |life| {
-        let certificate = ours.authority.admit(&client(), &request, at, life).unwrap();
+        let certificate = ours
+            .authority
+            .admit((&client(), &Labels::new()), &request, at, life)
+            .unwrap();
         PeerCertificate::parse(&certificate).unwrap()
     };
     let (one, other) = (admit(HOUR), admit(Millis::new(u64::MAX)));
-    assert_eq!((one.not_before, one.not_after), (at - HOUR, at + HOUR));
+    // Backdated by an hour, or by half of a short life.
+    let half = Millis::new(HOUR.get() / 2);
+    assert_eq!((one.not_before, one.not_after), (at - half, at + HOUR));
+    assert_eq!(other.not_before, at - HOUR);
     // 9999-12-31T23:59:59Z.
     assert_eq!(other.not_after.unix_seconds(), 253_402_300_799);
     assert_ne!(one.serial, other.serial);
@@ -177,7 +192,9 @@ fn the_key_of_a_request_is_that_of_its_certificate() {
         &PKCS_ED25519,
     ] {
         let request = certificate_request(&KeyPair::generate_for(kind).unwrap());
-        let certificate = ours.authority.admit(&client(), &request, now(), HOUR);
+        let certificate = ours
+            .authority
+            .admit((&client(), &Labels::new()), &request, now(), HOUR);
         assert_eq!(
             Authority::request_key(&request).unwrap(),
             public_key_sha256(&certificate.unwrap()).unwrap()
@@ -205,7 +222,7 @@ fn a_request_that_its_own_key_did_not_sign_is_refused() {
     ] {
         let error = ours
             .authority
-            .admit(&client(), &wrong, now(), HOUR)
+            .admit((&client(), &Labels::new()), &wrong, now(), HOUR)
             .unwrap_err();
         assert!(matches!(error, SignError::Request(_)), "{error:?}");
         assert!(Authority::request_key(&wrong).is_err());
@@ -247,11 +264,11 @@ fn what_an_attempt_that_was_cut_off_left_behind_is_replaced() {
     fs::write(partial.join("ca.key"), "half").unwrap();
     Authority::create(&directory, &"digits".parse().unwrap(), now()).unwrap();
     assert!(!partial.exists());
-    Authority::load(&directory).unwrap();
+    Authority::load(&directory, Clock::system().now()).unwrap();
 }
 
 fn load_failure(directory: &ServerDirectory) -> Failure {
-    Failure::from(Authority::load(directory).unwrap_err())
+    Failure::from(Authority::load(directory, Clock::system().now()).unwrap_err())
 }
 
 #[test]
@@ -291,7 +308,7 @@ fn files_of_another_owner_are_found_out() {
         ours.directory.authority_key(),
     )
     .unwrap();
-    let error = Authority::load(&ours.directory).unwrap_err();
+    let error = Authority::load(&ours.directory, Clock::system().now()).unwrap_err();
     assert!(
         matches!(error, LoadAuthorityError::Mismatch { .. }),
         "{error}"
@@ -302,7 +319,7 @@ fn files_of_another_owner_are_found_out() {
         theirs.directory.certificate(),
     )
     .unwrap();
-    let error = Authority::load(&theirs.directory).unwrap_err();
+    let error = Authority::load(&theirs.directory, Clock::system().now()).unwrap_err();
     assert!(matches!(error, LoadAuthorityError::Owner { .. }), "{error}");
 }
 
@@ -343,7 +360,7 @@ async fn certificates_are_renewed_for_the_same_keys_when_two_thirds_of_their_lif
         assert_eq!(new.identity, old.identity);
     }
     let admin = Authority::admin_tls(&ours.directory, late).unwrap();
-    assert!(handshake(Arc::new(tls), admin).await.is_ok());
+    assert!(handshake_with(Arc::new(tls), admin).await.is_ok());
 }
 
 #[test]
@@ -370,4 +387,35 @@ fn an_administrator_whose_certificate_is_over_is_told_the_times() {
     let failure = Failure::from(Authority::admin_tls(&ours.directory, late).unwrap_err());
     assert_eq!(failure.exit, ExitCode::NotPermitted);
     assert!(failure.message.contains("admin.pem is valid from"));
+}
+
+#[tokio::test]
+async fn whoever_knows_the_old_authority_is_served_while_the_new_one_overlaps_with_it_and_not_afterwards()
+ {
+    let mut ours = Federation::new();
+    let (before, after) = (Clock::with_offset(0), Clock::with_offset(46 * DAY_SECONDS));
+    let (early, late) = (ours.enrol(&client()).tls, ours.pinned_tls(after));
+    let pinned = ours.pinned_tls(before);
+    let overlap = Millis::from_secs(45 * 86_400);
+    let new = ours.authority.rotate(&ours.directory, now(), overlap);
+    ours.authority = new.unwrap();
+
+    // With the new authority's certificates, and with the old one's.
+    let newcomer = ours.enrol(&client()).tls;
+    for tls in [
+        early,
+        pinned,
+        newcomer,
+        ours.pinned_tls(before),
+        ours.admin_tls(),
+    ] {
+        handshake(ours.server_tls(), tls).await.unwrap();
+    }
+    let tls = ours.authority.server_tls(&ours.directory, after).unwrap();
+    let error = handshake_with(Arc::new(tls), late).await.unwrap_err();
+    let failure = failure_of(&error).unwrap();
+    assert!(
+        matches!(failure, TlsFailure::AuthorityMismatch { .. }),
+        "{failure}"
+    );
 }

@@ -4,22 +4,24 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use fedmerge_common::identity::{Identity, PeerCertificate};
+use fedmerge_common::identity::Identity;
 use fedmerge_common::ids::{ClientId, FederationName};
 use fedmerge_proto::status::{Refusal, RefusalReason};
 use tonic::Status;
 use tower::{Layer, Service};
 
-use crate::listener::Peer;
+use crate::listener::{Door, Peer};
 use crate::rpc::access::{Access, Caller, access_of};
 
 /// Who is enrolled.
 pub trait Members: Clone + Send + Sync + 'static {
-    /// SHA-256 of an enrolled client's public key; nothing when no such client is enrolled.
-    fn key_of(
+    /// Whether a client takes part under the key that it shows on a connection.
+    fn recognise(
         &self,
         client: &ClientId,
-    ) -> impl Future<Output = Result<Option<[u8; 32]>, String>> + Send;
+        key: [u8; 32],
+        peer: &Peer,
+    ) -> impl Future<Output = Result<(), Refusal>> + Send;
 }
 
 /// Lets through what the table allows.
@@ -106,10 +108,19 @@ impl<M: Members> Guard<M> {
         let Some(access) = access_of(path) else {
             return Err(not_permitted("there is no such rpc"));
         };
+        if let Some(peer) = peer
+            && !access.is_open_at(peer.door)
+        {
+            return Err(not_permitted(match peer.door {
+                Door::Clients => "administrators come in by the server's other address",
+                Door::Admins => "clients come in by the server's other address",
+            }));
+        }
         if access == Access::Anyone {
             return Ok(Caller::Anonymous);
         }
-        let Some(certificate) = peer.and_then(|peer| peer.certificate.as_deref()) else {
+        let shown = peer.and_then(|peer| Some((peer, peer.certificate.as_deref()?)));
+        let Some((peer, certificate)) = shown else {
             return Err(Refusal::new(
                 RefusalReason::NotAuthenticated,
                 "this call needs a certificate of the federation",
@@ -123,40 +134,34 @@ impl<M: Members> Guard<M> {
             return Err(not_permitted(&detail));
         }
         let caller = match (&certificate.identity, access) {
+            (Identity::Client(_), _) if peer.door == Door::Admins => {
+                return Err(not_permitted(
+                    "clients come in by the server's other address",
+                ));
+            }
             (Identity::Client(client), Access::Client | Access::Member) => {
-                self.check_enrolled(client, certificate).await?;
+                let key = certificate.public_key_sha256;
+                self.members.recognise(client, key, peer).await?;
                 Caller::Client(client.clone())
             }
-            (Identity::Admin(name), Access::Admin | Access::Member) => Caller::Admin(name.clone()),
+            (Identity::Admin(name), Access::Admin | Access::Observer | Access::Member) => {
+                Caller::Admin(name.clone())
+            }
+            (Identity::Observer(name), Access::Observer | Access::Member) => {
+                Caller::Observer(name.clone())
+            }
             (Identity::Server, _) => return Err(not_permitted("a server calls nobody")),
-            (Identity::Client(_), Access::Anyone | Access::Admin) => {
+            (
+                Identity::Client(_) | Identity::Observer(_),
+                Access::Anyone | Access::Admin | Access::Observer,
+            ) => {
                 return Err(not_permitted("only administrators may call this"));
             }
-            (Identity::Admin(_), Access::Anyone | Access::Client) => {
+            (Identity::Admin(_) | Identity::Observer(_), Access::Anyone | Access::Client) => {
                 return Err(not_permitted("only clients may call this"));
             }
         };
         Ok(caller)
-    }
-
-    async fn check_enrolled(
-        &self,
-        client: &ClientId,
-        certificate: &PeerCertificate,
-    ) -> Result<(), Refusal> {
-        let key = self.members.key_of(client).await.map_err(|error| {
-            tracing::error!(%client, error, "the ledger cannot tell whether a client is enrolled");
-            Refusal::new(
-                RefusalReason::Internal,
-                "the server cannot read its list of clients",
-            )
-        })?;
-        let detail = match key {
-            Some(key) if key == certificate.public_key_sha256 => return Ok(()),
-            Some(_) => format!("client `{client}` is enrolled with another key"),
-            None => format!("client `{client}` is not enrolled in this federation"),
-        };
-        Err(Refusal::new(RefusalReason::ClientUnknown, detail))
     }
 }
 

@@ -9,7 +9,8 @@ use fedmerge_proto::status::{Refusal, RefusalReason};
 use sqlx::SqliteConnection;
 use subtle::ConstantTimeEq;
 
-use crate::store::ledger::clients::{self, EnrolledClient};
+use crate::store::ledger::clients::{self, ClientState, EnrolledClient};
+use crate::store::ledger::members::{self, MemberRefusal};
 use crate::store::ledger::tokens::{self, TokenRow};
 use crate::store::ledger::{Ledger, LedgerError};
 
@@ -26,6 +27,8 @@ pub struct Admission {
     pub key: [u8; 32],
     /// The time of the wish.
     pub now: Timestamp,
+    /// When the certificate that it gets will end.
+    pub until: Timestamp,
     /// Most clients that the federation takes.
     pub max_clients: usize,
 }
@@ -86,11 +89,15 @@ pub enum AdmissionRefusal {
         /// Clients allowed.
         limit: usize,
     },
+    /// The client's standing speaks against it, whatever its token.
+    #[error(transparent)]
+    Member(#[from] MemberRefusal),
 }
 
 impl From<AdmissionRefusal> for Refusal {
     fn from(refusal: AdmissionRefusal) -> Self {
         let reason = match &refusal {
+            AdmissionRefusal::Member(refusal) => return refusal.clone().into(),
             AdmissionRefusal::TokenUnknown => RefusalReason::TokenUnknown,
             AdmissionRefusal::TokenRevoked { .. } => RefusalReason::TokenRevoked,
             AdmissionRefusal::TokenExpired { .. } => RefusalReason::TokenExpired,
@@ -105,8 +112,8 @@ impl From<AdmissionRefusal> for Refusal {
 enum Verdict {
     /// A new client.
     Admit(TokenRow),
-    /// The same machine again: its answer was lost.
-    Known,
+    /// The same machine again: its answer was lost, or it has waited for a person.
+    Known(EnrolledClient),
     Refuse(AdmissionRefusal),
 }
 
@@ -114,22 +121,36 @@ impl Ledger {
     /// Checks the token, counts a use of it and enters the client: all of it, or nothing.
     ///
     /// A machine that comes again with its name, its key and the right secret is admitted without another use, also when
-    /// the token is used up or expired meanwhile; not when it was revoked.
+    /// the token is used up or expired meanwhile; not when it was revoked. Where a person has to approve it, it is entered and
+    /// told to come again.
     ///
     /// # Errors
     /// When the ledger cannot be written.
     pub async fn admit(
         &self,
         admission: &Admission,
-    ) -> Result<Result<(), AdmissionRefusal>, LedgerError> {
+    ) -> Result<Result<EnrolledClient, AdmissionRefusal>, LedgerError> {
         let mut transaction = self.begin().await?;
-        match judge(&mut transaction, admission).await? {
-            Verdict::Admit(token) => enter(&mut transaction, admission, token).await?,
-            Verdict::Known => {}
+        clients::remove_ephemeral(&mut transaction, admission.now).await?;
+        let client = match judge(&mut transaction, admission).await? {
+            Verdict::Admit(token) => {
+                count_use(&mut transaction, &token).await?;
+                new_client(admission, token)
+            }
+            Verdict::Known(client) => client,
             Verdict::Refuse(refusal) => return Ok(Err(refusal)),
-        }
+        };
+        let admitted = client.admitted();
+        let client = EnrolledClient {
+            until: match admitted {
+                Ok(()) => client.until.max(Some(admission.until)),
+                Err(_) => client.until,
+            },
+            ..client
+        };
+        clients::put(&mut transaction, &client).await?;
         transaction.commit().await?;
-        Ok(Ok(()))
+        Ok(admitted.map(|()| client).map_err(AdmissionRefusal::from))
     }
 }
 
@@ -148,11 +169,14 @@ async fn judge(
         return Ok(Verdict::Refuse(AdmissionRefusal::TokenRevoked { token }));
     }
     let namesake = clients::find(connection, &admission.client).await?;
-    if namesake
-        .as_ref()
-        .is_some_and(|client| client.key == admission.key)
+    if let Some(client) = &namesake
+        && client.key == admission.key
     {
-        return Ok(Verdict::Known);
+        return Ok(Verdict::Known(client.clone()));
+    }
+    let (client, key) = (&admission.client, &admission.key);
+    if let Some(refusal) = members::refuse_retired(connection, client, key).await? {
+        return Ok(Verdict::Refuse(refusal.into()));
     }
     if token.expires <= admission.now {
         return Ok(Verdict::Refuse(AdmissionRefusal::TokenExpired {
@@ -182,21 +206,29 @@ async fn judge(
     Ok(Verdict::Admit(token))
 }
 
-async fn enter(
-    connection: &mut SqliteConnection,
-    admission: &Admission,
-    token: TokenRow,
-) -> Result<(), LedgerError> {
+async fn count_use(connection: &mut SqliteConnection, token: &TokenRow) -> Result<(), LedgerError> {
     sqlx::query("UPDATE tokens SET used = used + 1 WHERE id = ?1")
         .bind(token.id.as_str())
-        .execute(&mut *connection)
+        .execute(connection)
         .await?;
-    let client = EnrolledClient {
+    Ok(())
+}
+
+fn new_client(admission: &Admission, token: TokenRow) -> EnrolledClient {
+    EnrolledClient {
         id: admission.client.clone(),
         key: admission.key,
+        next_key: None,
         enrolled: admission.now,
         labels: token.labels,
         token: token.id,
-    };
-    clients::enter(connection, &client).await
+        state: if token.needs_approval {
+            ClientState::Waiting
+        } else {
+            ClientState::Admitted
+        },
+        is_ephemeral: token.is_ephemeral,
+        renewals: 0,
+        until: None,
+    }
 }

@@ -15,6 +15,7 @@ const STEPS: &[&str] = &[
     include_str!("../../../migrations/0001_begin.sql"),
     include_str!("../../../migrations/0002_plans.sql"),
     include_str!("../../../migrations/0003_rollbacks.sql"),
+    include_str!("../../../migrations/0004_members.sql"),
 ];
 
 /// Marks a SQLite file as a ledger: `fmrg` in ASCII.

@@ -107,6 +107,18 @@ pub(super) fn bytes(row: &SqliteRow, column: &'static str) -> Result<[u8; 32], D
     bytes.try_into().map_err(wrong(column))
 }
 
+/// A hash that may be absent.
+pub(super) fn optional_bytes(
+    row: &SqliteRow,
+    column: &'static str,
+) -> Result<Option<[u8; 32]>, DecodeRowError> {
+    let bytes: Option<&[u8]> = row.try_get(column).map_err(wrong(column))?;
+    bytes
+        .map(TryInto::try_into)
+        .transpose()
+        .map_err(wrong(column))
+}
+
 pub(super) fn flag(row: &SqliteRow, column: &'static str) -> Result<bool, DecodeRowError> {
     row.try_get(column).map_err(wrong(column))
 }

@@ -4,6 +4,7 @@
 mod admission;
 mod backup;
 mod damage;
+mod members;
 mod opening;
 mod round_trips;
 
@@ -111,6 +112,8 @@ fn token(id: &str, uses: u32) -> TokenRow {
         expires: Timestamp::new(200),
         is_revoked: false,
         labels: BTreeMap::from([("site".to_owned(), "ward-3".to_owned())]),
+        needs_approval: false,
+        is_ephemeral: false,
     }
 }
 
@@ -122,6 +125,7 @@ fn wish(token: &str, client: &str, key: u8) -> Admission {
         client: client.parse().unwrap(),
         key: [key; 32],
         now: Timestamp::new(150),
+        until: Timestamp::new(1_000),
         max_clients: 100,
     }
 }

@@ -32,6 +32,10 @@ pub struct TokenRow {
     pub is_revoked: bool,
     /// What its clients are labelled with.
     pub labels: BTreeMap<String, String>,
+    /// Whether a person has to approve each client.
+    pub needs_approval: bool,
+    /// Whether its clients are struck off when their certificates end.
+    pub is_ephemeral: bool,
 }
 
 impl fmt::Debug for TokenRow {
@@ -45,6 +49,8 @@ impl fmt::Debug for TokenRow {
             .field("expires", &self.expires)
             .field("is_revoked", &self.is_revoked)
             .field("labels", &self.labels)
+            .field("needs_approval", &self.needs_approval)
+            .field("is_ephemeral", &self.is_ephemeral)
             .finish_non_exhaustive()
     }
 }
@@ -70,6 +76,8 @@ fn decode(row: &SqliteRow) -> Result<TokenRow, DecodeRowError> {
         expires: row::timestamp(row, "expires")?,
         is_revoked: row::flag(row, "is_revoked")?,
         labels: row::json(row, "labels")?,
+        needs_approval: row::flag(row, "needs_approval")?,
+        is_ephemeral: row::flag(row, "is_ephemeral")?,
     })
 }
 
@@ -99,8 +107,8 @@ impl Ledger {
             });
         }
         sqlx::query(
-            "INSERT INTO tokens (id, secret_hash, uses, used, created, expires, is_revoked, labels) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO tokens (id, secret_hash, uses, used, created, expires, is_revoked, labels, \
+             needs_approval, is_ephemeral) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )
         .bind(token.id.as_str())
         .bind(token.secret_hash.as_slice())
@@ -110,6 +118,8 @@ impl Ledger {
         .bind(moment("time", token.expires)?)
         .bind(token.is_revoked)
         .bind(to_json(&token.labels))
+        .bind(token.needs_approval)
+        .bind(token.is_ephemeral)
         .execute(&mut *transaction)
         .await?;
         Ok(transaction.commit().await?)

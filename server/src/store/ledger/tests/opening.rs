@@ -80,7 +80,7 @@ async fn a_newer_ledger_is_refused_with_both_versions() {
             error,
             OpenLedgerError::NewerVersion {
                 found: 99,
-                known: 3,
+                known: 4,
                 ..
             }
         ),

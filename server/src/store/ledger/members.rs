@@ -1,0 +1,377 @@
+//! What becomes of an enrolled client: a person approves or evicts it, and its keys follow one another.
+//!
+//! Each certificate is for a key of its own. The first use of a newer key retires the one before it, so that a copy of a client's
+//! directory is found out: whoever comes later with a retired key is another machine, and the client is locked until a person has
+//! looked. An evicted client's keys are never taken again; its name is free.
+
+use fedmerge_common::ids::ClientId;
+use fedmerge_common::units::{Millis, Timestamp};
+use fedmerge_proto::status::{Refusal, RefusalReason};
+use sqlx::{Row, SqliteConnection};
+
+use crate::store::ledger::clients::{self, ClientState, EnrolledClient};
+use crate::store::ledger::row::{self, damaged, moment, wrong};
+use crate::store::ledger::{Ledger, LedgerError};
+
+const TABLE: &str = "retired_keys";
+
+/// A key that is shown under a client's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShownKey {
+    /// SHA-256 of the public key.
+    pub key: [u8; 32],
+    /// When the connection began on which it is shown: one that began before its key was retired may end in peace.
+    pub connected: Timestamp,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// Why a client does not take part.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MemberRefusal {
+    /// Nobody of that name.
+    #[error("client `{client}` is not enrolled in this federation")]
+    Unknown {
+        /// The name.
+        client: ClientId,
+    },
+    /// The name is another machine's.
+    #[error("client `{client}` is enrolled with another key")]
+    OtherKey {
+        /// The name.
+        client: ClientId,
+    },
+    /// A person has yet to approve it.
+    #[error(
+        "client `{client}` waits for approval: an administrator has to run `fedmerge server clients approve {client}`"
+    )]
+    Waiting {
+        /// The name.
+        client: ClientId,
+    },
+    /// A key was shown that a newer one had replaced.
+    #[error(
+        "two machines have used the identity of client `{client}`, or one went back to an older copy: it is locked until an \
+         administrator approves or evicts it"
+    )]
+    Locked {
+        /// The name.
+        client: ClientId,
+    },
+    /// A person has evicted it.
+    #[error("client `{client}` was evicted: {reason}")]
+    Evicted {
+        /// The name.
+        client: ClientId,
+        /// Why, as the person said.
+        reason: String,
+    },
+    /// It was away for too long.
+    #[error(
+        "the certificate of client `{client}` ended at {ended}, and may be renewed for {absence} after that"
+    )]
+    Absent {
+        /// The name.
+        client: ClientId,
+        /// When its certificate ended.
+        ended: Timestamp,
+        /// For how long it may be renewed then.
+        absence: Millis,
+    },
+    /// A renewal that is for no new key.
+    #[error("a renewal is for a key that was never used before")]
+    UsedKey,
+}
+
+impl From<MemberRefusal> for Refusal {
+    fn from(refusal: MemberRefusal) -> Self {
+        let reason = match &refusal {
+            MemberRefusal::Unknown { .. } | MemberRefusal::OtherKey { .. } => {
+                RefusalReason::ClientUnknown
+            }
+            MemberRefusal::Waiting { .. } => RefusalReason::ApprovalPending,
+            MemberRefusal::Locked { .. } => RefusalReason::ClientLocked,
+            MemberRefusal::Evicted { .. } => RefusalReason::ClientEvicted,
+            MemberRefusal::Absent { .. } => RefusalReason::CertificateExpired,
+            MemberRefusal::UsedKey => RefusalReason::InvalidRequest,
+        };
+        Self::new(reason, refusal)
+    }
+}
+
+/// The wish of a client for a certificate of its next key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renewal {
+    /// The client.
+    pub client: ClientId,
+    /// SHA-256 of the public key that signed the wish.
+    pub key: [u8; 32],
+    /// That of the next one.
+    pub next_key: [u8; 32],
+    /// The time.
+    pub now: Timestamp,
+    /// When the new certificate will end.
+    pub until: Timestamp,
+    /// For how long after the end of the old one it may be renewed.
+    pub absence: Millis,
+}
+
+/// What became of the wish to approve a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Approval {
+    /// It takes part from now on; it was waiting or locked.
+    Approved,
+    /// It took part before.
+    AlreadyAdmitted,
+    /// There is no such client.
+    Unknown,
+}
+
+/// A key that is not taken any more.
+struct RetiredKey {
+    since: Timestamp,
+    /// Why its client was evicted, where it was.
+    evicted: Option<String>,
+}
+
+async fn retired(
+    connection: &mut SqliteConnection,
+    key: &[u8; 32],
+) -> Result<Option<RetiredKey>, LedgerError> {
+    let row = sqlx::query("SELECT since, evicted FROM retired_keys WHERE key = ?1")
+        .bind(key.as_slice())
+        .fetch_optional(connection)
+        .await?;
+    let read = |row| {
+        Ok(RetiredKey {
+            since: row::timestamp(&row, "since")?,
+            evicted: row.try_get("evicted").map_err(wrong("evicted"))?,
+        })
+    };
+    row.map(read).transpose().map_err(damaged(TABLE))
+}
+
+async fn retire(
+    connection: &mut SqliteConnection,
+    client: &ClientId,
+    key: &[u8; 32],
+    now: Timestamp,
+    evicted: Option<&str>,
+) -> Result<(), LedgerError> {
+    sqlx::query(
+        "INSERT OR REPLACE INTO retired_keys (key, client, since, evicted) VALUES (?1, ?2, ?3, ?4)",
+    )
+    .bind(key.as_slice())
+    .bind(client.as_str())
+    .bind(moment("time", now)?)
+    .bind(evicted)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Whether a key may enrol: one that was retired never comes back.
+pub(super) async fn refuse_retired(
+    connection: &mut SqliteConnection,
+    client: &ClientId,
+    key: &[u8; 32],
+) -> Result<Option<MemberRefusal>, LedgerError> {
+    let client = client.clone();
+    Ok(retired(connection, key)
+        .await?
+        .map(|key| match key.evicted {
+            Some(reason) => MemberRefusal::Evicted { client, reason },
+            None => MemberRefusal::UsedKey,
+        }))
+}
+
+impl EnrolledClient {
+    pub(super) fn admitted(&self) -> Result<(), MemberRefusal> {
+        let client = self.id.clone();
+        match self.state {
+            ClientState::Admitted => Ok(()),
+            ClientState::Waiting => Err(MemberRefusal::Waiting { client }),
+            ClientState::Locked => Err(MemberRefusal::Locked { client }),
+        }
+    }
+}
+
+impl Ledger {
+    /// Whether a client takes part under the key that it shows. The first use of a newer key retires the one before it; the use of
+    /// a retired one locks the client.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read or written.
+    pub async fn recognise(
+        &self,
+        client: &ClientId,
+        shown: ShownKey,
+    ) -> Result<Result<(), MemberRefusal>, LedgerError> {
+        let known = self.client(client).await?;
+        if let Some(known) = &known
+            && known.key == shown.key
+        {
+            return Ok(known.admitted());
+        }
+        let mut transaction = self.begin().await?;
+        let standing = stand(&mut transaction, client, shown).await?;
+        transaction.commit().await?;
+        Ok(standing.map(drop))
+    }
+
+    /// Takes note of the key of a client's next certificate. The same wish again, whose answer was lost, is the same; another one
+    /// takes the place of a key that was not used.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub async fn renew(
+        &self,
+        wish: &Renewal,
+    ) -> Result<Result<EnrolledClient, MemberRefusal>, LedgerError> {
+        let mut transaction = self.begin().await?;
+        let granted = grant(&mut transaction, wish).await?;
+        // A refusal may have locked the client, which must stay.
+        transaction.commit().await?;
+        Ok(granted)
+    }
+
+    /// Lets a client take part that waits or is locked.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub async fn approve(&self, client: &ClientId) -> Result<Approval, LedgerError> {
+        let mut transaction = self.begin().await?;
+        let Some(known) = clients::find(&mut transaction, client).await? else {
+            return Ok(Approval::Unknown);
+        };
+        if known.state == ClientState::Admitted {
+            return Ok(Approval::AlreadyAdmitted);
+        }
+        let admitted = EnrolledClient {
+            state: ClientState::Admitted,
+            ..known
+        };
+        clients::put(&mut transaction, &admitted).await?;
+        transaction.commit().await?;
+        Ok(Approval::Approved)
+    }
+
+    /// Strikes a client off and never takes its keys again; answers with all of them, or nothing where there is no such client.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub async fn evict(
+        &self,
+        client: &ClientId,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<Option<Vec<[u8; 32]>>, LedgerError> {
+        let mut transaction = self.begin().await?;
+        let Some(known) = clients::find(&mut transaction, client).await? else {
+            return Ok(None);
+        };
+        for key in [Some(known.key), known.next_key].into_iter().flatten() {
+            retire(&mut transaction, client, &key, now, Some(reason)).await?;
+        }
+        sqlx::query("UPDATE retired_keys SET evicted = ?2 WHERE client = ?1 AND evicted IS NULL")
+            .bind(client.as_str())
+            .bind(reason)
+            .execute(&mut *transaction)
+            .await?;
+        clients::remove(&mut transaction, client).await?;
+        let rows = sqlx::query("SELECT key FROM retired_keys WHERE client = ?1")
+            .bind(client.as_str())
+            .fetch_all(&mut *transaction)
+            .await?;
+        let keys: Result<_, _> = rows.iter().map(|row| row::bytes(row, "key")).collect();
+        let keys = keys.map_err(damaged(TABLE))?;
+        transaction.commit().await?;
+        Ok(Some(keys))
+    }
+}
+
+/// The client that shows a key, as it stands after that.
+async fn stand(
+    connection: &mut SqliteConnection,
+    client: &ClientId,
+    shown: ShownKey,
+) -> Result<Result<EnrolledClient, MemberRefusal>, LedgerError> {
+    let known = clients::find(connection, client).await?;
+    let retired = retired(connection, &shown.key).await?;
+    if let Some(reason) = retired.as_ref().and_then(|key| key.evicted.clone()) {
+        let client = client.clone();
+        return Ok(Err(MemberRefusal::Evicted { client, reason }));
+    }
+    let Some(known) = known else {
+        let client = client.clone();
+        return Ok(Err(MemberRefusal::Unknown { client }));
+    };
+    if let Some(retired) = retired {
+        return if shown.connected < retired.since {
+            Ok(known.admitted().map(|()| known))
+        } else {
+            let client = client.clone();
+            let locked = EnrolledClient {
+                state: ClientState::Locked,
+                ..known
+            };
+            clients::put(connection, &locked).await?;
+            Ok(Err(MemberRefusal::Locked { client }))
+        };
+    }
+    if let Err(refusal) = known.admitted() {
+        return Ok(Err(refusal));
+    }
+    if known.key == shown.key {
+        return Ok(Ok(known));
+    }
+    if known.next_key != Some(shown.key) {
+        let client = client.clone();
+        return Ok(Err(MemberRefusal::OtherKey { client }));
+    }
+    retire(connection, client, &known.key, shown.now, None).await?;
+    let renewed = EnrolledClient {
+        key: shown.key,
+        next_key: None,
+        renewals: known.renewals + 1,
+        ..known
+    };
+    clients::put(connection, &renewed).await?;
+    Ok(Ok(renewed))
+}
+
+async fn grant(
+    connection: &mut SqliteConnection,
+    wish: &Renewal,
+) -> Result<Result<EnrolledClient, MemberRefusal>, LedgerError> {
+    let shown = ShownKey {
+        key: wish.key,
+        connected: wish.now,
+        now: wish.now,
+    };
+    let known = match stand(connection, &wish.client, shown).await? {
+        Ok(known) => known,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    if let Some(ended) = known.until
+        && ended + wish.absence <= wish.now
+    {
+        return Ok(Err(MemberRefusal::Absent {
+            client: known.id,
+            ended,
+            absence: wish.absence,
+        }));
+    }
+    let is_used =
+        wish.next_key == known.key || retired(connection, &wish.next_key).await?.is_some();
+    if is_used {
+        return Ok(Err(MemberRefusal::UsedKey));
+    }
+    let promised = EnrolledClient {
+        next_key: Some(wish.next_key),
+        until: known.until.max(Some(wish.until)),
+        ..known
+    };
+    clients::put(connection, &promised).await?;
+    Ok(Ok(promised))
+}
