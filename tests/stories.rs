@@ -6,6 +6,7 @@
 mod harness;
 
 mod stories {
+    mod audit;
     mod bad_input;
     mod bad_trainers;
     mod breaks;

@@ -79,6 +79,8 @@ reasons! {
     ClientEvicted, "client-evicted", PermissionDenied, give_up;
     /// Two machines have shown the client's identity; a person has to look.
     ClientLocked, "client-locked", PermissionDenied, give_up;
+    /// The client's updates were rejected in too many rounds in a row; a person has to look.
+    ClientQuarantined, "client-quarantined", PermissionDenied, give_up;
     /// The client's certificate ended too long ago to be renewed.
     CertificateExpired, "certificate-expired", PermissionDenied, give_up;
     /// The plan is for clients with other labels.

@@ -93,6 +93,8 @@ pub struct App {
     doors: Doors,
     keeper: Keeper,
     limits: ListenLimits,
+    /// What a client may call in a second.
+    calls: u32,
     routes: Routes,
     driver: Driver,
     federation: FederationName,
@@ -130,7 +132,11 @@ impl App {
             .http2_keepalive_timeout(Some(KEEP_ALIVE))
             .max_connection_age(LONGEST_CONNECTION)
             .max_connection_age_grace(CONNECTION_GRACE)
-            .layer(AccessLayer::new(self.federation.clone(), members))
+            .layer(AccessLayer::new(
+                self.federation.clone(),
+                members,
+                self.calls,
+            ))
             .add_routes(self.routes)
             .serve_with_incoming_shutdown(incoming, self.stop.clone().cancelled_owned());
         let serving = tokio::spawn(until_stopped(serving, self.stop.clone()));

@@ -5,6 +5,7 @@
 
 mod access;
 mod ask;
+mod audit;
 mod backup;
 mod clients;
 mod init;
@@ -27,6 +28,7 @@ use crate::directory::ServerDirectory;
 use crate::store::ledger::Ledger;
 
 pub use access::AccessCommand;
+pub use audit::AuditCommand;
 pub use backup::BackupArguments;
 pub use clients::ClientsCommand;
 pub use init::InitArguments;
@@ -75,6 +77,9 @@ pub enum ServerCommand {
     /// Show and export the models that were published, and go back to an older one
     #[command(subcommand)]
     Models(ModelsCommand),
+    /// Show what was done and why, and see whether that log is whole
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Copy the ledger as it is now, while the server runs or not
     #[command(after_help = backup::EXAMPLES)]
     Backup(BackupArguments),
@@ -121,6 +126,7 @@ pub fn run(arguments: ServerArguments, output: &Output) -> Result<(), Failure> {
         ServerCommand::Access(command) => block_on(access::run(&command, output)),
         ServerCommand::Rounds(command) => block_on(rounds::run(&command, output)),
         ServerCommand::Models(command) => block_on(models::run(&command, output)),
+        ServerCommand::Audit(command) => block_on(audit::run(&command, output)),
         ServerCommand::Backup(arguments) => block_on(backup::run(&arguments, output)),
     }
 }

@@ -6,6 +6,7 @@
 mod deeds;
 mod farewell;
 mod inbox;
+mod quarantine;
 mod rollbacks;
 mod seats;
 
@@ -40,6 +41,7 @@ use seats::Seats;
 
 pub use deeds::{MergeTerms, Workshop};
 pub use inbox::{Federation, RollbackWish, Seat};
+pub use quarantine::Quarantine;
 
 /// Inputs that are written to the ledger together, at most.
 const TOGETHER: usize = 256;
@@ -67,6 +69,7 @@ pub struct Driver {
     clock: Clock,
     ledger: Ledger,
     console: Console,
+    quarantine: Quarantine,
     stay: Stay,
     inputs: mpsc::Receiver<Input>,
     view: watch::Sender<Arc<View>>,
@@ -101,6 +104,8 @@ pub struct Equipment {
     pub console: Console,
     /// When to end.
     pub stay: Stay,
+    /// Who is shut out for what the rounds say of it.
+    pub quarantine: Quarantine,
 }
 
 /// Why the loop must not go on.
@@ -125,6 +130,7 @@ impl Driver {
             clock: equipment.clock,
             ledger: equipment.ledger,
             console: equipment.console,
+            quarantine: equipment.quarantine,
             stay: equipment.stay,
             inputs,
             view,
@@ -371,6 +377,7 @@ impl Driver {
                 oldest_base,
             } => {
                 self.tell_closed(&summary).await;
+                self.quarantine.count(&self.ledger, &summary).await;
                 failpoint::pass(Point::ServerClosed);
                 self.deeds.clean_up(summary.round, needed_from, oldest_base);
             }

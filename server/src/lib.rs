@@ -5,6 +5,7 @@
 //! [`merging`] runs the engine, [`publish`] makes the result the base, and [`notice`] is what clients hear of it.
 
 pub mod app;
+pub mod audit;
 pub mod cli;
 pub mod closed_round;
 pub mod compute;

@@ -63,6 +63,9 @@ pub struct Limits {
     /// Peers that have shown no certificate, those in a handshake among them; 256. They are open to anyone: over the limit, the oldest of
     /// the address that has the most of them makes room.
     pub strangers: usize,
+    /// Calls that a client makes in a second, in the long run; 200. Five times as many are taken at once; more are told when to come
+    /// back. A round takes a client about ten.
+    pub calls: u32,
     /// Bytes of all incomplete uploads together; 16 GiB. Bounds the disk that clients can fill.
     pub staged_bytes: ByteSize,
     /// Uploads that are sent at the same time; 16. Each takes memory for what is on its way to the disk; whoever else wants to send is
@@ -70,6 +73,8 @@ pub struct Limits {
     pub uploads: usize,
     /// Downloads that run at the same time; 64. Each takes memory for what is on its way to the wire; others wait their turn.
     pub downloads: usize,
+    /// Rounds in a row in which a client's update may be rejected; 5. After that it is in quarantine until a person approves it.
+    pub rejections: u32,
     /// Examples that an update may claim; 1,000,000,000. Bounds the weight that a claim can buy.
     pub examples: u64,
     /// Largest absolute value in a task vector; 1,000,000. Far above any training, and far from overflow.
@@ -118,6 +123,8 @@ impl Default for Limits {
             clients: 10_000,
             connections: 2_000,
             strangers: 256,
+            calls: 200,
+            rejections: 5,
             staged_bytes: ByteSize::from_mebibytes(16 * 1024),
             uploads: 16,
             downloads: 64,
@@ -288,6 +295,8 @@ impl Limits {
             count("limits.clients", self.clients),
             count("limits.connections", self.connections),
             count("limits.strangers", self.strangers),
+            count("limits.calls", self.calls as usize),
+            count("limits.rejections", self.rejections as usize),
             count("limits.uploads", self.uploads),
             count("limits.downloads", self.downloads),
             check(

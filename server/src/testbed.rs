@@ -40,9 +40,10 @@ use tonic::transport::Channel;
 use crate::compute::Compute;
 use crate::console::Console;
 use crate::directory::ServerDirectory;
-use crate::driver::{Driver, Equipment, Federation, MergeTerms, Seat, Stay, Workshop};
+use crate::driver::{Driver, Equipment, Federation, MergeTerms, Quarantine, Seat, Stay, Workshop};
 use crate::enrolment::authority::Authority;
 use crate::files;
+use crate::listener::Connections;
 use crate::merging::MergeJob;
 use crate::merging::manifest::{FORMAT, Manifest};
 use crate::notice::Offer;
@@ -270,6 +271,10 @@ impl Bed {
         };
         let told = ledger.last_round().await.unwrap();
         let (driver, federation) = Driver::new(Equipment {
+            quarantine: Quarantine {
+                rejections: 1000,
+                connections: Connections::default(),
+            },
             coordinator,
             clock,
             ledger: ledger.clone(),

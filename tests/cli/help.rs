@@ -267,6 +267,7 @@ fn a_server_has_these_deeds() {
                     authority
       rounds        Show the rounds that were held, and follow the one that is open
       models        Show and export the models that were published, and go back to an older one
+      audit         Show what was done and why, and see whether that log is whole
       backup        Copy the ledger as it is now, while the server runs or not
       help          Print this message or the help of the given subcommand(s)
 

@@ -275,3 +275,56 @@ fn a_plan_is_for_the_clients_whose_labels_it_names() {
     let refused = federation.run(&wrong);
     assert!(refused.stderr.contains("`ort=Zürich Nord`"), "{refused}");
 }
+
+#[test]
+fn a_client_whose_updates_are_rejected_round_after_round_is_in_quarantine_until_a_person_has_looked()
+ {
+    let plan = Plan {
+        rounds: 3,
+        quorum: 1,
+        deadline: "10m",
+        ..Plan::of(2)
+    };
+    let mut federation = Federation::new(&plan);
+    let settings = "[limits]\nrejections = 2\n";
+    fs::write(federation.path("server/server.toml"), settings).unwrap();
+    federation.start_server();
+    federation.enrol(&["good", "broken"]);
+    let base = Values::base();
+    let nan = Values {
+        b: vec![f32::NAN; base.b.len()],
+        ..base.clone()
+    };
+    let mut gate = federation.gate("good");
+    let good = federation.trainer("good", &base.plus(1.0), 1);
+    federation.start_client("good", &good.behind(&gate));
+    let broken = federation.trainer("broken", &nan, 1);
+    federation.start_client("broken", &broken);
+    for _ in 1..=2 {
+        federation.client("broken").next_event("rejected");
+        gate.open();
+        let closed = federation.next_round();
+        closed.expect("broken", "rejected", &["non-finite"]);
+        closed.expect("good", "accepted", &[]);
+    }
+    let ended = federation.client_end("broken");
+    ended.refused(
+        77,
+        &[
+            "client-quarantined",
+            "in 2 rounds in a row",
+            "clients approve",
+        ],
+    );
+    assert!(clients(&federation, &["list"]).contains("quarantined"));
+    clients(&federation, &["approve", "broken"]);
+    let mended = federation.trainer("broken", &base.plus(3.0), 1);
+    federation.start_client("broken", &mended);
+    federation.client("broken").next_event("accepted");
+    gate.open();
+    let closed = federation.next_round();
+    closed.expect("broken", "accepted", &[]);
+    for name in ["good", "broken"] {
+        federation.client_end(name).well();
+    }
+}

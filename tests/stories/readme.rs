@@ -122,6 +122,20 @@ const COMMANDS: &[(&str, How)] = &[
         How::AsShown,
     ),
     (
+        "fedmerge server audit list --dir hub --last 10",
+        How::ToItsEnd("fedmerge server audit list --dir hub --last 10 | grep 'client-evicted'"),
+    ),
+    (
+        "fedmerge server audit export audit.jsonl --dir hub",
+        How::AsShown,
+    ),
+    (
+        "fedmerge server audit verify --copy audit.jsonl --dir hub",
+        How::ToItsEnd(
+            "fedmerge server audit verify --copy audit.jsonl --dir hub | grep 'the log is whole'",
+        ),
+    ),
+    (
         "fedmerge server access create grafana --dir hub --role observer --out grafana",
         How::ToItsEnd(
             "fedmerge server access create grafana --dir hub --role observer --out grafana && test -s grafana/grafana.pem",

@@ -152,6 +152,7 @@ pub fn ends_the_client(reason: RefusalReason) -> bool {
             | RefusalReason::ClientUnknown
             | RefusalReason::ClientEvicted
             | RefusalReason::ClientLocked
+            | RefusalReason::ClientQuarantined
             | RefusalReason::CertificateExpired
             | RefusalReason::ClockSkew
     )
@@ -209,6 +210,12 @@ fn of_refusal(refusal: &Refusal, server: &str, clock: &Clock) -> Failure {
             ExitCode::NotPermitted,
             "an administrator lets this client in again with `fedmerge server clients approve`, or evicts it; each machine needs a \
              client of its own"
+                .to_owned(),
+        ),
+        RefusalReason::ClientQuarantined => (
+            ExitCode::NotPermitted,
+            "the server's `rounds show` says why the updates were rejected; once that is mended, an administrator lets this client in again \
+             with `fedmerge server clients approve`"
                 .to_owned(),
         ),
         RefusalReason::NotSelected => (

@@ -23,7 +23,7 @@ use super::{App, Doors, News};
 use crate::compute::Compute;
 use crate::console::Console;
 use crate::directory::ServerDirectory;
-use crate::driver::{Driver, Equipment, Federation, MergeTerms, Stay, Workshop};
+use crate::driver::{Driver, Equipment, Federation, MergeTerms, Quarantine, Stay, Workshop};
 use crate::enrolment::authority::Authority;
 use crate::enrolment::keeper::{Keeper, Newest};
 use crate::files;
@@ -217,10 +217,15 @@ impl Parts {
             rollbacks: self.ledger.rollbacks().await?,
             console,
             stay,
+            quarantine: Quarantine {
+                rejections: self.checked.settings.limits.rejections,
+                connections: doors.clients.connections(),
+            },
         };
         let (driver, federation) = Driver::new(equipment);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let limits = &self.checked.settings.limits;
+        let calls = limits.calls;
         let limits = ListenLimits {
             connections: limits.connections,
             strangers: limits.strangers,
@@ -237,6 +242,7 @@ impl Parts {
             doors,
             keeper,
             limits,
+            calls,
             routes: routes(desk).await,
             driver,
             federation: federation_name,

@@ -15,6 +15,7 @@ use fedmerge_common::units::Millis;
 use tokio::time::{Instant, sleep};
 
 use super::{DirectoryArguments, ask};
+use crate::audit::AuditEvent;
 use crate::directory::ServerDirectory;
 use crate::enrolment::authority::Authority;
 
@@ -80,7 +81,7 @@ pub struct RotateArguments {
 
 pub(super) async fn run(command: &AccessCommand, output: &Output) -> Result<(), Failure> {
     match command {
-        AccessCommand::Create(arguments) => create(arguments, output),
+        AccessCommand::Create(arguments) => create(arguments, output).await,
         AccessCommand::Rotate(arguments) => rotate(arguments, output).await,
     }
 }
@@ -91,6 +92,14 @@ async fn rotate(arguments: &RotateArguments, output: &Output) -> Result<(), Fail
     let old = Authority::load(&directory, now)?;
     let new = old.rotate(&directory, now, arguments.overlap)?;
     let until = now + arguments.overlap;
+    let ledger = arguments.directory.ledger().await?;
+    let rotated = AuditEvent::AuthorityRotated {
+        key_sha256: hex::encode(&new.pin()),
+        before_sha256: hex::encode(&old.pin()),
+        overlap_until: until.to_string(),
+    };
+    ledger.note(now, rotated).await?;
+    ledger.close().await;
     if DirectoryLock::holder_of(&directory.lock()).is_some() {
         until_taken_up(&directory, output).await;
     }
@@ -122,7 +131,7 @@ async fn until_taken_up(directory: &ServerDirectory, output: &Output) {
     }
 }
 
-fn create(arguments: &CreateAccessArguments, output: &Output) -> Result<(), Failure> {
+async fn create(arguments: &CreateAccessArguments, output: &Output) -> Result<(), Failure> {
     let directory = arguments.directory.directory()?;
     let name: AdminName = arguments.name.parse().map_err(|error| {
         let message = format!("`{}` cannot be a name", arguments.name);
@@ -134,7 +143,14 @@ fn create(arguments: &CreateAccessArguments, output: &Output) -> Result<(), Fail
     };
     let now = Clock::system().now();
     let span = (now, arguments.ttl);
+    let ledger = arguments.directory.ledger().await?;
     Authority::load(&directory, now)?.certify(&directory, &identity, span, &arguments.out)?;
+    let created = AuditEvent::AccessCreated {
+        identity: identity.to_string(),
+        until: (now + arguments.ttl).to_string(),
+    };
+    ledger.note(now, created).await?;
+    ledger.close().await;
     output.line(format_args!(
         "{identity} may come in until {}: its key, certificate and the authority's are in {}",
         (now + arguments.ttl).to_second(),

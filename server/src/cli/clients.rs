@@ -24,7 +24,7 @@ pub enum ClientsCommand {
     /// Say all that is known of a client
     #[command(after_help = "Example:\n  fedmerge server clients show --dir hub ward-3")]
     Show(ClientArguments),
-    /// Let a client take part that waits for approval, or that was locked because two machines used its identity
+    /// Let a client take part that waits for approval, is locked because two machines used its identity, or is in quarantine
     #[command(after_help = "Example:\n  fedmerge server clients approve --dir hub ward-3")]
     Approve(ClientArguments),
     /// Strike a client off: its connections are cut, its keys are never taken again, and its name is free
@@ -112,6 +112,7 @@ async fn show(arguments: &ClientArguments, output: &Output) -> Result<(), Failur
         ClientState::Waiting => "waits for approval",
         ClientState::Admitted => "takes part",
         ClientState::Locked => "locked: two machines used its identity",
+        ClientState::Quarantined => "in quarantine: its updates were rejected round after round",
     };
     let stay = if client.is_ephemeral {
         "until its certificate ends"
@@ -124,6 +125,10 @@ async fn show(arguments: &ClientArguments, output: &Output) -> Result<(), Failur
         ("enrolled", client.enrolled.to_second()),
         ("certificate", certificate(&client, Clock::system().now())),
         ("renewed", format!("{} times", client.renewals)),
+        (
+            "rejected",
+            format!("in {} rounds in a row", client.rejections),
+        ),
         ("stays", stay.to_owned()),
         ("token", client.token.to_string()),
         ("labels", labels(&client)),
@@ -139,7 +144,7 @@ async fn show(arguments: &ClientArguments, output: &Output) -> Result<(), Failur
 async fn approve(arguments: &ClientArguments, output: &Output) -> Result<(), Failure> {
     let client = arguments.id()?;
     let ledger = arguments.directory.ledger().await?;
-    let words = match ledger.approve(&client).await? {
+    let words = match ledger.approve(&client, Clock::system().now()).await? {
         Approval::Unknown => return Err(arguments.unknown()),
         Approval::Approved => "takes part from now on",
         Approval::AlreadyAdmitted => "takes part already",
@@ -198,6 +203,7 @@ fn json(client: &EnrolledClient) -> serde_json::Value {
         "enrolled": client.enrolled.to_string(),
         "certificate_until": client.until.map(|until| until.to_string()),
         "renewals": client.renewals,
+        "rejections": client.rejections,
         "ephemeral": client.is_ephemeral,
         "token": client.token,
         "labels": client.labels,

@@ -164,7 +164,7 @@ async fn revoke(arguments: &RevokeArguments, output: &Output) -> Result<(), Fail
     };
     let id: TokenId = arguments.token.parse().map_err(|_| unknown())?;
     let ledger = arguments.directory.ledger().await?;
-    match ledger.revoke_token(&id).await? {
+    match ledger.revoke_token(&id, Clock::system().now()).await? {
         Revocation::Unknown => Err(unknown()),
         Revocation::Revoked | Revocation::AlreadyRevoked => {
             output.line(format_args!("revoked {id}"));

@@ -97,7 +97,7 @@ impl Admin for Service {
         let approval = self
             .0
             .ledger
-            .approve(&client)
+            .approve(&client, self.0.clock.now())
             .await
             .map_err(Refusal::from)?;
         let already = match approval {

@@ -52,7 +52,7 @@ impl Served {
             ledger: ledger.clone(),
             clock: Clock::with_offset(0),
         };
-        let layer = AccessLayer::new("digits".parse().unwrap(), members);
+        let layer = AccessLayer::new("digits".parse().unwrap(), members, 100);
         let desk = Desk {
             name: "digits".parse().unwrap(),
             federation: running.federation,

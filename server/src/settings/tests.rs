@@ -24,7 +24,7 @@ fn an_empty_file_has_the_defaults_and_they_are_possible() {
 #[test]
 fn every_key_can_be_set() {
     let settings = parse(
-        "listen = \"[::1]:0\"\n[admin]\nlisten = \"[::1]:1\"\n[limits]\nclients = 1\nconnections = 2\nstrangers = 3\nstaged_bytes = \"4KiB\"\nuploads = 4\ndownloads = 6\n\
+        "listen = \"[::1]:0\"\n[admin]\nlisten = \"[::1]:1\"\n[limits]\nclients = 1\nconnections = 2\nstrangers = 3\ncalls = 11\nrejections = 12\nstaged_bytes = \"4KiB\"\nuploads = 4\ndownloads = 6\n\
          examples = 5\nmagnitude = 6\n[enrolment]\ncertificate_life = \"7d\"\nabsence = \"0s\"\nclock_skew = \"0s\"\n[merge]\n\
          memory = 8\nthreads = 9\nkeep_updates = 10\n",
     )
@@ -38,6 +38,8 @@ fn every_key_can_be_set() {
             clients: 1,
             connections: 2,
             strangers: 3,
+            calls: 11,
+            rejections: 12,
             staged_bytes: ByteSize::new(4096),
             uploads: 4,
             downloads: 6,
@@ -71,6 +73,8 @@ fn a_number_out_of_range_is_refused_with_its_key() {
             "`limits.connections` is 1000001",
         ),
         ("[limits]\nstrangers = 0", "`limits.strangers` is 0"),
+        ("[limits]\ncalls = 0", "`limits.calls` is 0"),
+        ("[limits]\nrejections = 0", "`limits.rejections` is 0"),
         ("[limits]\nuploads = 0", "`limits.uploads` is 0"),
         ("[limits]\ndownloads = 0", "`limits.downloads` is 0"),
         (

@@ -17,6 +17,7 @@ use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
 use tokio::time::Instant;
 
 mod admission;
+mod audit;
 mod backup;
 mod clients;
 mod error;
@@ -24,6 +25,7 @@ mod members;
 mod migrations;
 mod models;
 mod plans;
+mod quarantine;
 mod rounds;
 mod row;
 mod tokens;

@@ -7,10 +7,12 @@ use std::task::{Context, Poll};
 use fedmerge_common::identity::Identity;
 use fedmerge_common::ids::{ClientId, FederationName};
 use fedmerge_proto::status::{Refusal, RefusalReason};
+use tokio::time::Instant;
 use tonic::Status;
 use tower::{Layer, Service};
 
 use crate::listener::{Door, Peer};
+use crate::rpc::access::pace::Paces;
 use crate::rpc::access::{Access, Caller, access_of};
 
 /// Who is enrolled.
@@ -31,14 +33,14 @@ pub struct AccessLayer<M> {
 }
 
 impl<M: Members> AccessLayer<M> {
-    /// A layer for one federation's members.
+    /// A layer for one federation's members, each of whom may make so many calls in a second, in the long run.
     #[must_use]
-    pub fn new(federation: FederationName, members: M) -> Self {
-        let federation = Arc::new(federation);
+    pub fn new(federation: FederationName, members: M, calls_per_second: u32) -> Self {
         Self {
             guard: Guard {
-                federation,
+                federation: Arc::new(federation),
                 members,
+                paces: Arc::new(Paces::new(calls_per_second)),
             },
         }
     }
@@ -100,6 +102,7 @@ where
 struct Guard<M> {
     federation: Arc<FederationName>,
     members: M,
+    paces: Arc<Paces>,
 }
 
 impl<M: Members> Guard<M> {
@@ -141,6 +144,7 @@ impl<M: Members> Guard<M> {
             }
             (Identity::Client(client), Access::Client | Access::Member) => {
                 let key = certificate.public_key_sha256;
+                self.paces.take(client, Instant::now())?;
                 self.members.recognise(client, key, peer).await?;
                 Caller::Client(client.clone())
             }

@@ -149,7 +149,7 @@ async fn call_at(
         since: Timestamp::new(0),
         door,
     });
-    let service = AccessLayer::new(federation(), members).layer(service);
+    let service = AccessLayer::new(federation(), members, 100).layer(service);
     let response = service.oneshot(request).await.unwrap();
     if let Some(caller) = response.extensions().get::<Caller>() {
         return Ok(caller.clone());
@@ -298,7 +298,11 @@ async fn over_the_real_wire_a_client_is_served_and_others_are_told_why_not() {
     let streams = listener.serve(ours.server_tls(), limits, stop.clone(), &tracker);
     let (_, health) = tonic_health::server::health_reporter();
     let serving = Server::builder()
-        .layer(AccessLayer::new(federation(), known(enrolled.key_sha256)))
+        .layer(AccessLayer::new(
+            federation(),
+            known(enrolled.key_sha256),
+            100,
+        ))
         .add_service(health)
         .serve_with_incoming(streams);
     let serving = tokio::spawn(serving);

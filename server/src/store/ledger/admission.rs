@@ -3,12 +3,15 @@
 
 use std::fmt;
 
+use fedmerge_common::hex;
 use fedmerge_common::ids::{ClientId, TokenId};
 use fedmerge_common::units::Timestamp;
 use fedmerge_proto::status::{Refusal, RefusalReason};
 use sqlx::SqliteConnection;
 use subtle::ConstantTimeEq;
 
+use crate::audit::AuditEvent;
+use crate::store::ledger::audit;
 use crate::store::ledger::clients::{self, ClientState, EnrolledClient};
 use crate::store::ledger::members::{self, MemberRefusal};
 use crate::store::ledger::tokens::{self, TokenRow};
@@ -135,7 +138,15 @@ impl Ledger {
         let client = match judge(&mut transaction, admission).await? {
             Verdict::Admit(token) => {
                 count_use(&mut transaction, &token).await?;
-                new_client(admission, token)
+                let client = new_client(admission, token);
+                let enrolled = AuditEvent::ClientEnrolled {
+                    client: client.id.clone(),
+                    token: client.token.clone(),
+                    key_sha256: hex::encode(&client.key),
+                    state: client.state.to_string(),
+                };
+                audit::append(&mut transaction, admission.now, enrolled).await?;
+                client
             }
             Verdict::Known(client) => client,
             Verdict::Refuse(refusal) => return Ok(Err(refusal)),
@@ -229,6 +240,8 @@ fn new_client(admission: &Admission, token: TokenRow) -> EnrolledClient {
         },
         is_ephemeral: token.is_ephemeral,
         renewals: 0,
+        rejections: 0,
+        counted_round: 0,
         until: None,
     }
 }

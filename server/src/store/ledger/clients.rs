@@ -23,6 +23,8 @@ pub enum ClientState {
     Admitted,
     /// Two machines showed its identity: a person has to look.
     Locked,
+    /// Its updates were rejected in too many rounds in a row: a person has to look.
+    Quarantined,
 }
 
 impl ClientState {
@@ -33,6 +35,7 @@ impl ClientState {
             Self::Waiting => "waiting",
             Self::Admitted => "admitted",
             Self::Locked => "locked",
+            Self::Quarantined => "quarantined",
         }
     }
 }
@@ -52,10 +55,15 @@ impl FromStr for ClientState {
     type Err = ParseClientStateError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [Self::Waiting, Self::Admitted, Self::Locked]
-            .into_iter()
-            .find(|state| state.as_str() == text)
-            .ok_or_else(|| ParseClientStateError(text.to_owned()))
+        [
+            Self::Waiting,
+            Self::Admitted,
+            Self::Locked,
+            Self::Quarantined,
+        ]
+        .into_iter()
+        .find(|state| state.as_str() == text)
+        .ok_or_else(|| ParseClientStateError(text.to_owned()))
     }
 }
 
@@ -80,6 +88,10 @@ pub struct EnrolledClient {
     pub is_ephemeral: bool,
     /// How often a newer key has taken the place of an older one.
     pub renewals: u64,
+    /// Rounds in a row in which its update was rejected.
+    pub rejections: u32,
+    /// The last round that is in that number; 0 before the first.
+    pub counted_round: u64,
     /// End of its newest certificate; none where it has had none, or enrolled before ends were written down.
     pub until: Option<Timestamp>,
 }
@@ -95,6 +107,8 @@ fn decode(row: &SqliteRow) -> Result<EnrolledClient, DecodeRowError> {
         state: row::text(row, "state")?,
         is_ephemeral: row::flag(row, "is_ephemeral")?,
         renewals: row::number(row, "renewals")?,
+        rejections: row::number(row, "rejections")?,
+        counted_round: row::number(row, "counted_round")?,
         until: row::optional_number(row, "until")?.map(Timestamp::new),
     })
 }
@@ -128,8 +142,8 @@ pub(super) async fn put(
     let until = client.until.map(|until| moment("time", until));
     sqlx::query(
         "INSERT OR REPLACE INTO clients \
-         (id, key, next_key, enrolled, labels, token, state, is_ephemeral, renewals, until) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+         (id, key, next_key, enrolled, labels, token, state, is_ephemeral, renewals, until, rejections, counted_round) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     )
     .bind(client.id.as_str())
     .bind(client.key.as_slice())
@@ -141,6 +155,8 @@ pub(super) async fn put(
     .bind(client.is_ephemeral)
     .bind(integer("renewals", client.renewals)?)
     .bind(until.transpose()?)
+    .bind(client.rejections)
+    .bind(integer("round", client.counted_round)?)
     .execute(connection)
     .await?;
     Ok(())

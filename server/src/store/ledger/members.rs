@@ -4,11 +4,14 @@
 //! directory is found out: whoever comes later with a retired key is another machine, and the client is locked until a person has
 //! looked. An evicted client's keys are never taken again; its name is free.
 
+use fedmerge_common::hex;
 use fedmerge_common::ids::ClientId;
 use fedmerge_common::units::{Millis, Timestamp};
 use fedmerge_proto::status::{Refusal, RefusalReason};
 use sqlx::{Row, SqliteConnection};
 
+use crate::audit::AuditEvent;
+use crate::store::ledger::audit;
 use crate::store::ledger::clients::{self, ClientState, EnrolledClient};
 use crate::store::ledger::row::{self, damaged, moment, wrong};
 use crate::store::ledger::{Ledger, LedgerError};
@@ -58,6 +61,17 @@ pub enum MemberRefusal {
         /// The name.
         client: ClientId,
     },
+    /// Its updates were rejected again and again.
+    #[error(
+        "client `{client}` is in quarantine: its updates were rejected in {rejections} rounds in a row; an administrator approves or \
+         evicts it"
+    )]
+    Quarantined {
+        /// The name.
+        client: ClientId,
+        /// Rounds in a row.
+        rejections: u32,
+    },
     /// A person has evicted it.
     #[error("client `{client}` was evicted: {reason}")]
     Evicted {
@@ -91,6 +105,7 @@ impl From<MemberRefusal> for Refusal {
             }
             MemberRefusal::Waiting { .. } => RefusalReason::ApprovalPending,
             MemberRefusal::Locked { .. } => RefusalReason::ClientLocked,
+            MemberRefusal::Quarantined { .. } => RefusalReason::ClientQuarantined,
             MemberRefusal::Evicted { .. } => RefusalReason::ClientEvicted,
             MemberRefusal::Absent { .. } => RefusalReason::CertificateExpired,
             MemberRefusal::UsedKey => RefusalReason::InvalidRequest,
@@ -119,7 +134,7 @@ pub struct Renewal {
 /// What became of the wish to approve a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Approval {
-    /// It takes part from now on; it was waiting or locked.
+    /// It takes part from now on; it was waiting, locked or in quarantine.
     Approved,
     /// It took part before.
     AlreadyAdmitted,
@@ -192,6 +207,10 @@ impl EnrolledClient {
             ClientState::Admitted => Ok(()),
             ClientState::Waiting => Err(MemberRefusal::Waiting { client }),
             ClientState::Locked => Err(MemberRefusal::Locked { client }),
+            ClientState::Quarantined => Err(MemberRefusal::Quarantined {
+                client,
+                rejections: self.rejections,
+            }),
         }
     }
 }
@@ -235,11 +254,15 @@ impl Ledger {
         Ok(granted)
     }
 
-    /// Lets a client take part that waits or is locked.
+    /// Lets a client take part that waits, is locked or in quarantine.
     ///
     /// # Errors
     /// When the ledger cannot be written.
-    pub async fn approve(&self, client: &ClientId) -> Result<Approval, LedgerError> {
+    pub async fn approve(
+        &self,
+        client: &ClientId,
+        now: Timestamp,
+    ) -> Result<Approval, LedgerError> {
         let mut transaction = self.begin().await?;
         let Some(known) = clients::find(&mut transaction, client).await? else {
             return Ok(Approval::Unknown);
@@ -249,9 +272,12 @@ impl Ledger {
         }
         let admitted = EnrolledClient {
             state: ClientState::Admitted,
+            rejections: 0,
             ..known
         };
         clients::put(&mut transaction, &admitted).await?;
+        let client = client.clone();
+        audit::append(&mut transaction, now, AuditEvent::ClientApproved { client }).await?;
         transaction.commit().await?;
         Ok(Approval::Approved)
     }
@@ -279,6 +305,11 @@ impl Ledger {
             .execute(&mut *transaction)
             .await?;
         clients::remove(&mut transaction, client).await?;
+        let evicted = AuditEvent::ClientEvicted {
+            client: client.clone(),
+            reason: reason.to_owned(),
+        };
+        audit::append(&mut transaction, now, evicted).await?;
         let rows = sqlx::query("SELECT key FROM retired_keys WHERE client = ?1")
             .bind(client.as_str())
             .fetch_all(&mut *transaction)
@@ -307,17 +338,12 @@ async fn stand(
         return Ok(Err(MemberRefusal::Unknown { client }));
     };
     if let Some(retired) = retired {
-        return if shown.connected < retired.since {
-            Ok(known.admitted().map(|()| known))
-        } else {
-            let client = client.clone();
-            let locked = EnrolledClient {
-                state: ClientState::Locked,
-                ..known
-            };
-            clients::put(connection, &locked).await?;
-            Ok(Err(MemberRefusal::Locked { client }))
-        };
+        if shown.connected < retired.since {
+            return Ok(known.admitted().map(|()| known));
+        }
+        lock(connection, known, shown).await?;
+        let client = client.clone();
+        return Ok(Err(MemberRefusal::Locked { client }));
     }
     if let Err(refusal) = known.admitted() {
         return Ok(Err(refusal));
@@ -337,7 +363,33 @@ async fn stand(
         ..known
     };
     clients::put(connection, &renewed).await?;
+    let event = AuditEvent::ClientRenewed {
+        client: client.clone(),
+        key_sha256: hex::encode(&shown.key),
+    };
+    audit::append(connection, shown.now, event).await?;
     Ok(Ok(renewed))
+}
+
+/// Locks a client under whose name a retired key was shown.
+async fn lock(
+    connection: &mut SqliteConnection,
+    known: EnrolledClient,
+    shown: ShownKey,
+) -> Result<(), LedgerError> {
+    if known.state == ClientState::Locked {
+        return Ok(());
+    }
+    let event = AuditEvent::ClientLocked {
+        client: known.id.clone(),
+        key_sha256: hex::encode(&shown.key),
+    };
+    let locked = EnrolledClient {
+        state: ClientState::Locked,
+        ..known
+    };
+    clients::put(connection, &locked).await?;
+    audit::append(connection, shown.now, event).await
 }
 
 async fn grant(

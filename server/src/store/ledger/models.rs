@@ -10,6 +10,8 @@ use fedmerge_common::update::ModelRef;
 use fedmerge_coordinator::Score;
 use sqlx::sqlite::SqliteRow;
 
+use crate::audit::AuditEvent;
+use crate::store::ledger::audit;
 use crate::store::ledger::row::{self, DecodeRowError, damaged, integer, moment, to_json};
 use crate::store::ledger::{Ledger, LedgerError};
 
@@ -83,6 +85,18 @@ impl Ledger {
         .bind(stored.score.as_ref().map(to_json))
         .execute(&mut *transaction)
         .await?;
+        let event = match &stored.rollback {
+            Some(rollback) => AuditEvent::ModelRolledBack {
+                model: *model,
+                of: rollback.of,
+                reason: rollback.reason.clone(),
+            },
+            None => AuditEvent::ModelPublished {
+                model: *model,
+                parent: stored.parent,
+            },
+        };
+        audit::append(&mut transaction, stored.published, event).await?;
         Ok(transaction.commit().await?)
     }
 

@@ -1,11 +1,16 @@
 //! The round protocol in the ledger: the coordinator's record, the stories of rounds, and notes on their merges.
 
+use std::collections::BTreeMap;
+
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::update::ModelRef;
 use fedmerge_coordinator::{Record, RoundSummary};
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
 
+use crate::audit::AuditEvent;
+use crate::closed_round::ClosedClient;
+use crate::store::ledger::audit;
 use crate::store::ledger::row::{self, DecodeRowError, damaged, integer, to_json};
 use crate::store::ledger::{Ledger, LedgerError};
 
@@ -71,6 +76,41 @@ fn decode_merge(row: &SqliteRow) -> Result<MergeNote, DecodeRowError> {
     })
 }
 
+/// Writes down how a round ended, the first time that this is stored.
+async fn tell_closed(
+    connection: &mut SqliteConnection,
+    summary: &RoundSummary,
+) -> Result<(), LedgerError> {
+    let stored = sqlx::query("SELECT 1 FROM rounds WHERE round = ?1")
+        .bind(integer("round", summary.round.get())?)
+        .fetch_optional(&mut *connection)
+        .await?;
+    if stored.is_some() {
+        return Ok(());
+    }
+    let mut accepted = Vec::new();
+    let mut others = BTreeMap::new();
+    for part in ClosedClient::of(summary) {
+        match part.outcome {
+            "accepted" => accepted.push(part.client),
+            outcome if part.reason.is_empty() => {
+                others.insert(part.client, outcome.to_owned());
+            }
+            outcome => {
+                let words = format!("{outcome}: {}", part.reason);
+                others.insert(part.client, words);
+            }
+        }
+    }
+    let event = AuditEvent::RoundClosed {
+        round: summary.round,
+        outcome: summary.outcome.to_string(),
+        accepted,
+        others,
+    };
+    audit::append(connection, summary.closed, event).await
+}
+
 impl Ledger {
     /// The coordinator's state as it was last stored; nothing before the first [`Ledger::commit`].
     ///
@@ -100,6 +140,7 @@ impl Ledger {
             .execute(&mut *transaction)
             .await?;
         for summary in closed {
+            tell_closed(&mut transaction, summary).await?;
             sqlx::query("INSERT OR REPLACE INTO rounds (round, summary) VALUES (?1, ?2)")
                 .bind(integer("round", summary.round.get())?)
                 .bind(to_json(summary))

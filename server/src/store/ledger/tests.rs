@@ -6,6 +6,7 @@ mod backup;
 mod damage;
 mod members;
 mod opening;
+mod quarantine;
 mod round_trips;
 
 use std::collections::BTreeMap;

@@ -8,6 +8,8 @@ use fedmerge_common::units::Timestamp;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
+use crate::audit::AuditEvent;
+use crate::store::ledger::audit;
 use crate::store::ledger::row::{self, DecodeRowError, damaged, moment, to_json};
 use crate::store::ledger::{Ledger, LedgerError};
 
@@ -122,6 +124,13 @@ impl Ledger {
         .bind(token.is_ephemeral)
         .execute(&mut *transaction)
         .await?;
+        let created = AuditEvent::TokenCreated {
+            token: token.id.clone(),
+            uses: token.uses,
+            expires: token.expires.to_string(),
+            labels: token.labels.clone(),
+        };
+        audit::append(&mut transaction, token.created, created).await?;
         Ok(transaction.commit().await?)
     }
 
@@ -141,7 +150,11 @@ impl Ledger {
     ///
     /// # Errors
     /// When the ledger cannot be written.
-    pub async fn revoke_token(&self, id: &TokenId) -> Result<Revocation, LedgerError> {
+    pub async fn revoke_token(
+        &self,
+        id: &TokenId,
+        now: Timestamp,
+    ) -> Result<Revocation, LedgerError> {
         let mut transaction = self.begin().await?;
         let Some(token) = find(&mut transaction, id).await? else {
             return Ok(Revocation::Unknown);
@@ -153,6 +166,8 @@ impl Ledger {
             .bind(id.as_str())
             .execute(&mut *transaction)
             .await?;
+        let token = id.clone();
+        audit::append(&mut transaction, now, AuditEvent::TokenRevoked { token }).await?;
         transaction.commit().await?;
         Ok(Revocation::Revoked)
     }

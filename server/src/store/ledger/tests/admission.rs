@@ -135,7 +135,10 @@ async fn a_machine_whose_answer_was_lost_comes_again_without_another_use() {
 async fn a_revoked_token_admits_nobody_not_even_again() {
     let (_directory, ledger) = with_token(2).await;
     ledger.admit(&wish("t1", "a", 1)).await.unwrap().unwrap();
-    ledger.revoke_token(&"t1".parse().unwrap()).await.unwrap();
+    ledger
+        .revoke_token(&"t1".parse().unwrap(), Timestamp::new(160))
+        .await
+        .unwrap();
     for admission in [wish("t1", "a", 1), wish("t1", "b", 2)] {
         let refusal = refusal(&ledger, &admission).await;
         assert_eq!(refusal.reason, RefusalReason::TokenRevoked);

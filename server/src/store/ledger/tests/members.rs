@@ -67,10 +67,16 @@ async fn whoever_waits_for_approval_is_told_so_until_a_person_approves() {
     assert_eq!(client(&ledger).await.until, None);
     assert_eq!(ledger.tokens().await.unwrap()[0].used, 1);
 
-    assert_eq!(ledger.approve(&a()).await.unwrap(), Approval::Approved);
-    let again = ledger.approve(&a()).await.unwrap();
+    assert_eq!(
+        ledger.approve(&a(), Timestamp::new(550)).await.unwrap(),
+        Approval::Approved
+    );
+    let again = ledger.approve(&a(), Timestamp::new(550)).await.unwrap();
     assert_eq!(again, Approval::AlreadyAdmitted);
-    let nobody = ledger.approve(&"b".parse().unwrap()).await.unwrap();
+    let nobody = ledger
+        .approve(&"b".parse().unwrap(), Timestamp::new(550))
+        .await
+        .unwrap();
     assert_eq!(nobody, Approval::Unknown);
     ledger.admit(&wish("t1", "a", 1)).await.unwrap().unwrap();
     assert_eq!(show(&ledger, 1).await, Ok(()));
@@ -125,7 +131,10 @@ async fn a_copy_that_comes_with_an_older_key_locks_the_client_until_a_person_has
         assert_eq!(show(&ledger, 2).await, Err(RefusalReason::ClientLocked));
         let refusal = renew(&ledger, &renewal(2, 3)).await;
         assert_eq!(refusal, Err(MemberRefusal::Locked { client: a() }));
-        assert_eq!(ledger.approve(&a()).await.unwrap(), Approval::Approved);
+        assert_eq!(
+            ledger.approve(&a(), Timestamp::new(550)).await.unwrap(),
+            Approval::Approved
+        );
         assert_eq!(show(&ledger, 2).await, Ok(()));
     }
 }

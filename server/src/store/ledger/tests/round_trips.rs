@@ -197,9 +197,17 @@ async fn tokens_are_listed_by_age_and_are_revoked_once() {
     let error = ledger.add_token(&older).await.unwrap_err();
     assert_eq!(error.to_string(), "token `z` is there already");
     for expected in [Revocation::Revoked, Revocation::AlreadyRevoked] {
-        assert_eq!(ledger.revoke_token(&older.id).await.unwrap(), expected);
+        assert_eq!(
+            ledger
+                .revoke_token(&older.id, Timestamp::new(160))
+                .await
+                .unwrap(),
+            expected
+        );
     }
-    let unknown = ledger.revoke_token(&"nobody".parse().unwrap()).await;
+    let unknown = ledger
+        .revoke_token(&"nobody".parse().unwrap(), Timestamp::new(160))
+        .await;
     assert_eq!(unknown.unwrap(), Revocation::Unknown);
     let revoked = TokenRow {
         is_revoked: true,
