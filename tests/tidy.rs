@@ -8,6 +8,7 @@
 )]
 
 mod tidy {
+    mod dependencies;
     mod features;
     mod files;
     mod imports;

@@ -9,7 +9,7 @@ use fedmerge_common::reason::Decline;
 use fedmerge_common::rollback::Rollback;
 use fedmerge_common::update::UpdateHeader;
 use fedmerge_proto::convert::admin::TokenRequest;
-use fedmerge_proto::convert::enrolment::EnrolmentRequest;
+use fedmerge_proto::convert::enrolment::{EnrolmentRequest, RenewalRequest};
 use fedmerge_proto::convert::evaluation::{EvaluationReport, EvaluationRequest};
 use fedmerge_proto::convert::round::{Invitation, ProgressReport, instance};
 use fedmerge_proto::convert::transfer::{update_outcome, upload_id, verified_chunk};
@@ -39,7 +39,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((which, bytes)) = bytes.split_first() else {
         return;
     };
-    match which % 11 {
+    match which % 12 {
         0 => understood::<v1::UpdateHeader, UpdateHeader>(bytes),
         1 => understood::<v1::Invitation, Invitation>(bytes),
         2 => understood::<v1::Evaluation, EvaluationRequest>(bytes),
@@ -60,9 +60,20 @@ fuzz_target!(|bytes: &[u8]| {
                 let _instance = instance(&message);
             }
         }
-        _ => {
+        10 => {
             if let Ok(message) = v1::CommitUploadResponse::decode(bytes) {
                 let _outcome = update_outcome(message);
+            }
+        }
+        _ => {
+            understood::<v1::RenewRequest, RenewalRequest>(bytes);
+            let request = v1::RenewRequest::decode(bytes);
+            let request = request
+                .ok()
+                .and_then(|message| RenewalRequest::try_from(message).ok());
+            if let Some(request) = request {
+                // Nobody's key, and nobody's signature.
+                assert!(request.proof.verify(b"words").is_err());
             }
         }
     }
