@@ -6,39 +6,54 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fedmerge_proto::status::RefusalReason;
+
 use crate::harness::federation::Federation;
 use crate::harness::plan::Plan;
 use crate::harness::raw_client::RawClient;
 
 /// Connections that are opened and then say nothing; more than the server keeps of strangers.
 const USUAL_SILENT: usize = 400;
-/// Connections that say nonsense, one after another on each of so many threads, as long as the honest try.
+/// Connections that say nonsense, at least.
+const USUAL_NONSENSE: usize = 200;
+/// Threads that open these, one after another.
 const BABBLERS: usize = 4;
-/// Connections of an honest client, each a new one.
+/// Connections of an honest client, each a new one, at least.
 const TRIES: usize = 20;
 
-/// How many say nothing: `FEDMERGE_TEST_SILENT`, for a measurement.
-fn silent() -> usize {
+/// A number of this environment, for a measurement.
+fn wanted(variable: &str, usual: usize) -> usize {
     #[expect(
         clippy::disallowed_methods,
         reason = "a test has no settings but these"
     )]
-    let wanted = std::env::var("FEDMERGE_TEST_SILENT");
-    wanted.map_or(USUAL_SILENT, |number| number.parse().unwrap())
+    let wanted = std::env::var(variable);
+    wanted.map_or(usual, |number| number.parse().unwrap())
 }
 
-/// The middle one of the times that a new connection and a call on it take, and the longest.
-fn latencies(federation: &Federation) -> [Duration; 2] {
-    let mut times: Vec<Duration> = (0..TRIES)
-        .map(|_| {
-            let begun = Instant::now();
-            let client = RawClient::with_certificate_of(federation, "honest");
-            client.report_progress(1).unwrap();
-            begun.elapsed()
-        })
-        .collect();
+/// The middle one of the times that a new connection and a call on it take, and the longest, for as long as it `goes_on`.
+fn latencies(federation: &Federation, goes_on: impl Fn() -> bool) -> [Duration; 2] {
+    let mut times = Vec::new();
+    while times.len() < TRIES || goes_on() {
+        let begun = Instant::now();
+        let client = RawClient::with_certificate_of(federation, "honest");
+        match client.report_progress(1) {
+            Ok(_) => times.push(begun.elapsed()),
+            // A client that tries as fast as this one is told to slow down.
+            Err(refusal) => assert_eq!(refusal.reason, RefusalReason::Busy),
+        }
+    }
     times.sort_unstable();
-    [times[TRIES / 2], times[TRIES - 1]]
+    [times[times.len() / 2], times[times.len() - 1]]
+}
+
+/// Raises a flag when it is dropped, so that a test that fails ends its threads as well.
+struct Raise<'a>(&'a AtomicBool);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Opens connections that say nonsense, one after another, until it is over.
@@ -60,18 +75,18 @@ fn those_who_say_nothing_or_nonsense_keep_nobody_out() {
     let mut federation = Federation::new(&Plan::of(1));
     federation.start_server();
     federation.enrol(&["honest"]);
-    let before = latencies(&federation);
-    let silent: Vec<TcpStream> = (0..silent())
+    let before = latencies(&federation, || false);
+    let silent: Vec<TcpStream> = (0..wanted("FEDMERGE_TEST_SILENT", USUAL_SILENT))
         .map(|_| TcpStream::connect(&federation.address).unwrap())
         .collect();
+    let nonsense = wanted("FEDMERGE_TEST_NONSENSE", USUAL_NONSENSE);
     let (is_over, babbled) = (AtomicBool::new(false), AtomicUsize::new(0));
     let during = thread::scope(|scope| {
         for _ in 0..BABBLERS {
             scope.spawn(|| babble(&federation.address, &is_over, &babbled));
         }
-        let during = latencies(&federation);
-        is_over.store(true, Ordering::Relaxed);
-        during
+        let _raise = Raise(&is_over);
+        latencies(&federation, || babbled.load(Ordering::Relaxed) < nonsense)
     });
     let ratio = during[0].as_secs_f64() / before[0].as_secs_f64();
     eprintln!(
