@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use fedmerge_common::failure::{ExitCode, Failure};
 use fedmerge_common::output::Output;
+use serde_json::Value;
 
 use super::DirectoryArguments;
 use super::list::{ListArguments, table};
@@ -83,21 +84,55 @@ async fn list(arguments: &ListArguments, output: &Output) -> Result<(), Failure>
     Ok(())
 }
 
-/// The name of an event, and its fields one after the other.
+/// The name of an event, and its fields one after the other; hashes by their beginnings.
 fn in_words(line: &AuditLine) -> (String, String) {
     let fields = serde_json::to_value(&line.event).unwrap_or_default();
     let mut event = String::new();
     let mut words = Vec::new();
     for (name, value) in fields.as_object().into_iter().flatten() {
-        let text = value.as_str();
-        let text = text.map_or_else(|| value.to_string(), str::to_owned);
-        if name == "event" {
-            event = text;
-        } else {
-            words.push(format!("{name} {text}"));
+        match value_in_words(value) {
+            Some(text) if name == "event" => event = text,
+            Some(text) => words.push(format!("{} {text}", name.replace('_', " "))),
+            None => {}
         }
     }
     (event, words.join(", "))
+}
+
+/// A value for people; nothing for one that says nothing.
+fn value_in_words(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(match text.strip_prefix("blake3:").unwrap_or(text) {
+            hash if is_hash(hash) => format!("{}…", &hash[..HASH_DIGITS]),
+            _ => text.clone(),
+        }),
+        Value::Array(values) if values.is_empty() => None,
+        Value::Array(values) => {
+            let values = values.iter().filter_map(value_in_words);
+            Some(values.collect::<Vec<_>>().join(" "))
+        }
+        Value::Object(model) if model.contains_key("version") => {
+            let digest = model.get("digest").and_then(value_in_words);
+            Some(format!(
+                "{} ({})",
+                model["version"],
+                digest.unwrap_or_default()
+            ))
+        }
+        Value::Object(pairs) if pairs.is_empty() => None,
+        Value::Object(pairs) => {
+            let pairs = pairs.iter().map(|(name, value)| {
+                format!("{name}={}", value_in_words(value).unwrap_or_default())
+            });
+            Some(pairs.collect::<Vec<_>>().join(" "))
+        }
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+    }
+}
+
+fn is_hash(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 async fn export(arguments: &ExportArguments, output: &Output) -> Result<(), Failure> {
@@ -197,6 +232,8 @@ async fn check(
     Ok(head)
 }
 
+/// So many digits tell one hash from another by eye; `--format json` has them all.
+const HASH_DIGITS: usize = 12;
 const LEDGER: &str = "the audit log in the ledger";
 
 fn broken(fault: &AuditFault, what: impl fmt::Display) -> Failure {
@@ -208,4 +245,54 @@ fn broken(fault: &AuditFault, what: impl fmt::Display) -> Failure {
 fn failed(path: &Path, what: &str, error: &io::Error) -> Failure {
     let message = format!("`{}` cannot be {what}", path.display());
     Failure::new(ExitCode::Unavailable, message).with_source(error)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed test should panic")]
+mod tests {
+    use fedmerge_common::digest::Digest;
+    use fedmerge_common::ids::ModelVersion;
+    use fedmerge_common::update::ModelRef;
+
+    use super::*;
+    use crate::audit::AuditEvent;
+
+    #[test]
+    fn an_event_is_told_in_words_that_fit_a_line() {
+        let digest = Digest::of(b"model");
+        let model = ModelRef {
+            version: ModelVersion::new(3),
+            digest,
+            size_bytes: 5,
+        };
+        let begin = &digest.hex()[..HASH_DIGITS];
+        for (event, name, expected) in [
+            (
+                AuditEvent::ModelPublished {
+                    model,
+                    parent: None,
+                },
+                "model-published",
+                format!("model 3 ({begin}…)"),
+            ),
+            (
+                AuditEvent::RoundClosed {
+                    round: fedmerge_common::ids::RoundNumber::new(2),
+                    outcome: "published model 3".to_owned(),
+                    accepted: ["a", "b"].map(|name| name.parse().unwrap()).into(),
+                    others: [("c".parse().unwrap(), "silent".to_owned())].into(),
+                },
+                "round-closed",
+                "accepted a b, others c=silent, outcome published model 3, round 2".to_owned(),
+            ),
+        ] {
+            let line = AuditLine {
+                seq: 1,
+                time: String::new(),
+                previous: None,
+                event,
+            };
+            assert_eq!(in_words(&line), (name.to_owned(), expected));
+        }
+    }
 }
