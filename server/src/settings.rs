@@ -63,7 +63,7 @@ pub struct Limits {
     /// Peers that have shown no certificate, those in a handshake among them; 256. They are open to anyone: over the limit, the oldest of
     /// the address that has the most of them makes room.
     pub strangers: usize,
-    /// Calls that a client makes in a second, in the long run; 200. Five times as many are taken at once; more are told when to come
+    /// Calls that a client makes in a second, in the long run, and an address from which machines enrol; 200. Five times as many are taken at once; more are told when to come
     /// back. A round takes a client about ten.
     pub calls: u32,
     /// Bytes of all incomplete uploads together; 16 GiB. Bounds the disk that clients can fill.

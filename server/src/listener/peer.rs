@@ -1,7 +1,7 @@
 //! A connection whose peer is known, as the gRPC server takes it.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,7 +16,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
 use crate::listener::connections::Connection;
-use crate::listener::strangers::Stranger;
+use crate::listener::strangers::{Stranger, subscriber};
 
 /// By which of a server's addresses somebody came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,14 @@ pub struct Peer {
     pub since: Timestamp,
     /// Where it came in.
     pub door: Door,
+}
+
+impl Peer {
+    /// What counts as its address, where callers are told apart by that: of IPv6, the part that one subscriber has.
+    #[must_use]
+    pub fn subscriber(&self) -> IpAddr {
+        subscriber(self.address.ip())
+    }
 }
 
 /// A connection after its handshake; it counts as open until dropped.

@@ -92,7 +92,7 @@ impl Places {
 }
 
 /// What counts as one address.
-fn subscriber(address: IpAddr) -> IpAddr {
+pub(super) fn subscriber(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) & SUBSCRIBER)),
         address @ IpAddr::V4(_) => address,

@@ -1,5 +1,6 @@
 //! The table's enforcement, as a layer around all services.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -33,7 +34,8 @@ pub struct AccessLayer<M> {
 }
 
 impl<M: Members> AccessLayer<M> {
-    /// A layer for one federation's members, each of whom may make so many calls in a second, in the long run.
+    /// A layer for one federation's members, each of whom may make so many calls in a second, in the long run, as may an
+    /// address from which strangers call.
     #[must_use]
     pub fn new(federation: FederationName, members: M, calls_per_second: u32) -> Self {
         Self {
@@ -41,6 +43,7 @@ impl<M: Members> AccessLayer<M> {
                 federation: Arc::new(federation),
                 members,
                 paces: Arc::new(Paces::new(calls_per_second)),
+                addresses: Arc::new(Paces::new(calls_per_second)),
             },
         }
     }
@@ -102,7 +105,8 @@ where
 struct Guard<M> {
     federation: Arc<FederationName>,
     members: M,
-    paces: Arc<Paces>,
+    paces: Arc<Paces<ClientId>>,
+    addresses: Arc<Paces<IpAddr>>,
 }
 
 impl<M: Members> Guard<M> {
@@ -120,6 +124,9 @@ impl<M: Members> Guard<M> {
             }));
         }
         if access == Access::Anyone {
+            if let Some(peer) = peer {
+                self.addresses.take(&peer.subscriber(), Instant::now())?;
+            }
             return Ok(Caller::Anonymous);
         }
         let shown = peer.and_then(|peer| Some((peer, peer.certificate.as_deref()?)));

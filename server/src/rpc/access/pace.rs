@@ -1,25 +1,27 @@
-//! How often a client may call: a token bucket for each, so that one that asks again and again does not take the others' time.
+//! How often a client may call, and an address from which strangers call: a token bucket for each, so that one that asks again and
+//! again does not take the others' time.
 //!
-//! Calls over the pace are refused with the time after which they are taken. There are as many buckets as clients that have called,
-//! and clients are counted.
+//! Calls over the pace are refused with the time after which they are taken. Buckets that are full say nothing and are thrown away
+//! where there are many.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use fedmerge_common::ids::ClientId;
 use fedmerge_common::units::Millis;
 use fedmerge_proto::status::{Refusal, RefusalReason};
 use tokio::time::Instant;
 
 /// So many times what a client may call in a second it may call at once, after it has been quiet.
 const BURST: f64 = 5.0;
+/// Buckets that are kept at most, twice the clients that a server has by default.
+const MOST_BUCKETS: usize = 20_000;
 
-/// The buckets of all clients.
+/// The buckets of all who are told apart by `K`.
 #[derive(Debug)]
-pub(super) struct Paces {
+pub(super) struct Paces<K> {
     /// Calls in a second, in the long run.
     rate: f64,
-    buckets: Mutex<BTreeMap<ClientId, Bucket>>,
+    buckets: Mutex<BTreeMap<K, Bucket>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +31,18 @@ struct Bucket {
     filled: Instant,
 }
 
-impl Paces {
+impl Bucket {
+    /// With what has run into it since.
+    fn at(self, now: Instant, rate: f64) -> Self {
+        let passed = now.saturating_duration_since(self.filled);
+        Self {
+            tokens: (self.tokens + passed.as_secs_f64() * rate).min(rate * BURST),
+            filled: now,
+        }
+    }
+}
+
+impl<K: Ord + Clone> Paces<K> {
     pub(super) fn new(calls_per_second: u32) -> Self {
         Self {
             rate: calls_per_second.into(),
@@ -41,17 +54,21 @@ impl Paces {
     ///
     /// # Errors
     /// When it comes too early, with the time after which it does not.
-    pub(super) fn take(&self, client: &ClientId, now: Instant) -> Result<(), Refusal> {
+    pub(super) fn take(&self, caller: &K, now: Instant) -> Result<(), Refusal> {
         let most = self.rate * BURST;
         let full = Bucket {
             tokens: most,
             filled: now,
         };
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let bucket = buckets.entry(client.clone()).or_insert(full);
-        let passed = now.saturating_duration_since(bucket.filled);
-        bucket.tokens = most.min(bucket.tokens + passed.as_secs_f64() * self.rate);
-        bucket.filled = now;
+        if buckets.len() >= MOST_BUCKETS {
+            buckets.retain(|_, bucket| bucket.at(now, self.rate).tokens < most);
+        }
+        if buckets.len() >= MOST_BUCKETS {
+            buckets.clear();
+        }
+        let bucket = buckets.entry(caller.clone()).or_insert(full);
+        *bucket = bucket.at(now, self.rate);
         if bucket.tokens >= 1.0 {
             bucket.tokens -= 1.0;
             return Ok(());
@@ -67,6 +84,8 @@ impl Paces {
 #[expect(clippy::unwrap_used, reason = "a failed test should panic")]
 mod tests {
     use std::time::Duration;
+
+    use fedmerge_common::ids::ClientId;
 
     use super::*;
 
@@ -88,5 +107,21 @@ mod tests {
         assert!((100..=102).contains(&wait), "{wait}");
         assert_eq!(paces.take(&eager, at(1_000 + wait)), Ok(()));
         assert_eq!(taken(&eager, 3_600_000, 100), 50);
+    }
+
+    #[test]
+    fn there_are_never_more_buckets_than_are_kept() {
+        let (paces, begun) = (Paces::new(1), Instant::now());
+        for caller in 0..3 * MOST_BUCKETS {
+            assert_eq!(paces.take(&caller, begun), Ok(()));
+            assert!(paces.buckets.lock().unwrap().len() <= MOST_BUCKETS);
+        }
+        // Those that are full again go first.
+        let later = begun + Duration::from_secs(60);
+        paces.take(&0, later).unwrap();
+        for caller in 0..MOST_BUCKETS {
+            paces.take(&(1_000_000 + caller), later).unwrap();
+        }
+        assert!(paces.buckets.lock().unwrap().len() <= MOST_BUCKETS);
     }
 }
