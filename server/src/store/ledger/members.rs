@@ -144,6 +144,7 @@ pub enum Approval {
 
 /// A key that is not taken any more.
 struct RetiredKey {
+    client: ClientId,
     since: Timestamp,
     /// Why its client was evicted, where it was.
     evicted: Option<String>,
@@ -153,12 +154,13 @@ async fn retired(
     connection: &mut SqliteConnection,
     key: &[u8; 32],
 ) -> Result<Option<RetiredKey>, LedgerError> {
-    let row = sqlx::query("SELECT since, evicted FROM retired_keys WHERE key = ?1")
+    let row = sqlx::query("SELECT client, since, evicted FROM retired_keys WHERE key = ?1")
         .bind(key.as_slice())
         .fetch_optional(connection)
         .await?;
     let read = |row| {
         Ok(RetiredKey {
+            client: row::text(&row, "client")?,
             since: row::timestamp(&row, "since")?,
             evicted: row.try_get("evicted").map_err(wrong("evicted"))?,
         })
@@ -328,7 +330,9 @@ async fn stand(
     shown: ShownKey,
 ) -> Result<Result<EnrolledClient, MemberRefusal>, LedgerError> {
     let known = clients::find(connection, client).await?;
+    // Under another's name a retired key says nothing: a wish names whom it likes, and must not shut anybody else out.
     let retired = retired(connection, &shown.key).await?;
+    let retired = retired.filter(|key| key.client == *client);
     if let Some(reason) = retired.as_ref().and_then(|key| key.evicted.clone()) {
         let client = client.clone();
         return Ok(Err(MemberRefusal::Evicted { client, reason }));

@@ -140,6 +140,29 @@ async fn a_copy_that_comes_with_an_older_key_locks_the_client_until_a_person_has
 }
 
 #[tokio::test]
+async fn a_retired_key_of_one_client_shuts_no_other_out() {
+    let (_directory, ledger) = with_client(|_| {}).await;
+    ledger.admit(&wish("t1", "b", 7)).await.unwrap().unwrap();
+    renew(&ledger, &renewal(1, 2)).await.unwrap();
+    show(&ledger, 2).await.unwrap();
+    let b = || "b".parse().unwrap();
+    // A wish under another's name, signed with a key that its sender has used up; and with one of a client that was evicted.
+    let foreign = Renewal {
+        client: b(),
+        ..renewal(1, 9)
+    };
+    let other = MemberRefusal::OtherKey { client: b() };
+    assert_eq!(renew(&ledger, &foreign).await, Err(other.clone()));
+    ledger
+        .evict(&a(), "lost", Timestamp::new(700))
+        .await
+        .unwrap();
+    assert_eq!(renew(&ledger, &foreign).await, Err(other));
+    let client = ledger.client(&b()).await.unwrap().unwrap();
+    assert_eq!(client.state, ClientState::Admitted);
+}
+
+#[tokio::test]
 async fn an_evicted_clients_keys_are_refused_for_good_and_its_name_is_free() {
     let (_directory, ledger) = with_client(|_| {}).await;
     renew(&ledger, &renewal(1, 2)).await.unwrap();
