@@ -1,13 +1,14 @@
 //! The site's log of all that leaves it: `site-log.jsonl`, one JSON object a line, never rewritten.
 //!
-//! A line is on disk before the first byte that it tells of is sent, and what cannot be written here is not sent. An update that is
-//! sent again, after a loss or by a later process, has a line for each beginning. Instead of a
-//! verdict or a refusal nothing is said then but that the log cannot be written. Signs of life (progress and loss of a training) have
-//! no line.
+//! A line is on disk before the first byte that it tells of is sent, and what cannot be written here is not sent: instead of a verdict
+//! or a refusal nothing is said then but that. A line that broke off, on a full disk or in a crash, does not spoil the one after it. An
+//! update that is sent again, after a loss or by a later process, has a line for each beginning. Signs of life (progress and loss of a
+//! training) have none.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use fedmerge_common::checkpoint::{Checkpoint, ReadCheckpointError};
@@ -162,10 +163,32 @@ impl SiteLog {
         let time = self.clock.now().to_string();
         let mut line = serde_json::to_vec(&Line { time, departure })?;
         line.push(b'\n');
-        let mut file = File::options().create(true).append(true).open(&self.path)?;
-        file.write_all(&line)?;
-        file.sync_data()
+        let mut options = File::options();
+        let mut file = options
+            .create(true)
+            .read(true)
+            .append(true)
+            .open(&self.path)?;
+        let before = file.metadata()?.len();
+        if !ends_a_line(&file, before)? {
+            line.insert(0, b'\n');
+        }
+        let written = file.write_all(&line).and_then(|()| file.sync_data());
+        if written.is_err() {
+            // What was not sent has no line, and no half of one.
+            file.set_len(before)?;
+        }
+        written
     }
+}
+
+fn ends_a_line(file: &File, length: u64) -> io::Result<bool> {
+    let Some(last) = length.checked_sub(1) else {
+        return Ok(true);
+    };
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, last)?;
+    Ok(byte == *b"\n")
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Who is at the other end: the identity that a certificate carries.
 //!
 //! Every certificate of a federation names its owner in exactly one URI, `fedmerge://FEDERATION/server`,
-//! `…/client/ID`, `…/admin/NAME` or `…/observer/NAME`. Labels of a client are further URIs, `fedmerge-label:KEY=VALUE`. Reading a certificate here checks its form, not its signature:
-//! that is TLS's work, done before.
+//! `…/client/ID`, `…/admin/NAME` or `…/observer/NAME`. Labels of a client are further URIs,
+//! `fedmerge-label:KEY=VALUE`. Reading a certificate here checks its form, not its signature: that is
+//! TLS's work, done before.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -168,9 +169,7 @@ impl PeerCertificate {
             public_key_sha256: sha256(certificate.public_key().raw),
         })
     }
-}
 
-impl PeerCertificate {
     /// When it is time for the next one: two thirds of its life are over.
     #[must_use]
     pub fn renewal_due(&self) -> Timestamp {
@@ -204,7 +203,7 @@ pub fn is_signed_by(certificate: &[u8], authority: &[u8]) -> bool {
         .is_ok()
 }
 
-fn sha256(content: &[u8]) -> [u8; 32] {
+pub(crate) fn sha256(content: &[u8]) -> [u8; 32] {
     digest(&SHA256, content)
         .as_ref()
         .try_into()

@@ -4,12 +4,12 @@
 //! ended while it was away can come back. Whoever repeats another's wish gains nothing: the certificate that comes of it is for a
 //! key that only the client holds. The signature is ECDSA over P-256 with SHA-256 (ASN.1 DER) of [`statement`].
 
-use ring::digest::{SHA256, digest};
 use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
 use crate::hex;
+use crate::identity::sha256;
 use crate::ids::{ClientId, FederationName};
 use crate::units::Timestamp;
 
@@ -41,7 +41,7 @@ pub fn statement(
     time: Timestamp,
     request: &[u8],
 ) -> Vec<u8> {
-    let request = hex::encode(digest(&SHA256, request).as_ref());
+    let request = hex::encode(&sha256(request));
     let time = time.get();
     format!("fedmerge renewal 1\nfederation {federation}\nclient {client}\ntime {time}\nrequest sha256:{request}\n")
         .into_bytes()
@@ -49,15 +49,9 @@ pub fn statement(
 
 impl RenewalProof {
     /// SHA-256 of the key, as the ledger knows it.
-    ///
-    /// # Panics
-    /// Never: SHA-256 has 32 bytes.
     #[must_use]
     pub fn key_sha256(&self) -> [u8; 32] {
-        digest(&SHA256, &self.key)
-            .as_ref()
-            .try_into()
-            .expect("SHA-256 has 32 bytes")
+        sha256(&self.key)
     }
 
     /// Whether the key has signed `words`, which [`statement`] made.

@@ -21,6 +21,14 @@ fn shifted(command: &mut Command, seconds: i64) -> &mut Command {
     command.env(OFFSET_VARIABLE, seconds.to_string())
 }
 
+/// A federation whose server runs with these settings.
+fn served(plan: &Plan, settings: &str) -> Federation {
+    let mut federation = Federation::new(plan);
+    fs::write(federation.path("server/server.toml"), settings).unwrap();
+    federation.start_server();
+    federation
+}
+
 fn clients(federation: &Federation, deed: &[&str]) -> String {
     let command = [&["server", "clients"], deed, &["--dir", "server"]].concat();
     federation.run(&command).well().stdout.clone()
@@ -111,10 +119,7 @@ fn a_client_renews_by_itself_and_a_copy_of_it_locks_it_until_a_person_has_looked
         deadline: "10m",
         ..Plan::of(1)
     };
-    let mut federation = Federation::new(&plan);
-    let settings = "[enrolment]\ncertificate_life = \"4s\"\n";
-    fs::write(federation.path("server/server.toml"), settings).unwrap();
-    federation.start_server();
+    let mut federation = served(&plan, "[enrolment]\ncertificate_life = \"4s\"\n");
     federation.enrol(&["a"]);
     let copied = Command::new("cp")
         .args(["-r", "a", "copy"])
@@ -199,10 +204,7 @@ fn a_rotated_authority_serves_those_who_know_the_old_one_until_they_have_learnt_
         deadline: "10m",
         ..Plan::of(1)
     };
-    let mut federation = Federation::new(&plan);
-    let settings = "[enrolment]\ncertificate_life = \"20s\"\n";
-    fs::write(federation.path("server/server.toml"), settings).unwrap();
-    federation.start_server();
+    let mut federation = served(&plan, "[enrolment]\ncertificate_life = \"20s\"\n");
     federation.enrol(&["a"]);
     let join_string = federation.token();
     let authority = |file: &str| fs::read_to_string(federation.path(file)).unwrap();
@@ -285,10 +287,7 @@ fn a_client_whose_updates_are_rejected_round_after_round_is_in_quarantine_until_
         deadline: "10m",
         ..Plan::of(2)
     };
-    let mut federation = Federation::new(&plan);
-    let settings = "[limits]\nrejections = 2\n";
-    fs::write(federation.path("server/server.toml"), settings).unwrap();
-    federation.start_server();
+    let mut federation = served(&plan, "[limits]\nrejections = 2\n");
     federation.enrol(&["good", "broken"]);
     let base = Values::base();
     let nan = Values {

@@ -13,6 +13,7 @@ use fedmerge_common::output::Output;
 use fedmerge_common::renewal::statement;
 use fedmerge_common::tls;
 use fedmerge_common::units::Timestamp;
+use fedmerge_proto::status::RefusalReason;
 use fedmerge_proto::v1;
 use fedmerge_proto::v1::enrolment_client::EnrolmentClient;
 use rcgen::{KeyPair, PublicKeyData, SigningKey};
@@ -216,7 +217,11 @@ impl Renewer {
 
     /// Whether no other try can help, as opposed to a server that is of another version or a clock that is off for now.
     fn is_final(&self, trouble: &Trouble) -> bool {
-        matches!(trouble, Trouble::Refused(refusal) if ends_the_client(refusal.reason))
+        matches!(
+            trouble,
+            Trouble::Refused(refusal)
+                if refusal.reason != RefusalReason::ClockSkew && ends_the_client(refusal.reason)
+        )
     }
 
     fn failure(&self, trouble: Trouble) -> Failure {

@@ -81,3 +81,23 @@ fn a_line_that_cannot_be_written_is_an_error() {
     log.add(&(RoundNumber::new(1), &decline).into())
         .unwrap_err();
 }
+
+#[test]
+fn a_line_that_broke_off_does_not_spoil_the_one_after_it() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("site-log.jsonl");
+    let log = SiteLog::new(path.clone(), Clock::system());
+    let decline = Decline::new(DeclineKind::Policy, "no");
+    let departure = Departure::from((RoundNumber::new(1), &decline));
+    log.add(&departure).unwrap();
+    let whole = fs::read(&path).unwrap();
+    for length in 1..whole.len() {
+        fs::write(&path, &whole[..length]).unwrap();
+        log.add(&departure).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let told: Vec<&str> = text.lines().collect();
+        assert_eq!(told.len(), 2, "{length}");
+        let last: Value = serde_json::from_str(told[1]).unwrap();
+        assert_eq!(last["event"], "decline");
+    }
+}

@@ -69,6 +69,7 @@ impl Keeper {
 
     /// Looks at the files again and again, until `stop`.
     pub async fn keep(self, stop: CancellationToken) {
+        let mut told = None;
         while stop
             .run_until_cancelled(tokio::time::sleep(LOOK_AGAIN))
             .await
@@ -76,13 +77,19 @@ impl Keeper {
         {
             let (directory, clock) = (self.directory.clone(), self.clock);
             match compute::blocking(move || load(&directory, clock)).await {
-                Ok((authority, tls)) => self.show(authority, tls),
+                Ok((authority, tls)) => {
+                    self.show(authority, tls);
+                    told = None;
+                }
                 Err(error) => {
-                    let error = explain(&error);
-                    tracing::warn!(
-                        error,
-                        "the identity on disk cannot be used: the one before it stays"
-                    );
+                    let error = Some(explain(&error));
+                    if error != told {
+                        tracing::warn!(
+                            error,
+                            "the identity on disk cannot be used: the one before it stays"
+                        );
+                    }
+                    told = error;
                 }
             }
         }

@@ -72,9 +72,7 @@ pub(super) fn sign_authority(
     key: &KeyPair,
     validity: Validity,
 ) -> Result<Certificate, SignError> {
-    let mut params = params(&format!("fedmerge CA {federation}"), validity)?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let params = authority_params(federation, validity)?;
     params.self_signed(key).map_err(SignError::Certificate)
 }
 
@@ -85,9 +83,7 @@ pub(super) fn sign_successor(
     key: &KeyPair,
     validity: Validity,
 ) -> Result<Certificate, SignError> {
-    let mut params = params(&format!("fedmerge CA {federation}"), validity)?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let params = authority_params(federation, validity)?;
     params
         .signed_by(key, issuer)
         .map_err(SignError::Certificate)
@@ -125,6 +121,16 @@ pub(super) fn sign_leaf(
     params
         .signed_by(key, issuer)
         .map_err(SignError::Certificate)
+}
+
+fn authority_params(
+    federation: &FederationName,
+    validity: Validity,
+) -> Result<CertificateParams, SignError> {
+    let mut params = params(&format!("fedmerge CA {federation}"), validity)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    Ok(params)
 }
 
 fn params(name: &str, validity: Validity) -> Result<CertificateParams, SignError> {
