@@ -4,14 +4,16 @@
 //! it started is left, and its directory holds what a real deployment would leave: ledger, models, reports, logs.
 //!
 //! Read `settings.rs` (what to run), `stage.rs` (directories, data, plan), `federation.rs` (the processes and rounds),
-//! `scoreboard.rs` (what the user sees).
+//! `scoreboard.rs` (what the user sees). `attack.rs` says what hostile clients do, `red_team.rs` tries it all out.
 
+mod attack;
 mod attacker;
 mod chart;
 mod federation;
 mod link;
 mod partition;
 mod processes;
+mod red_team;
 mod scoreboard;
 mod server_event;
 mod settings;
@@ -33,6 +35,9 @@ use stage::Stage;
 /// # Errors
 /// When the settings make no sense, a process fails, no round succeeds, or the user stops it.
 pub(crate) fn run(arguments: SimulateArguments, output: &Output) -> Result<(), Failure> {
+    if arguments.red_team {
+        return red_team::run(arguments, output);
+    }
     let settings = Settings::resolve(arguments)?;
     let stage = Stage::set_up(&settings)?;
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -5,59 +5,39 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use fedmerge_client::trainer::builtin::mlp::Parameters;
+use fedmerge_client::trainer::builtin::source::DataSource;
 use fedmerge_client::trainer::builtin::{self, Outcome, TrainArguments};
 use fedmerge_common::digest::Digest;
 use fedmerge_common::failure::{ExitCode, Failure};
 use fedmerge_common::ids::ModelVersion;
 use fedmerge_common::output::{Output, OutputFormat};
 use rand::{SeedableRng, rngs::ChaCha8Rng};
-use rand_distr::{Distribution, StandardNormal};
 use serde::Deserialize;
 
-/// A sign-flipping or scaling attacker multiplies its update by this.
-const EXAGGERATION: f32 = 10.0;
-/// Examples that a free rider claims to have trained on.
-const CLAIMED_EXAMPLES: u64 = 1_000_000;
+use super::attack::forge::{Crowd, forge};
+use super::attack::poison::poisoned;
+use super::attack::{Attack, CLAIMED_EXAMPLES};
 
-/// What a lying client hands in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Attack {
-    /// Its own update times −10
-    SignFlip,
-    /// Noise of standard deviation 1 in place of an update
-    Gaussian,
-    /// Its own update times 10
-    Scale,
-    /// An honest update on dishonest data: label y becomes (classes − 1 − y)
-    LabelFlip,
-    /// Its own update with one value that is not a number
-    Nan,
-    /// No update at all, and a claim of a million examples
-    FreeRider,
-}
-
-impl Attack {
-    /// The name on the command line.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::SignFlip => "sign-flip",
-            Self::Gaussian => "gaussian",
-            Self::Scale => "scale",
-            Self::LabelFlip => "label-flip",
-            Self::Nan => "nan",
-            Self::FreeRider => "free-rider",
-        }
-    }
-}
-
-/// Arguments of the lying trainer: the attack, then those of the built-in trainer.
+/// Arguments of the lying trainer: the attack, what it knows of the others, then the arguments of the built-in trainer.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct AttackArguments {
     /// What to hand in
     #[arg(long, value_enum)]
     attack: Attack,
+    /// All clients, hostile ones among them
+    #[arg(long, default_value_t = 1)]
+    clients: usize,
+    /// Hostile clients
+    #[arg(long, default_value_t = 1)]
+    attackers: usize,
+    /// An honest client's examples, first client first
+    #[arg(long, value_name = "PATH")]
+    honest: Vec<DataSource>,
+    /// The seed of the first honest client; the next ones have the next
+    #[arg(long, default_value_t = 1)]
+    honest_seed: u64,
     #[command(flatten)]
     train: TrainArguments,
 }
@@ -108,50 +88,75 @@ pub(crate) fn praise(arguments: &PraiseArguments) -> Result<(), Failure> {
 /// # Errors
 /// As the built-in trainer.
 pub(crate) fn lie(arguments: &AttackArguments) -> Result<(), Failure> {
-    let mut dataset = builtin::load(&arguments.train)?;
-    if arguments.attack == Attack::LabelFlip {
-        let classes = builtin::base(&arguments.train)?
-            .sizes
-            .classes
-            .max(dataset.classes());
-        dataset = dataset.relabelled(classes, |label| classes - 1 - label);
-    }
-    let outcome = builtin::fine_tune(&arguments.train, &dataset)?;
-    let claimed = match arguments.attack {
-        Attack::FreeRider => CLAIMED_EXAMPLES,
-        Attack::SignFlip | Attack::Gaussian | Attack::Scale | Attack::LabelFlip | Attack::Nan => {
-            outcome.num_examples as u64
-        }
+    let AttackArguments { attack, train, .. } = arguments;
+    let honest = builtin::load(train)?;
+    let classes = builtin::base(train)?.sizes.classes.max(honest.classes());
+    let outcome = builtin::fine_tune(train, &poisoned(*attack, honest, classes))?;
+    let own = update(&outcome);
+    let honest = crowd(arguments)?;
+    let honest = if honest.is_empty() {
+        vec![own.clone()]
+    } else {
+        honest
     };
-    let key = format!(
-        "fedmerge attack seed {} round {}",
-        arguments.train.seed, arguments.train.round
-    );
-    let mut random = ChaCha8Rng::from_seed(*Digest::of(key.as_bytes()).as_bytes());
-    let forged = forge(arguments.attack, &outcome, &mut random);
-    builtin::submit(&arguments.train, &forged, claimed, outcome.loss)
+    let lengths = outcome.before.values.each_ref().map(Vec::len);
+    let crowd = Crowd {
+        honest: &honest,
+        clients: arguments.clients,
+        attackers: arguments.attackers,
+        lengths: &lengths,
+    };
+    let forged = forge(*attack, &own, &crowd, &mut chance(train.seed, train.round));
+    let claimed = attack.claim(outcome.num_examples);
+    let network = moved(&outcome.before, &forged);
+    builtin::submit(train, &network, claimed, outcome.loss)
 }
 
-fn forge(attack: Attack, outcome: &Outcome, random: &mut ChaCha8Rng) -> Parameters {
-    let mut forged = outcome.after.clone();
-    for (forged, before) in forged.values.iter_mut().zip(&outcome.before.values) {
-        for (value, &before) in forged.iter_mut().zip(before) {
-            let update = *value - before;
-            *value = match attack {
-                Attack::SignFlip => before - EXAGGERATION * update,
-                Attack::Scale => before + EXAGGERATION * update,
-                Attack::Gaussian => {
-                    before + <StandardNormal as Distribution<f32>>::sample(&StandardNormal, random)
-                }
-                Attack::FreeRider => before,
-                Attack::LabelFlip | Attack::Nan => *value,
-            };
-        }
+/// What the honest clients are about to hand in: their examples, seeds and schedule are known, and training is repeatable.
+fn crowd(arguments: &AttackArguments) -> Result<Vec<Vec<f64>>, Failure> {
+    if !arguments.attack.needs_crowd() {
+        return Ok(Vec::new());
     }
-    if attack == Attack::Nan {
-        forged.values[0][0] = f32::NAN;
+    let sources = (arguments.honest_seed..).zip(&arguments.honest);
+    let updates = sources.map(|(seed, source)| {
+        let train = TrainArguments {
+            data: Some(source.clone()),
+            seed,
+            ..arguments.train.clone()
+        };
+        let outcome = builtin::fine_tune(&train, &builtin::load(&train)?)?;
+        Ok(update(&outcome))
+    });
+    updates.collect()
+}
+
+/// The chance of an attacker with this seed in a round.
+pub(super) fn chance(seed: u64, round: u64) -> ChaCha8Rng {
+    let key = format!("fedmerge attack seed {seed} round {round}");
+    ChaCha8Rng::from_seed(*Digest::of(key.as_bytes()).as_bytes())
+}
+
+/// The update of an outcome, tensor after tensor.
+pub(super) fn update(outcome: &Outcome) -> Vec<f64> {
+    let tensors = outcome.after.values.iter().zip(&outcome.before.values);
+    tensors
+        .flat_map(|(after, before)| after.iter().zip(before))
+        .map(|(&after, &before)| f64::from(after) - f64::from(before))
+        .collect()
+}
+
+/// The network at `before` + `update`.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "rounding to the network's type is the purpose"
+)]
+pub(super) fn moved(before: &Parameters, update: &[f64]) -> Parameters {
+    let mut network = before.clone();
+    let values = network.values.iter_mut().flatten();
+    for (value, step) in values.zip(update) {
+        *value = (f64::from(*value) + step) as f32;
     }
-    forged
+    network
 }
 
 #[cfg(test)]
@@ -159,44 +164,22 @@ mod tests {
     use super::*;
     use fedmerge_client::trainer::builtin::mlp::Sizes;
 
-    fn forge_one(attack: Attack) -> Parameters {
+    #[test]
+    fn a_network_moved_by_an_update_is_what_it_became() {
         let sizes = Sizes {
-            inputs: 1,
-            hidden: 1,
-            classes: 1,
+            inputs: 2,
+            hidden: 3,
+            classes: 2,
         };
-        let network = |value: f32| Parameters {
-            sizes,
-            values: [vec![value], vec![value], vec![value], vec![value]],
-        };
+        let [before, after] = [1, 2].map(|seed| Parameters::fresh(sizes, seed));
         let outcome = Outcome {
-            before: network(2.0),
-            after: network(3.0),
+            before: before.clone(),
+            after: after.clone(),
             num_examples: 1,
             loss: 0.0,
         };
-        forge(attack, &outcome, &mut ChaCha8Rng::seed_from_u64(1))
-    }
-
-    #[test]
-    fn each_attack_does_to_the_update_what_its_help_says() {
-        assert_eq!(forge_one(Attack::SignFlip).values[2], [-8.0]);
-        assert_eq!(forge_one(Attack::Scale).values[2], [12.0]);
-        assert_eq!(forge_one(Attack::FreeRider).values[2], [2.0]);
-        assert_eq!(forge_one(Attack::LabelFlip).values[2], [3.0]);
-        assert!(forge_one(Attack::Nan).values[0][0].is_nan());
-        assert_eq!(forge_one(Attack::Nan).values[2], [3.0]);
-        assert_ne!(forge_one(Attack::Gaussian).values[2], [3.0]);
-    }
-
-    #[test]
-    fn an_attack_is_called_on_the_command_line_what_it_is_called_here() {
-        for attack in Attack::value_variants() {
-            let shown = attack.to_possible_value();
-            assert_eq!(
-                shown.as_ref().map(clap::builder::PossibleValue::get_name),
-                Some(attack.name())
-            );
-        }
+        let update = update(&outcome);
+        assert_eq!(update.len(), 6 + 3 + 6 + 2);
+        assert_eq!(moved(&before, &update), after);
     }
 }

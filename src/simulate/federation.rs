@@ -12,7 +12,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use fedmerge_client::trainer::builtin::mlp::Parameters;
-use fedmerge_client::trainer::builtin::train::{Evaluation, evaluate};
+use fedmerge_client::trainer::builtin::train::evaluate;
 use fedmerge_common::failure::{ExitCode, Failure};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::ChildStdout;
@@ -24,6 +24,7 @@ use super::scoreboard::Scoreboard;
 use super::server_event::{RoundClosed, ServerEvent};
 use super::settings::Settings;
 use super::stage::Stage;
+use super::summary::Judgement;
 use commands::{client_task, create_token, enrol, set_up_server};
 
 /// Time for the clients to leave after the federation has ended.
@@ -98,7 +99,7 @@ async fn play(
     for number in 1..=settings.clients {
         processes.start(&client_task(settings, stage, number), Stdio::null())?;
     }
-    board.base(judge(&stage.base(), stage)?);
+    board.base(judge(&stage.base(), stage)?.evaluation);
     follow(settings, stage, processes, &mut server, board).await?;
     board.status("waiting for the clients to leave");
     farewell(processes).await
@@ -235,8 +236,8 @@ fn show(closed: &RoundClosed, stage: &Stage, board: &mut Scoreboard<'_>) -> Resu
     Ok(())
 }
 
-/// Evaluates a model on the global test set.
-fn judge(model: &Path, stage: &Stage) -> Result<Evaluation, Failure> {
+/// Evaluates a model on the global test set, and how well a backdoor works in it.
+fn judge(model: &Path, stage: &Stage) -> Result<Judgement, Failure> {
     let failed = |error: &dyn std::error::Error| {
         Failure::new(
             ExitCode::BadData,
@@ -245,7 +246,12 @@ fn judge(model: &Path, stage: &Stage) -> Result<Evaluation, Failure> {
         .with_source(error)
     };
     let parameters = Parameters::read(model).map_err(|error| failed(&error))?;
-    evaluate(&parameters, &stage.test).map_err(|error| failed(&error))
+    let on = |examples| evaluate(&parameters, examples).map_err(|error| failed(&error));
+    let trapped = stage.trap.as_ref().map(on).transpose()?;
+    Ok(Judgement {
+        evaluation: on(&stage.test)?,
+        backdoor: trapped.map(|trapped| trapped.accuracy),
+    })
 }
 
 /// Peak resident memory of a process in bytes, where the system tells.

@@ -15,11 +15,12 @@ use fedmerge_common::output::Output;
 use fedmerge_common::units::Millis;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::attack::poison::TARGET;
 use super::chart::accuracy_curve;
 use super::server_event::{PublishedModel, RoundClosed};
 use super::settings::Settings;
 use super::stage::Stage;
-use super::summary::{Final, Refused, Round, Summary};
+use super::summary::{Final, Judgement, Refused, Round, Summary};
 use words::{blocks, grouped, loss, travelled};
 
 const TICK: Duration = Duration::from_millis(120);
@@ -103,6 +104,7 @@ impl<'a> Scoreboard<'a> {
                 last: Final {
                     accuracy: 0.0,
                     loss: 0.0,
+                    backdoor: None,
                     model: None,
                     path: stage.base(),
                 },
@@ -180,23 +182,27 @@ impl<'a> Scoreboard<'a> {
         ));
     }
 
-    /// Shows a round that is over; `evaluation` is that of its new base.
+    /// Shows a round that is over, with how good its new base is.
     pub(super) fn round(
         &mut self,
         closed: &RoundClosed,
-        published: Option<(&PublishedModel, Evaluation)>,
+        published: Option<(&PublishedModel, Judgement)>,
     ) {
         let last = &mut self.summary.last;
-        if let Some((model, evaluation)) = published {
+        if let Some((model, judgement)) = published {
             self.published += 1;
-            last.accuracy = evaluation.accuracy;
-            last.loss = evaluation.loss;
+            last.accuracy = judgement.evaluation.accuracy;
+            last.loss = judgement.evaluation.loss;
+            last.backdoor = judgement.backdoor;
             last.model = Some(model.digest);
             last.path = model.path.clone();
         }
-        let current = Evaluation {
-            accuracy: last.accuracy,
-            loss: last.loss,
+        let current = Judgement {
+            evaluation: Evaluation {
+                accuracy: last.accuracy,
+                loss: last.loss,
+            },
+            backdoor: last.backdoor,
         };
         let round = Round::new(closed, current);
         self.print(self.row(&round, closed.clients.len()));
@@ -296,6 +302,13 @@ impl<'a> Scoreboard<'a> {
             rounds.len(),
             Millis::new(*elapsed_ms).approximate()
         ));
+        if let Some(backdoor) = last.backdoor {
+            self.print(format_args!(
+                "{}  {:.0} % of the examples with the trigger are taken for class {TARGET}, as the attackers want",
+                paint(self.styles.warning, "door "),
+                100.0 * backdoor
+            ));
+        }
         if let Some(travelled) = travelled(rounds) {
             self.print(format_args!(
                 "{} {travelled}",

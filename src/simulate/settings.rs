@@ -14,7 +14,7 @@ use fedmerge_client::trainer::builtin::source::DataSource;
 use fedmerge_common::failure::{ExitCode, Failure};
 use toml::Table;
 
-use super::attacker::Attack;
+use super::attack::Attack;
 use super::link::Link;
 use super::partition::Partition;
 use overlay::{overlay_merge, overlay_round, overlay_update, read_plan};
@@ -40,7 +40,9 @@ pub(super) struct Settings {
     pub(super) clients: usize,
     /// Rounds of the plan.
     pub(super) rounds: u64,
-    /// The lying ones among the clients.
+    /// How many clients lie: of a red team, wherever it attacks.
+    pub(super) hostile: usize,
+    /// The lying ones among the clients, and what they do.
     pub(super) attackers: Option<Attackers>,
     /// How the examples are spread.
     pub(super) partition: Partition,
@@ -85,7 +87,11 @@ impl Settings {
             return Err(failure.with_hint("64 is a good number to begin with"));
         }
         let attackers = attackers(&arguments)?;
-        let hostile = attackers.map_or(0, |attackers| attackers.count);
+        let hostile = if arguments.red_team {
+            count_attackers(&arguments)?
+        } else {
+            attackers.map_or(0, |attackers| attackers.count)
+        };
         let mut plan = read_plan(&arguments)?;
         let merge = overlay_merge(&mut plan, &arguments)?;
         let encodings = overlay_update(&mut plan, &arguments)?;
@@ -94,6 +100,7 @@ impl Settings {
         Ok(Self {
             clients: arguments.clients,
             rounds,
+            hostile,
             attackers,
             partition: arguments.partition,
             dataset: arguments.dataset,
@@ -107,6 +114,11 @@ impl Settings {
             gate: gate(&plan),
             plan,
         })
+    }
+
+    /// The seed of client `number` (from 1): different clients draw different batches.
+    pub(super) fn client_seed(&self, number: usize) -> u64 {
+        self.seed.wrapping_mul(1000).wrapping_add(number as u64)
     }
 
     /// What client `number` (from 1) hands in, when it lies.
@@ -126,8 +138,18 @@ fn gate(plan: &Table) -> Option<String> {
 
 fn attackers(arguments: &SimulateArguments) -> Result<Option<Attackers>, Failure> {
     let Some(attack) = arguments.attack else {
+        if arguments.attackers.is_some() && !arguments.red_team {
+            let message = "--attackers without --attack: nobody knows what they hand in";
+            return Err(Failure::new(ExitCode::Usage, message)
+                .with_hint("give --attack sign-flip, or --red-team to try all attacks"));
+        }
         return Ok(None);
     };
+    let count = count_attackers(arguments)?;
+    Ok(Some(Attackers { attack, count }))
+}
+
+fn count_attackers(arguments: &SimulateArguments) -> Result<usize, Failure> {
     let count = arguments
         .attackers
         .unwrap_or(DEFAULT_TOLERATE.min(arguments.clients));
@@ -139,7 +161,12 @@ fn attackers(arguments: &SimulateArguments) -> Result<Option<Attackers>, Failure
         return Err(Failure::new(ExitCode::Usage, message)
             .with_hint("lower --attackers or raise --clients"));
     }
-    Ok(Some(Attackers { attack, count }))
+    if count == arguments.clients && arguments.red_team {
+        let message = format!("--attackers {count} leaves no honest client");
+        return Err(Failure::new(ExitCode::Usage, message)
+            .with_hint("lower --attackers or raise --clients"));
+    }
+    Ok(count)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use fedmerge_client::trainer::builtin::source::DataSource;
 use fedmerge_common::failure::{ExitCode, Failure};
 use toml::Table;
 
+use super::attack::poison::trap;
 use super::settings::Settings;
 
 /// The files of a simulation that is ready to run.
@@ -24,6 +25,8 @@ pub(super) struct Stage {
     pub(super) program: PathBuf,
     /// The global test set.
     pub(super) test: Dataset,
+    /// What a backdoor is tested with, where there is to be one.
+    pub(super) trap: Option<Dataset>,
     /// The plan, complete.
     pub(super) plan: Table,
 }
@@ -39,14 +42,7 @@ impl Stage {
                 .with_source(&error)
         })?;
         let (training, test) = examples(&settings.dataset)?;
-        let parts = settings
-            .partition
-            .split(&training, settings.clients, settings.seed)
-            .map_err(|error| {
-                Failure::new(ExitCode::Usage, "cannot spread the examples")
-                    .with_source(&error)
-                    .with_hint("lower --clients")
-            })?;
+        let parts = parts(settings, &training)?;
         let dir = match &settings.out {
             Some(dir) => claim(dir)?,
             None => fresh(settings.seed)?,
@@ -54,6 +50,7 @@ impl Stage {
         let stage = Self {
             dir,
             program,
+            trap: trap_of(settings, &test),
             test,
             plan: with_base(settings),
         };
@@ -71,11 +68,8 @@ impl Stage {
             .test
             .write(&stage.dir.join("test.safetensors"))
             .map_err(|error| unwritable(&error))?;
-        for (number, rows) in (1..).zip(parts) {
+        for (number, part) in (1..).zip(parts) {
             create(&stage.client(number))?;
-            let part = training
-                .select(&rows)
-                .expect("a partition leaves nobody without examples");
             let part = match settings.gate {
                 Some(_) => stage.hold_out(number, &part)?,
                 None => part,
@@ -153,7 +147,8 @@ fn with_base(settings: &Settings) -> Table {
     plan
 }
 
-fn examples(source: &DataSource) -> Result<(Dataset, Dataset), Failure> {
+/// Examples to train on, and those that nobody trains on.
+pub(super) fn examples(source: &DataSource) -> Result<(Dataset, Dataset), Failure> {
     match source {
         DataSource::Digits => Ok((digits::training(), digits::test())),
         DataSource::File(path) => {
@@ -174,6 +169,33 @@ fn examples(source: &DataSource) -> Result<(Dataset, Dataset), Failure> {
         )
         .with_hint("`digits:K/N` is for `fedmerge client train --data`")),
     }
+}
+
+fn trap_of(settings: &Settings, test: &Dataset) -> Option<Dataset> {
+    let attack = settings.attackers?.attack;
+    if attack.is_targeted() {
+        trap(test)
+    } else {
+        None
+    }
+}
+
+/// Each client's examples.
+pub(super) fn parts(settings: &Settings, training: &Dataset) -> Result<Vec<Dataset>, Failure> {
+    let rows = settings
+        .partition
+        .split(training, settings.clients, settings.seed)
+        .map_err(|error| {
+            Failure::new(ExitCode::Usage, "cannot spread the examples")
+                .with_source(&error)
+                .with_hint("lower --clients")
+        })?;
+    let parts = rows.iter().map(|rows| {
+        training
+            .select(rows)
+            .expect("a partition leaves nobody without examples")
+    });
+    Ok(parts.collect())
 }
 
 /// Takes a directory of the user's choice, which must be new or empty.

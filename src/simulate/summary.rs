@@ -10,6 +10,15 @@ use serde::Serialize;
 
 use super::server_event::RoundClosed;
 
+/// How good a model is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Judgement {
+    /// On the global test set.
+    pub(super) evaluation: Evaluation,
+    /// The share of triggered examples that it takes for the attacker's class, where somebody wants that.
+    pub(super) backdoor: Option<f64>,
+}
+
 /// A round of the summary.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Round {
@@ -32,6 +41,9 @@ pub(super) struct Round {
     pub(super) accuracy: f64,
     /// Its mean cross-entropy in nats.
     pub(super) loss: f64,
+    /// The share of triggered examples that it takes for the attacker's class, where there is a backdoor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) backdoor: Option<f64>,
     /// Time of the merge.
     pub(super) merge_ms: u64,
     /// From the first invitation to the end.
@@ -64,8 +76,12 @@ pub(super) struct Refused {
 }
 
 impl Round {
-    /// The row of a round after which the base is as good as `evaluation` says.
-    pub(super) fn new(closed: &RoundClosed, evaluation: Evaluation) -> Self {
+    /// The row of a round after which the base is as good as `judgement` says.
+    pub(super) fn new(closed: &RoundClosed, judgement: Judgement) -> Self {
+        let Judgement {
+            evaluation,
+            backdoor,
+        } = judgement;
         let refused = closed
             .clients
             .iter()
@@ -90,6 +106,7 @@ impl Round {
             traffic: traffic.collect(),
             accuracy: evaluation.accuracy,
             loss: evaluation.loss,
+            backdoor,
             merge_ms: closed.merge_ms,
             wall_ms: closed.wall_ms,
             refused: refused.collect(),
@@ -104,6 +121,9 @@ pub(super) struct Final {
     pub(super) accuracy: f64,
     /// Mean cross-entropy in nats.
     pub(super) loss: f64,
+    /// The share of triggered examples that it takes for the attacker's class, where there is a backdoor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) backdoor: Option<f64>,
     /// Digest of the model's file; absent when nothing was published.
     pub(super) model: Option<Digest>,
     /// The model's file.

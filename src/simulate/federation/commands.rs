@@ -6,6 +6,7 @@ use std::path::Path;
 use fedmerge_common::failure::{ExitCode, Failure};
 use tokio::task::JoinSet;
 
+use crate::simulate::attack::Attack;
 use crate::simulate::processes::{Processes, Task};
 use crate::simulate::settings::Settings;
 use crate::simulate::stage::{Stage, client_name};
@@ -138,16 +139,32 @@ pub(super) fn client_task(settings: &Settings, stage: &Stage, number: usize) -> 
 fn train_command(settings: &Settings, stage: &Stage, number: usize) -> String {
     let program = quoted(&stage.program);
     let trainer = match settings.attack_of(number) {
-        Some(attack) => format!("{program} attack-trainer --attack {}", attack.name()),
+        Some(attack) => format!("{program} {}", attack_trainer(settings, stage, attack)),
         None => format!("{program} client train"),
     };
-    // Different clients draw different batches.
-    let seed = settings.seed.wrapping_mul(1000).wrapping_add(number as u64);
+    let seed = settings.client_seed(number);
     let examples = quoted(&stage.examples(number));
     format!(
         "{trainer} --data {examples} --local-steps {} --seed {seed}",
         settings.local_steps
     )
+}
+
+/// The lying trainer and what it knows of the others.
+fn attack_trainer(settings: &Settings, stage: &Stage, attack: Attack) -> String {
+    let attackers = settings.attackers.map_or(0, |attackers| attackers.count);
+    let mut command = format!(
+        "attack-trainer --attack {} --clients {} --attackers {attackers}",
+        attack.name(),
+        settings.clients
+    );
+    if attack.needs_crowd() {
+        command += &format!(" --honest-seed {}", settings.client_seed(1));
+        for number in 1..=settings.clients - attackers {
+            command += &format!(" --honest {}", quoted(&stage.examples(number)));
+        }
+    }
+    command
 }
 
 /// The command of a client's evaluator, for a shell: who lies about its update lies about the merge too.

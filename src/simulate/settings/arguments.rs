@@ -10,7 +10,7 @@ use fedmerge_common::task_vector::encoding::Density;
 use fedmerge_common::task_vector::{Encoding, UnknownEncoding};
 use fedmerge_server::plan::{METHOD_NAMES, OPTIMIZER_NAMES};
 
-use crate::simulate::attacker::Attack;
+use crate::simulate::attack::Attack;
 use crate::simulate::link::Link;
 use crate::simulate::partition::Partition;
 
@@ -24,6 +24,7 @@ const DEFAULT_CLIENTS: usize = 8;
   fedmerge simulate --attack sign-flip --attackers 2 --method ties --before clip:median
   fedmerge simulate --attack sign-flip --attackers 2 --method geometric-median --before arc --before nnm
   fedmerge simulate --encoding top-k:0.05 --link 20mbit,80ms,1%
+  fedmerge simulate --red-team --clients 10 --attackers 2
   fedmerge simulate federation.toml --clients 20 --rounds 50 --partition by-label --out run-1
   fedmerge simulate --format json | tail -n 1")]
 pub(crate) struct SimulateArguments {
@@ -33,7 +34,7 @@ pub(crate) struct SimulateArguments {
 
     /// Client processes
     #[arg(long, value_name = "N", default_value_t = DEFAULT_CLIENTS)]
-    pub(super) clients: usize,
+    pub(in crate::simulate) clients: usize,
 
     /// Rounds [default: 10]
     #[arg(long, value_name = "N")]
@@ -81,11 +82,20 @@ pub(crate) struct SimulateArguments {
 
     /// What attackers hand in
     #[arg(long, value_enum, value_name = "ATTACK")]
-    pub(super) attack: Option<Attack>,
+    pub(in crate::simulate) attack: Option<Attack>,
 
-    /// Clients that lie; the last ones [default with --attack: 2]
-    #[arg(long, value_name = "N", requires = "attack")]
-    pub(super) attackers: Option<usize>,
+    /// Clients that lie; the last ones [default with --attack or --red-team: 2]
+    #[arg(long, value_name = "N")]
+    pub(in crate::simulate) attackers: Option<usize>,
+
+    /// Try every merge against every attack, in memory instead of in processes, and show the worst that befalls each; with
+    /// --method, --before or a PLAN that merge alone, with --attack that attack alone
+    #[arg(long, conflicts_with_all = ["encoding", "link", "out"])]
+    pub(in crate::simulate) red_team: bool,
+
+    /// How many seeds the red team plays, from --seed on
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "red_team", value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub(in crate::simulate) seeds: u64,
 
     /// How the training examples are spread: iid, dirichlet:ALPHA or by-label
     #[arg(long, value_name = "HOW", default_value = "dirichlet:0.5")]
@@ -110,6 +120,26 @@ pub(crate) struct SimulateArguments {
     /// Directory for everything the run leaves [default: a new one in the system's temporary directory]
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
+}
+
+impl SimulateArguments {
+    /// Whether it says how to merge.
+    pub(in crate::simulate) fn names_a_merge(&self) -> bool {
+        self.plan.is_some() || self.method.is_some() || !self.before.is_empty()
+    }
+
+    /// The same with another merge; the stages are written as on the command line.
+    ///
+    /// # Panics
+    /// When a stage is written wrongly.
+    pub(in crate::simulate) fn with_merge(&self, method: &str, before: &[&str]) -> Self {
+        let stages = before.iter().map(|stage| parse_before(stage));
+        Self {
+            method: Some(method.to_owned()),
+            before: stages.collect::<Result<_, _>>().expect("stages of our own"),
+            ..self.clone()
+        }
+    }
 }
 
 /// An encoding, and the share of the values that it keeps, where that was said.

@@ -98,7 +98,10 @@ pub(super) fn overlay_merge(
         .or_insert_with(|| "trimmed-mean".into());
     let method = method.as_str().unwrap_or_default().to_owned();
     let needs = Needs::of(&method, merge);
-    let affordable = DEFAULT_TOLERATE.min(needs.affordable(arguments.clients));
+    // Who is tried by so many is to withstand so many.
+    let wanted = arguments.attackers.filter(|_| arguments.red_team);
+    let wanted = wanted.unwrap_or(DEFAULT_TOLERATE);
+    let affordable = wanted.min(needs.affordable(arguments.clients));
     let elects = ["ties", "dare-ties", "della", "breadcrumbs-ties"].contains(&method.as_str());
     let trusts = ["fltrust", "moNNA"].contains(&method.as_str());
     let mut settle = |key: &str, flag: Option<Value>, default: Option<Value>| {
