@@ -13,6 +13,7 @@ use fedmerge_server::cli::{MergeArguments, ServerArguments};
 
 use crate::inspect::InspectArguments;
 use crate::simulate::{AttackArguments, PraiseArguments, SimulateArguments};
+use crate::verify::VerifyArguments;
 
 /// Federated model merging: clients fine-tune a base on data that stays with them, a server merges their task vectors
 /// robustly into the next base, round after round.
@@ -79,6 +80,8 @@ enum Command {
     Merge(Box<MergeArguments>),
     /// Show what is in a checkpoint, a task vector or a residual, tensor by tensor
     Inspect(InspectArguments),
+    /// See whether a published model is what the server of its federation signed
+    Verify(VerifyArguments),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  fedmerge completions bash > ~/.local/share/bash-completion/completions/fedmerge"
@@ -131,6 +134,7 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Client(arguments) => fedmerge_client::cli::run(*arguments, output),
         Command::Merge(arguments) => fedmerge_server::cli::merge(*arguments, output),
         Command::Inspect(arguments) => crate::inspect::run(&arguments, output),
+        Command::Verify(arguments) => crate::verify::run(&arguments, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "fedmerge", &mut script);

@@ -5,6 +5,7 @@
 mod cli;
 mod inspect;
 mod simulate;
+mod verify;
 
 fn main() -> std::process::ExitCode {
     cli::main()

@@ -33,6 +33,7 @@ mod stories {
     mod operator;
     mod plan_change;
     mod policy;
+    mod proof;
     mod python;
     mod readme;
     mod recovery;

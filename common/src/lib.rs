@@ -22,6 +22,7 @@ pub mod lock;
 pub mod output;
 pub mod packing;
 pub mod pieces;
+pub mod proof;
 pub mod reason;
 pub mod renewal;
 pub mod rollback;

@@ -23,6 +23,9 @@ pub use directory::{CheckModelError, check, resources};
 
 /// The name of the file in a model's directory.
 pub const FILE: &str = "model.sig";
+/// What may lie beside a model and is no part of it: the proof, and the memory of the server's optimizer, which stays with the server
+/// and whose digest is in `fedmerge.json`.
+const BESIDE: [&str; 2] = [FILE, "optimizer.safetensors"];
 
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 const PREDICATE_TYPE: &str = "https://model_signing/signature/v1.0";
@@ -134,7 +137,7 @@ pub fn statement(model: &str, resources: &[Resource]) -> Vec<u8> {
                 method: "files".to_owned(),
                 hash_type: ALGORITHM.to_owned(),
                 allow_symlinks: false,
-                ignore_paths: vec![FILE.to_owned()],
+                ignore_paths: BESIDE.map(str::to_owned).to_vec(),
             },
             resources: resources.iter().map(ResourceLine::of).collect(),
         },
@@ -211,11 +214,27 @@ pub fn verify(bundle: &[u8], authority: &[u8]) -> Result<SignedModel, VerifyProo
     })
 }
 
-/// Whether each certificate is signed by the next, and the last by the authority or is the authority's own.
+/// Whether the first certificate is signed by the authority, or by the next one, which is that of an authority and leads to it.
 fn leads_to(chain: &[Vec<u8>], authority: &[u8]) -> bool {
-    let links = chain.windows(2).all(|pair| is_signed_by(&pair[0], &pair[1]));
-    let last = chain.last();
-    links && last.is_some_and(|last| last == authority || is_signed_by(last, authority))
+    for (position, certificate) in chain.iter().enumerate() {
+        if is_signed_by(certificate, authority) {
+            return true;
+        }
+        let issuer = chain.get(position + 1);
+        // Whoever has a certificate has a key, and could sign with it: only authorities may.
+        let is_issued =
+            |issuer: &Vec<u8>| is_authority(issuer) && is_signed_by(certificate, issuer);
+        if !issuer.is_some_and(is_issued) {
+            return false;
+        }
+    }
+    false
+}
+
+/// Whether a certificate is that of an authority.
+fn is_authority(certificate: &[u8]) -> bool {
+    let parsed = X509Certificate::from_der(certificate);
+    parsed.is_ok_and(|(_, certificate)| certificate.is_ca())
 }
 
 fn read_statement(payload: &[u8]) -> Result<(String, Vec<Resource>), VerifyProofError> {

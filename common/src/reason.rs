@@ -96,6 +96,10 @@ codes! {
         NonFinite = "non-finite",
         /// A value's magnitude is over the limit.
         Magnitude = "magnitude",
+        /// The update is much longer than those of the last merge.
+        Length = "length",
+        /// The update replaces the base's weights instead of fine-tuning them.
+        Unrelated = "unrelated",
         /// The payload is larger than the plan allows.
         TooLarge = "too-large",
         /// The plan does not allow the encoding.
@@ -228,6 +232,31 @@ impl Rejection {
         Self::new(
             RejectionCode::Magnitude,
             format!("tensor `{tensor}` has {value} at index {index}, the limit is ±{limit}"),
+        )
+    }
+
+    /// The update is much longer than those of the last merge.
+    #[must_use]
+    pub fn length(found: f64, limit: f64, typical: f64) -> Self {
+        Self::new(
+            RejectionCode::Length,
+            format!(
+                "the update is {found:.6} long, the limit is {limit:.6}, from the {typical:.6} of a client in the last merge"
+            ),
+        )
+    }
+
+    /// The update replaces the base's weights instead of fine-tuning them.
+    #[must_use]
+    pub fn unrelated(tensor: &str, share: f64, limit: f64) -> Self {
+        Self::new(
+            RejectionCode::Unrelated,
+            format!(
+                "the update replaces {:.0} % of the base's weights, first those of tensor `{tensor}`, the limit is {:.0} %: it was made from \
+                 another model, or from the base's weights in another order",
+                100.0 * share,
+                100.0 * limit
+            ),
         )
     }
 

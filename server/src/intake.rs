@@ -9,9 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use fedmerge_common::checkpoint::{Checkpoint, ReadCheckpointError};
 use fedmerge_common::digest::Digest;
 use fedmerge_common::reason::Rejection;
-use fedmerge_common::schema::Schema;
 use fedmerge_common::task_vector::Encoding;
 use fedmerge_common::task_vector::coded::ReadTaskVectorError;
 use fedmerge_common::task_vector::encoding::Sparsity;
@@ -20,6 +20,7 @@ use fedmerge_common::update::UpdateHeader;
 use fedmerge_coordinator::UpdateRef;
 
 mod integrity;
+mod lineage;
 mod schema;
 mod screening;
 
@@ -38,6 +39,19 @@ pub struct Terms {
     pub max_examples: u64,
     /// Largest magnitude of a value.
     pub max_magnitude: f32,
+    /// How long an update may be; none: nobody knows how long they are.
+    pub length: Option<LengthLimit>,
+    /// Largest share of the base's weights that an update may replace, 0 to 1.
+    pub max_replaced: f64,
+}
+
+/// How long an update may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LengthLimit {
+    /// The median length of the updates in the last merge.
+    pub typical: f64,
+    /// How many times that.
+    pub factor: f64,
 }
 
 /// An update that intake found sound.
@@ -86,6 +100,9 @@ pub enum IntakeError {
     /// The upload's tensors cannot be read back.
     #[error("the upload's tensors cannot be read")]
     Tensors(#[source] ReadTaskVectorError),
+    /// The base cannot be read.
+    #[error("the round's base cannot be read")]
+    Base(#[source] ReadCheckpointError),
     /// Nobody waits for the verdict any more.
     #[error("intake was cancelled")]
     Cancelled,
@@ -126,7 +143,7 @@ pub fn validate(
     path: &Path,
     header: &UpdateHeader,
     known: Option<Digest>,
-    base: &Schema,
+    base: &Checkpoint,
     terms: &Terms,
     cancelled: &AtomicBool,
 ) -> Result<Result<ValidUpdate, Rejection>, IntakeError> {
@@ -142,14 +159,14 @@ fn judge(
     path: &Path,
     header: &UpdateHeader,
     known: Option<Digest>,
-    base: &Schema,
+    base: &Checkpoint,
     terms: &Terms,
     cancelled: &AtomicBool,
 ) -> Result<ValidUpdate, Stop> {
     prejudge(header, terms)?;
     integrity::check(path, header, known, cancelled)?;
-    let payload = schema::check(path, header.encoding, base, terms, cancelled)?;
-    let norm = screening::check(&payload, terms.max_magnitude, cancelled)?;
+    let payload = schema::check(path, header.encoding, base.schema(), terms, cancelled)?;
+    let norm = screening::check(&payload, base, terms, cancelled)?;
     Ok(ValidUpdate {
         header: header.clone(),
         norm,

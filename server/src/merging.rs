@@ -56,6 +56,8 @@ pub struct MergeJob {
     pub recipe: Recipe,
     /// What weighs an update.
     pub weight: Weight,
+    /// How many times the median weight a client may have.
+    pub max_weight: f64,
     /// Whom the method trusts, where it trusts someone.
     pub trusted: Option<ClientId>,
     /// Tensors that stay as they are.
@@ -82,6 +84,18 @@ pub struct Merged {
 /// # Errors
 /// When a file cannot be read or written, the recipe cannot be run, or the result is not finite.
 pub fn merge(job: &MergeJob, cancelled: &AtomicBool) -> Result<Merged, MergeFailure> {
+    merge_to(job, &job.directory.candidate(job.round), cancelled)
+}
+
+/// Merges into a directory of the caller's choice, which is made anew.
+///
+/// # Errors
+/// As [`merge`].
+pub fn merge_to(
+    job: &MergeJob,
+    candidate: &Path,
+    cancelled: &AtomicBool,
+) -> Result<Merged, MergeFailure> {
     let parent = job.directory.model(job.base.version);
     let base = open_base(&parent)?;
     let (merged, carried) = split(&base, &job.freeze);
@@ -98,9 +112,8 @@ pub fn merge(job: &MergeJob, cancelled: &AtomicBool) -> Result<Merged, MergeFail
         ordered: &ordered,
         trusted,
     };
-    let candidate = job.directory.candidate(job.round);
-    files::make_empty_directory(&candidate)
-        .map_err(|source| MergeFailure::file(&candidate, source))?;
+    files::make_empty_directory(candidate)
+        .map_err(|source| MergeFailure::file(candidate, source))?;
     let target = candidate.join(files::MODEL);
     let writer = CheckpointWriter::create(&target, base.schema(), base.metadata())
         .map_err(MergeFailure::Write)?;
@@ -110,7 +123,7 @@ pub fn merge(job: &MergeJob, cancelled: &AtomicBool) -> Result<Merged, MergeFail
     let memory = job
         .recipe
         .optimizer
-        .map(|optimizer| Memory::create(optimizer, &candidate, &base, &names));
+        .map(|optimizer| Memory::create(optimizer, candidate, &base, &names));
     let memory = memory.transpose()?;
     let report = run(job, &opened, &writer, memory.as_ref(), cancelled)?;
     if report.non_finite > 0 {
@@ -138,7 +151,7 @@ pub fn merge(job: &MergeJob, cancelled: &AtomicBool) -> Result<Merged, MergeFail
             diagnostics: diagnostics::told(&report, &ordered),
         },
     };
-    complete(job, &parent, &candidate, &merged)?;
+    complete(job, &parent, candidate, &merged)?;
     Ok(merged)
 }
 

@@ -87,6 +87,27 @@ impl Weight {
             Self::Uniform => "uniform",
         }
     }
+
+    /// What updates count that claim so many examples: the numbers themselves, but none more than `most` times their median, because a
+    /// claim costs nothing; or 1 each.
+    #[must_use]
+    pub fn of(self, claims: &[u64], most: f64) -> Vec<f64> {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "weights are ratios, and intake bounds the claims"
+        )]
+        let claims: Vec<f64> = claims.iter().map(|&claim| claim as f64).collect();
+        match self {
+            Self::Uniform => vec![1.0; claims.len()],
+            Self::Examples => {
+                let mut sorted = claims.clone();
+                sorted.sort_by(f64::total_cmp);
+                let middle = sorted.get(sorted.len().saturating_sub(1) / 2);
+                let limit = middle.map_or(f64::INFINITY, |median| most * median);
+                claims.iter().map(|claim| claim.min(limit)).collect()
+            }
+        }
+    }
 }
 
 /// The tensors that stay as they are in the base: patterns in which `*` is any text and `?` any one character.
@@ -126,6 +147,8 @@ pub struct FederationPlan {
     pub recipe: Recipe,
     /// How clients are weighed.
     pub weight: Weight,
+    /// How many times the median of a merge's weights a client may have, 5 by default.
+    pub max_weight: f64,
     /// Whom the method trusts; someone exactly where the recipe needs it.
     pub trusted: Option<ClientId>,
     /// What no round changes.
@@ -194,6 +217,7 @@ impl FederationPlan {
             round,
             selector: Selector::new(&file.round.cohort.labels),
             weight: merge::weight(&file.merge, document)?,
+            max_weight: merge::max_weight(&file.merge, document)?,
             trusted: trusted(&file.merge, &recipe, document)?,
             freeze: merge::freeze(&file.merge, document)?,
             density: density(&file.update, document)?,

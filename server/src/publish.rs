@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fedmerge_common::checkpoint::{
     Checkpoint, CheckpointWriter, ReadCheckpointError, WriteCheckpointError,
@@ -13,13 +14,15 @@ use fedmerge_common::checkpoint::{
 use fedmerge_common::digest::Digest;
 use fedmerge_common::failpoint::{self, Point};
 use fedmerge_common::failure::{ExitCode, Failure};
-use fedmerge_common::ids::{FederationName, ModelVersion, RoundNumber};
+use fedmerge_common::ids::{ModelVersion, RoundNumber};
+use fedmerge_common::proof;
 use fedmerge_common::units::Timestamp;
 use fedmerge_common::update::ModelRef;
 use fedmerge_coordinator::Score;
 
 use crate::compute;
 use crate::directory::ServerDirectory;
+use crate::enrolment::authority::Authority;
 use crate::files;
 use crate::merging::manifest::{self, FORMAT, Manifest};
 use crate::store::ledger::{Ledger, LedgerError, StoredModel};
@@ -64,19 +67,29 @@ pub struct Publication {
     pub now: Timestamp,
 }
 
-/// Makes a candidate the base, durably.
+/// Makes a candidate the base, signed and durably.
 ///
 /// # Errors
 /// When the file system or the ledger refuses.
 pub async fn publish(
-    directory: &ServerDirectory,
-    ledger: &Ledger,
+    (directory, ledger): (&ServerDirectory, &Ledger),
+    authority: &Arc<Authority>,
     publication: &Publication,
 ) -> Result<(), PublishError> {
     let candidate = directory.candidate(publication.round);
     let published = directory.model(publication.candidate.version);
-    let placed = published.clone();
-    compute::blocking(move || put_in_place(&candidate, &placed)).await?;
+    let (authority, model) = (Arc::clone(authority), publication.candidate);
+    compute::blocking(move || {
+        // Where it is not there any more, it was signed before it was moved.
+        if candidate.exists() {
+            prove(&authority, &candidate, &model).map_err(|source| PublishError::File {
+                path: candidate.clone(),
+                source,
+            })?;
+        }
+        put_in_place(&candidate, &published)
+    })
+    .await?;
     failpoint::pass(Point::ServerModelPlaced);
     let model = StoredModel {
         model: publication.candidate,
@@ -90,6 +103,18 @@ pub async fn publish(
     ledger.publish(&model).await.map_err(PublishError::Ledger)?;
     failpoint::pass(Point::ServerModelRecorded);
     Ok(())
+}
+
+/// Puts the proof of a model into its directory.
+///
+/// # Errors
+/// When its files cannot be read, or the proof not be made or written.
+pub(crate) fn prove(authority: &Authority, directory: &Path, model: &ModelRef) -> io::Result<()> {
+    let known = [(files::MODEL, model.digest)];
+    let resources = proof::resources(directory, &known)?;
+    let signed = authority.sign_model(model.version, &resources);
+    let signed = signed.map_err(io::Error::other)?;
+    files::write(&directory.join(proof::FILE), &signed)
 }
 
 /// Moves the candidate's directory, unless that was done before a crash.
@@ -182,16 +207,15 @@ pub fn open_base(path: &Path) -> Result<Checkpoint, ImportBaseError> {
 /// # Errors
 /// When it cannot be read or copied.
 pub async fn import_base(
-    directory: &ServerDirectory,
-    ledger: &Ledger,
-    federation: &FederationName,
+    (directory, ledger): (&ServerDirectory, &Ledger),
+    authority: &Arc<Authority>,
     base: &Path,
     now: Timestamp,
 ) -> Result<ModelRef, ImportBaseError> {
     let first = ModelVersion::new(0);
     let target = directory.model(first);
-    let (base, federation) = (base.to_owned(), federation.clone());
-    let model = compute::blocking(move || import_files(&base, &target, &federation)).await?;
+    let (base, authority) = (base.to_owned(), Arc::clone(authority));
+    let model = compute::blocking(move || import_files(&base, &target, &authority)).await?;
     let stored = StoredModel {
         model,
         parent: None,
@@ -211,7 +235,7 @@ pub async fn import_base(
 fn import_files(
     path: &Path,
     target: &Path,
-    federation: &FederationName,
+    authority: &Authority,
 ) -> Result<ModelRef, ImportBaseError> {
     let base = open_base(path)?;
     let failed = |source| ImportBaseError::File {
@@ -232,7 +256,7 @@ fn import_files(
     let tensors = manifest::tensors(&Checkpoint::open(&model)?)?;
     let manifest = Manifest {
         format: FORMAT,
-        federation: federation.clone(),
+        federation: authority.federation().clone(),
         version: ModelVersion::new(0),
         digest,
         size_bytes,
@@ -241,13 +265,15 @@ fn import_files(
         merge: None,
     };
     files::write_json(&temporary.join(files::MANIFEST), &manifest).map_err(failed)?;
-    files::remove_directory(target).map_err(failed)?;
-    files::rename(&temporary, target).map_err(failed)?;
-    Ok(ModelRef {
+    let model = ModelRef {
         version: manifest.version,
         digest,
         size_bytes,
-    })
+    };
+    prove(authority, &temporary, &model).map_err(failed)?;
+    files::remove_directory(target).map_err(failed)?;
+    files::rename(&temporary, target).map_err(failed)?;
+    Ok(model)
 }
 
 enum CopyBase {

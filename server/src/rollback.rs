@@ -6,8 +6,10 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use fedmerge_common::ids::ModelVersion;
+use fedmerge_common::proof;
 use fedmerge_common::units::Timestamp;
 use fedmerge_coordinator as coordinator;
 
@@ -16,6 +18,7 @@ use crate::directory::ServerDirectory;
 use crate::enrolment::authority::{Authority, SignError};
 use crate::files;
 use crate::merging::manifest::{self, Manifest, RollbackStory};
+use crate::publish::prove;
 use crate::store::ledger::{Ledger, LedgerError, StoredModel};
 
 /// An older model that could not be published again.
@@ -50,7 +53,7 @@ pub enum RollBackError {
 /// When the older model is gone, or the file system or the ledger refuses.
 pub async fn roll_back(
     (directory, ledger): (&ServerDirectory, &Ledger),
-    authority: &Authority,
+    authority: &Arc<Authority>,
     order: &coordinator::Rollback,
     now: Timestamp,
 ) -> Result<(), RollBackError> {
@@ -75,14 +78,16 @@ pub async fn roll_back(
         ..older
     };
     let placed = to.clone();
+    let (authority, model) = (Arc::clone(authority), *model);
     compute::blocking(move || {
         let manifest = manifest::read(&from)?.map(again);
-        put_in_place(&from, &placed, manifest)
+        let prove = |directory: &Path| prove(&authority, directory, &model);
+        put_in_place(&from, &placed, manifest, prove)
     })
     .await
     .map_err(|source| RollBackError::File { path: to, source })?;
     let stored = StoredModel {
-        model: *model,
+        model,
         round: None,
         published: now,
         rollback: Some(signed),
@@ -92,18 +97,24 @@ pub async fn roll_back(
     ledger.publish(&stored).await.map_err(RollBackError::Ledger)
 }
 
-fn put_in_place(from: &Path, to: &Path, manifest: Option<Manifest>) -> io::Result<()> {
+fn put_in_place(
+    from: &Path,
+    to: &Path,
+    manifest: Option<Manifest>,
+    prove: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<()> {
     let temporary = to.with_added_extension("part");
     files::make_empty_directory(&temporary)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
-        if entry.file_name() != files::MANIFEST {
+        if entry.file_name() != files::MANIFEST && entry.file_name() != proof::FILE {
             link(&entry.path(), &temporary.join(entry.file_name()))?;
         }
     }
     if let Some(manifest) = manifest {
         files::write_json(&temporary.join(files::MANIFEST), &manifest)?;
     }
+    prove(&temporary)?;
     files::sync_directory(&temporary)?;
     // What a crash left there is without its line in the ledger.
     files::remove_directory(to)?;

@@ -79,6 +79,10 @@ pub struct Limits {
     pub examples: u64,
     /// Largest absolute value in a task vector; 1,000,000. Far above any training, and far from overflow.
     pub magnitude: f32,
+    /// How many times as long as the median of the last merge an update may be; 100. What is more is no training any more.
+    pub length: f64,
+    /// Largest share of the base's weights that an update may put others in the place of, 0 to 1; 0.1. With 1 nothing is looked for.
+    pub replaced: f64,
 }
 
 /// How clients are admitted.
@@ -130,6 +134,8 @@ impl Default for Limits {
             downloads: 64,
             examples: 1_000_000_000,
             magnitude: 1e6,
+            length: 100.0,
+            replaced: 0.1,
         }
     }
 }
@@ -316,6 +322,18 @@ impl Limits {
                 self.magnitude,
                 is_magnitude,
                 "over 0 and finite",
+            ),
+            check(
+                "limits.length",
+                self.length,
+                self.length >= 1.0,
+                "at least 1; inf is no limit",
+            ),
+            check(
+                "limits.replaced",
+                self.replaced,
+                (0.0..=1.0).contains(&self.replaced),
+                "a share, from 0 to 1",
             ),
         ]
     }

@@ -40,6 +40,7 @@ tolerate = 0                # f: clients that may be hostile. With 0 this is the
 before   = []               # [{ method = "clip", norm = "median" }] shortens updates that are longer than most; norm may be a
                             # number or "adaptive", and stages go on in this order: clip, arc, nnm, bucketing
 weight   = "examples"       # or "uniform"; mean, task-arithmetic, ties and their like weigh, all others count every client once
+max_weight = 5.0            # most that a claim of examples can buy: so many times the median weight; inf = no limit
 lambda   = 1.0              # scale of the merged task vector
 optimizer = { method = "none" }
                             # or momentum, nesterov, adam, yogi, adagrad: the merged task vector as a gradient
@@ -76,6 +77,8 @@ staged_bytes = "16GiB"        # all incomplete uploads together, on disk
 uploads      = 16             # uploads that are sent at the same time; others are told when to come back
 examples     = 1_000_000_000  # examples that an update may claim
 magnitude    = 1e6            # largest absolute value in a task vector
+length       = 100.0          # how many times as long as the median of the last merge an update may be
+replaced     = 0.1            # largest share of the base's weights that an update may put others in the place of
 
 [enrolment]
 certificate_life = "24h"      # a client's certificate, which it renews by itself when two thirds of that are over

@@ -50,7 +50,7 @@ use crate::notice::Offer;
 use crate::plan::{ByRound, Freeze, Weight};
 use crate::store::ledger::Ledger;
 use crate::store::staging::{Staging, StagingLimits};
-use crate::uploads::{Turns, Uploads};
+use crate::uploads::{Turns, Uploads, Yardstick};
 
 /// Name, element type and values of a tensor of one dimension.
 pub(crate) type Tensor<'a> = (&'a str, Dtype, &'a [f32]);
@@ -198,6 +198,7 @@ impl Bed {
             updates: updates.iter().map(counted).collect(),
             recipe,
             weight: Weight::Examples,
+            max_weight: f64::INFINITY,
             trusted: None,
             freeze: Freeze::default(),
             seed: SEED,
@@ -237,6 +238,7 @@ impl Bed {
             terms: ByRound::always(MergeTerms {
                 recipe: job.recipe,
                 weight: job.weight,
+                max_weight: job.max_weight,
                 trusted: job.trusted,
                 freeze: job.freeze,
                 seed: job.seed,
@@ -295,6 +297,9 @@ impl Bed {
             offers,
             max_examples: 1000,
             max_magnitude: 100.0,
+            max_length: 100.0,
+            max_replaced: 0.1,
+            yardstick: Yardstick::default(),
             turns: Turns::default(),
         };
         Running {

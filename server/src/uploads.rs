@@ -6,6 +6,7 @@
 //! Announced again, after any loss, the same update is the same upload.
 
 mod turns;
+mod yardstick;
 
 use std::fs::File;
 use std::io;
@@ -26,13 +27,14 @@ use crate::compute::{self, Compute};
 use crate::directory::ServerDirectory;
 use crate::driver::Federation;
 use crate::files;
-use crate::intake::{self, IntakeError, Terms};
+use crate::intake::{self, IntakeError, LengthLimit, Terms};
 use crate::notice::Offer;
 use crate::plan::ByRound;
 use crate::store::ledger::{Ledger, UploadRow};
 use crate::store::staging::{Staging, StagingWriter, upload_id};
 
 pub use turns::{Turn, Turns};
+pub use yardstick::Yardstick;
 
 /// Takes updates in.
 #[derive(Debug)]
@@ -55,6 +57,12 @@ pub struct Uploads {
     pub max_examples: u64,
     /// Largest magnitude of a value.
     pub max_magnitude: f32,
+    /// How many times as long as the median of the last merge an update may be.
+    pub max_length: f64,
+    /// Largest share of the base's weights that an update may replace.
+    pub max_replaced: f64,
+    /// How long updates are.
+    pub yardstick: Yardstick,
     /// Whose commit is under way.
     pub turns: Turns,
 }
@@ -221,6 +229,9 @@ impl Uploads {
             max_update: offer.max_update,
             max_examples: self.max_examples,
             max_magnitude: self.max_magnitude,
+            // What only the bytes can tell is asked when they are there.
+            length: None,
+            max_replaced: self.max_replaced,
         }
     }
 
@@ -288,6 +299,14 @@ impl Uploads {
                 return Err(Refusal::new(RefusalReason::WrongOffset, words));
             }
         }
+        let typical = self.yardstick.typical(&self.ledger, base).await?;
+        let terms = Terms {
+            length: typical.map(|typical| LengthLimit {
+                typical,
+                factor: self.max_length,
+            }),
+            ..terms
+        };
         let base = self.directory.model(base.version).join(files::MODEL);
         let known = self.staging.digest(id);
         let header = header.clone();
@@ -298,8 +317,7 @@ impl Uploads {
             } else {
                 (&staged, known)
             };
-            let schema = base.schema();
-            let verdict = intake::validate(path, &header, known, schema, &terms, cancelled)?;
+            let verdict = intake::validate(path, &header, known, &base, &terms, cancelled)?;
             if verdict.is_ok() && *path == staged {
                 put_in_place(&staged, &place)?;
             }

@@ -34,6 +34,8 @@ const RULES: &[(&str, &[&str])] = &[
     ("geometric-median", &[]),
     ("centered-clipping", &[]),
     ("multi-krum", &[]),
+    ("dnc", &[]),
+    ("flame", &[]),
     ("median", &["nnm"]),
     ("geometric-median", &["nnm"]),
     ("trimmed-mean", &["nnm"]),

@@ -21,7 +21,7 @@ fn own_help(command: &[&str]) -> String {
 
 #[test]
 fn the_program_introduces_itself() {
-    assert_snapshot!(help(&[]), @r#"
+    assert_snapshot!(help(&[]), @r"
     Federated model merging: clients fine-tune a base on data that stays with them, a server merges
     their task vectors robustly into the next base, round after round
 
@@ -33,6 +33,7 @@ fn the_program_introduces_itself() {
       client       Take part in a federation
       merge        Merge checkpoints on disk by a recipe, with the engine of the federation
       inspect      Show what is in a checkpoint, a task vector or a residual, tensor by tensor
+      verify       See whether a published model is what the server of its federation signed
       completions  Print a completion script for a shell
       help         Print this message or the help of the given subcommand(s)
 
@@ -68,7 +69,7 @@ fn the_program_introduces_itself() {
 
     Exit codes: 0 ok, 64 usage, 65 bad data, 69 unavailable, 70 bug, 75 temporary (try again),
     77 not permitted, 78 bad configuration.
-    "#);
+    ");
 }
 
 #[test]
@@ -144,7 +145,7 @@ fn taking_part_is_explained_with_both_commands_of_a_site() {
 
 #[test]
 fn simulating_is_explained_with_every_choice() {
-    assert_snapshot!(own_help(&["simulate"]), @r#"
+    assert_snapshot!(own_help(&["simulate"]), @r"
     Run a server and many client processes on this machine: real training, TLS and tokens
 
     Usage: fedmerge simulate [OPTIONS] [PLAN]
@@ -205,18 +206,48 @@ fn simulating_is_explained_with_every_choice() {
               [possible values: examples, uniform]
 
           --attack <ATTACK>
-              What attackers hand in
+              What attackers hand in; μ and σ are mean and standard deviation of what the honest clients
+              hand in
 
               Possible values:
-              - sign-flip:  Its own update times −10
-              - gaussian:   Noise of standard deviation 1 in place of an update
-              - scale:      Its own update times 10
-              - label-flip: An honest update on dishonest data: label y becomes (classes − 1 − y)
-              - nan:        Its own update with one value that is not a number
-              - free-rider: No update at all, and a claim of a million examples
+              - sign-flip:         Its own update times −10
+              - gaussian:          Noise of standard deviation 1 in place of an update
+              - scale:             Its own update times 10
+              - label-flip:        An honest update on dishonest data: label y becomes (classes − 1 − y)
+              - nan:               Its own update with one value that is not a number
+              - free-rider:        No update at all, and a claim of a million examples
+              - alie:              A little is enough: μ − 1.5 σ, hidden in the honest clients' spread
+                (Baruch et al. 2019)
+              - ipm:               Inner product manipulation: −2 μ (Xie et al. 2020)
+              - mimic:             A copy of the honest update that lies furthest out, so that it counts
+                several times (Karimireddy et al. 2022)
+              - min-max:           μ − γ σ, as far out as no two honest updates are apart (Shejwalkar
+                and Houmansadr 2021)
+              - min-sum:           μ − γ σ, with no larger sum of squared distances than an honest
+                update has (Shejwalkar and Houmansadr 2021)
+              - backdoor:          An honest update on data of which half has a trigger, four bright
+                features, and the label 0 (Gu et al. 2017)
+              - model-replacement: The same, scaled up so that the mean is the attacker's model
+                (Bagdasaryan et al. 2020)
+              - sybil:             Hostile clients that are all but equal, at −μ: a cluster that is
+                denser than any of honest clients
+              - slow-drift:        As long as an honest update, in one and the same direction in every
+                round
+              - single-tensor:     The honest mean, but for the smallest tensor, which gets as long a
+                step as all others together
 
           --attackers <N>
-              Clients that lie; the last ones [default with --attack: 2]
+              Clients that lie; the last ones [default with --attack or --red-team: 2]
+
+          --red-team
+              Try every merge against every attack, in memory instead of in processes, and show the
+              worst that befalls each; with --method, --before or a PLAN that merge alone, with --attack
+              that attack alone
+
+          --seeds <N>
+              How many seeds the red team plays, from --seed on
+
+              [default: 3]
 
           --partition <HOW>
               How the training examples are spread: iid, dirichlet:ALPHA or by-label
@@ -246,7 +277,7 @@ fn simulating_is_explained_with_every_choice() {
           --out <DIR>
               Directory for everything the run leaves [default: a new one in the system's temporary
               directory]
-    "#);
+    ");
 }
 
 #[test]
@@ -322,6 +353,7 @@ fn a_servers_models_are_listed_told_exported_and_gone_back_to() {
       list      List the models that were published, the best and the last of them marked
       show      Tell how a model came about: its parent, its merge, the updates in it
       export    Copy a model to a directory that any Hugging Face tool opens
+      verify    See whether a model is what the server signed, and whether its updates make it again
       rollback  Make an older model the base again, under a new version
       help      Print this message or the help of the given subcommand(s)
 

@@ -34,6 +34,7 @@ const HOUSE: &[Imports] = &[
         manifest: "common/Cargo.toml",
         ours: &[],
         others: Some(&[
+            "base64",
             "blake3",
             "bytemuck",
             "bytes",

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{FILE, Resource, SignedModel, VerifyProofError, verify};
+use super::{BESIDE, FILE, Resource, SignedModel, VerifyProofError, verify};
 use crate::digest::Digest;
 
 /// Largest proof that is read, bytes: a list of thousands of files.
@@ -61,12 +61,12 @@ pub enum CheckModelError {
     },
 }
 
-/// The files of a model's directory with their digests, by name; all but the proof. `known` spares the reading of a file whose digest
-/// is known. Directories and what is no plain file have no place in a model.
+/// The files of a model's directory with their digests, by name; but for the proof and the optimizer's memory. `known` spares the reading of files whose digests
+/// are known. Directories and what is no plain file have no place in a model.
 ///
 /// # Errors
 /// When the directory or a file cannot be read, or is no plain file.
-pub fn resources(model: &Path, known: Option<(&str, Digest)>) -> io::Result<Vec<Resource>> {
+pub fn resources(model: &Path, known: &[(&str, Digest)]) -> io::Result<Vec<Resource>> {
     let mut resources = Vec::new();
     for entry in fs::read_dir(model)? {
         let entry = entry?;
@@ -74,15 +74,16 @@ pub fn resources(model: &Path, known: Option<(&str, Digest)>) -> io::Result<Vec<
         let name = name
             .to_str()
             .ok_or_else(|| io::Error::other("a file's name is not UTF-8"))?;
-        if name == FILE {
+        if BESIDE.contains(&name) {
             continue;
         }
         if !entry.file_type()?.is_file() {
             return Err(io::Error::other(format!("`{name}` is no plain file")));
         }
+        let known = known.iter().find(|(of, _)| *of == name);
         let digest = match known {
-            Some((of, digest)) if of == name => digest,
-            Some(_) | None => Digest::of_file(&entry.path())?,
+            Some((_, digest)) => *digest,
+            None => Digest::of_file(&entry.path())?,
         };
         resources.push(Resource {
             name: name.to_owned(),
@@ -116,7 +117,7 @@ pub fn check(model: &Path, authority: &[u8]) -> Result<SignedModel, CheckModelEr
         path: path.clone(),
         source,
     })?;
-    let found = resources(model, None).map_err(unreadable(model))?;
+    let found = resources(model, &[]).map_err(unreadable(model))?;
     for resource in &signed.resources {
         let name = || resource.name.clone();
         let there = found.iter().find(|found| found.name == resource.name);

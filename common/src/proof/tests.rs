@@ -53,7 +53,7 @@ fn model() -> TempDir {
 fn signed(model: &Path, authority: &Authority, uri: &str, more: &[&[u8]]) -> Vec<u8> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
     let certificate = authority.certify(uri, &key);
-    let payload = statement("digits/3", &resources(model, None).unwrap());
+    let payload = statement("digits/3", &resources(model, &[]).unwrap());
     let signature = key.sign(&pre_authentication_encoding(&payload)).unwrap();
     let chain = [&[certificate.as_slice()], more].concat();
     seal(&payload, &signature, &chain)
@@ -69,7 +69,11 @@ fn a_model_that_the_server_signed_is_what_was_signed() {
     let found = check(model.path(), &authority.der).unwrap();
     assert_eq!(found.federation.as_str(), "digits");
     assert_eq!(found.name, "digits/3");
-    let names: Vec<&str> = found.resources.iter().map(|file| file.name.as_str()).collect();
+    let names: Vec<&str> = found
+        .resources
+        .iter()
+        .map(|file| file.name.as_str())
+        .collect();
     assert_eq!(names, ["config.json", "fedmerge.json", "model.safetensors"]);
 }
 
@@ -122,7 +126,10 @@ fn no_byte_of_a_proof_can_be_changed_to_prove_something_else() {
 #[test]
 fn only_the_federation_s_server_signs_models() {
     let (model, authority) = (model(), Authority::new());
-    for uri in ["fedmerge://digits/client/ward-3", "fedmerge://digits/admin/root"] {
+    for uri in [
+        "fedmerge://digits/client/ward-3",
+        "fedmerge://digits/admin/root",
+    ] {
         let proof = signed(model.path(), &authority, uri, &[]);
         let refused = Err(VerifyProofError::Signer);
         assert_eq!(verify(&proof, &authority.der), refused, "{uri}");
@@ -134,11 +141,22 @@ fn only_the_federation_s_server_signs_models() {
 }
 
 #[test]
+fn a_client_s_key_signs_no_certificate_of_a_server() {
+    let (model, authority) = (model(), Authority::new());
+    // A client makes itself an authority with the key that it has a certificate for.
+    let client = Authority::new();
+    let certificate = authority.certify("fedmerge://digits/client/ward-3", &client.key);
+    let proof = signed(model.path(), &client, SERVER, &[&certificate]);
+    assert_eq!(verify(&proof, &authority.der), Err(VerifyProofError::Chain));
+}
+
+#[test]
 fn whoever_trusts_the_authority_before_follows_its_successor() {
     let (model, old, new) = (model(), Authority::new(), Authority::new());
     let successor = old.succeed(&new);
     let proof = signed(model.path(), &new, SERVER, &[&successor]);
     assert_eq!(verify(&proof, &old.der).unwrap().name, "digits/3");
+    assert_eq!(verify(&proof, &new.der).unwrap().name, "digits/3");
     let without = signed(model.path(), &new, SERVER, &[]);
     assert_eq!(verify(&without, &old.der), Err(VerifyProofError::Chain));
     let unrelated = Authority::new();
@@ -151,11 +169,15 @@ fn a_list_that_does_not_have_the_signed_digest_is_refused() {
     let (model, authority) = (model(), Authority::new());
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
     let certificate = authority.certify(SERVER, &key);
-    let payload = statement("digits/3", &resources(model.path(), None).unwrap());
+    let payload = statement("digits/3", &resources(model.path(), &[]).unwrap());
     let text = String::from_utf8(payload).unwrap();
     for (from, to, refusal) in [
         ("config.json", "konfig.json", None),
-        ("\"sha256\":\"", "\"sha256\":\"0", Some(VerifyProofError::Root)),
+        (
+            "\"sha256\":\"",
+            "\"sha256\":\"0",
+            Some(VerifyProofError::Root),
+        ),
     ] {
         let payload = text.replace(from, to).into_bytes();
         let signature = key.sign(&pre_authentication_encoding(&payload)).unwrap();

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZero;
+use std::sync::Arc;
 
 use fedmerge_common::checkpoint::Checkpoint;
 use fedmerge_common::clock::Clock;
@@ -37,7 +38,7 @@ use crate::settings::Settings;
 use crate::store::ledger::{Ledger, RESTORE};
 use crate::store::staging::{Staging, StagingLimits};
 use crate::traffic::Traffic;
-use crate::uploads::{Turns, Uploads};
+use crate::uploads::{Turns, Uploads, Yardstick};
 
 /// What the command line adds to the directory's files.
 #[derive(Debug, Clone)]
@@ -59,6 +60,14 @@ pub struct Checked {
     /// The largest merge, of a whole cohort's updates: its memory is bounded and known.
     pub merge: MergePlan,
     resources: Resources,
+}
+
+impl Checked {
+    /// What a merge may use.
+    #[must_use]
+    pub fn resources(&self) -> Resources {
+        self.resources
+    }
 }
 
 /// Reads and checks a server's files; `base` is the plan's, or the newest model's where rounds were held.
@@ -153,7 +162,9 @@ impl App {
         let base = match newest {
             Some(model) => model,
             None => {
-                import_base(&directory, &ledger, &name, &checked.plan.base, clock.now()).await?
+                let authority = Arc::clone(&keeper.authority().borrow());
+                let place = (&directory, &ledger);
+                import_base(place, &authority, &checked.plan.base, clock.now()).await?
             }
         };
         let (coordinator, reopened) = restored(&ledger, &checked.plan.round, base).await?;
@@ -317,6 +328,9 @@ impl Parts {
             offers,
             max_examples: settings.limits.examples,
             max_magnitude: settings.limits.magnitude,
+            max_length: settings.limits.length,
+            max_replaced: settings.limits.replaced,
+            yardstick: Yardstick::default(),
             turns: Turns::default(),
         };
         Desk {

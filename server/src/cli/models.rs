@@ -6,6 +6,7 @@
 mod export;
 mod roll_back;
 mod show;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -36,6 +37,9 @@ pub enum ModelsCommand {
     /// Copy a model to a directory that any Hugging Face tool opens
     #[command(after_help = EXPORT_EXAMPLES)]
     Export(export::ExportArguments),
+    /// See whether a model is what the server signed, and whether its updates make it again
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(verify::VerifyArguments),
     /// Make an older model the base again, under a new version
     #[command(after_help = ROLLBACK_EXAMPLES)]
     Rollback(roll_back::RollbackArguments),
@@ -54,6 +58,14 @@ const EXPORT_EXAMPLES: &str = "\
 Examples:
   fedmerge server models export ward-model --dir hub
   fedmerge server models export ward-model --model 3 --dir hub";
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  fedmerge server models verify 3 --dir hub
+  fedmerge server models verify 3 --recompute --dir hub
+
+The proof is model.sig beside the model, a bundle of OpenSSF Model Signing 1.0 that other tools
+read too. Who has a copy and the authority's certificate checks it with `fedmerge verify`.";
 
 const ROLLBACK_EXAMPLES: &str = "\
 Examples:
@@ -79,6 +91,7 @@ pub(super) async fn run(command: &ModelsCommand, output: &Output) -> Result<(), 
         ModelsCommand::List(arguments) => list(arguments, output).await,
         ModelsCommand::Show(arguments) => show::run(arguments, output).await,
         ModelsCommand::Export(arguments) => export::run(arguments, output).await,
+        ModelsCommand::Verify(arguments) => verify::run(arguments, output).await,
         ModelsCommand::Rollback(arguments) => roll_back::run(arguments, output).await,
     }
 }

@@ -51,7 +51,7 @@ pub struct Workshop {
     pub clock: Clock,
     /// The federation.
     pub federation: FederationName,
-    /// Its authority, which signs rollbacks.
+    /// Its authority, which signs models and rollbacks.
     pub authority: Newest<Authority>,
     /// How updates are merged.
     pub terms: ByRound<MergeTerms>,
@@ -70,6 +70,8 @@ pub struct MergeTerms {
     pub recipe: Recipe,
     /// What weighs an update.
     pub weight: Weight,
+    /// How many times the median weight a client may have.
+    pub max_weight: f64,
     /// Whom the method trusts, where it trusts someone.
     pub trusted: Option<ClientId>,
     /// Tensors that stay as they are.
@@ -85,6 +87,7 @@ impl MergeTerms {
         Self {
             recipe: plan.recipe.clone(),
             weight: plan.weight,
+            max_weight: plan.max_weight,
             trusted: plan.trusted.clone(),
             freeze: plan.freeze.clone(),
             seed: plan.round.seed,
@@ -186,6 +189,7 @@ impl Workshop {
             updates,
             recipe: terms.recipe,
             weight: terms.weight,
+            max_weight: terms.max_weight,
             trusted: terms.trusted,
             freeze: terms.freeze,
             seed: terms.seed,
@@ -245,7 +249,9 @@ impl Workshop {
 
     async fn publish(&self, publication: Publication) -> Event {
         let (round, model) = (publication.round, publication.candidate);
-        match insist(|| publish(&self.directory, &self.ledger, &publication)).await {
+        let place = (&self.directory, &self.ledger);
+        let authority = Arc::clone(&self.authority.borrow());
+        match insist(|| publish(place, &authority, &publication)).await {
             Ok(()) => Event::ModelPublished { round, model },
             Err(detail) => Event::PublishFailed { round, detail },
         }

@@ -14,6 +14,7 @@ use std::path::Path;
 use fedmerge_common::clock::Clock;
 use fedmerge_common::identity::{Identity, Labels, public_key_sha256};
 use fedmerge_common::ids::{ClientId, FederationName, ModelVersion};
+use fedmerge_common::proof::{self, Resource};
 use fedmerge_common::rollback::{self, Rollback};
 use fedmerge_common::tls;
 use fedmerge_common::units::{Millis, Timestamp};
@@ -44,8 +45,17 @@ pub struct Authority {
     certificate: CertificateDer<'static>,
     pin: [u8; 32],
     issuer: Issuer<'static, KeyPair>,
+    /// The server, which signs models.
+    server: Signer,
     /// Where another authority was before this one.
     overlap: Option<Overlap>,
+}
+
+/// A key with its certificate.
+#[derive(Debug)]
+struct Signer {
+    key: KeyPair,
+    certificate: CertificateDer<'static>,
 }
 
 impl Authority {
@@ -85,11 +95,18 @@ impl Authority {
         if server.content.identity != Identity::Server {
             return Err(server.owner_error("a server"));
         }
+        let server_key = directory.key();
+        let key = KeyPair::try_from(&read_key(&server_key)?)
+            .map_err(|error| damaged(&server_key, error))?;
         Ok(Self {
             federation: server.content.federation,
             certificate,
             pin,
             issuer,
+            server: Signer {
+                key,
+                certificate: server.certificate,
+            },
             overlap: Overlap::read(directory, now)?,
         })
     }
@@ -180,6 +197,27 @@ impl Authority {
                 .sign(&words)
                 .map_err(SignError::Rollback)?,
         })
+    }
+
+    /// Signs that a published model has these files: the content of `model.sig`.
+    ///
+    /// # Errors
+    /// When the key refuses.
+    pub fn sign_model(
+        &self,
+        version: ModelVersion,
+        resources: &[Resource],
+    ) -> Result<Vec<u8>, SignError> {
+        let payload = proof::statement(&format!("{}/{version}", self.federation), resources);
+        let words = proof::pre_authentication_encoding(&payload);
+        let signature = self.server.key.sign(&words).map_err(SignError::Model)?;
+        let mut chain = vec![self.server.certificate.as_ref()];
+        chain.extend(
+            self.overlap
+                .iter()
+                .map(|overlap| overlap.successor.as_ref()),
+        );
+        Ok(proof::seal(&payload, &signature, &chain))
     }
 
     /// SHA-256 of the public key in a signing request: the same as that of a certificate made from it.

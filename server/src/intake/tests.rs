@@ -8,7 +8,7 @@ use fedmerge_common::checkpoint::CheckpointWriter;
 use fedmerge_common::dtype::Dtype;
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::reason::RejectionCode;
-use fedmerge_common::schema::TensorSpec;
+use fedmerge_common::schema::{Schema, TensorSpec};
 use fedmerge_common::task_vector::encoding::{Density, Sparsity};
 use fedmerge_common::task_vector::header::{FORMAT, FORMAT_KEY};
 use tempfile::TempDir;
@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use super::*;
 
 mod coded;
+mod lineage;
 
 type Tensor<'a> = (&'a str, Dtype, &'a [usize], &'a [f32]);
 
@@ -26,7 +27,7 @@ struct Upload {
     header: UpdateHeader,
 }
 
-fn base() -> Schema {
+fn base_schema() -> Schema {
     let spec = |name, dtype, shape| TensorSpec::new(name, dtype, shape).unwrap();
     Schema::new(vec![
         spec("bias", Dtype::F32, vec![2]),
@@ -34,6 +35,24 @@ fn base() -> Schema {
         spec("weight", Dtype::F16, vec![2, 2]),
     ])
     .unwrap()
+}
+
+/// A base whose weights are 0.
+fn base() -> Checkpoint {
+    zeros(&base_schema())
+}
+
+fn zeros(schema: &Schema) -> Checkpoint {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("base.safetensors");
+    let writer = CheckpointWriter::create(&path, schema, &BTreeMap::new()).unwrap();
+    for (index, tensor) in schema.iter().enumerate() {
+        let zeros = vec![0; usize::try_from(tensor.byte_len()).unwrap()];
+        writer.write_bytes(index, 0, &zeros).unwrap();
+    }
+    writer.finish().unwrap();
+    // An open file outlives its name.
+    Checkpoint::open(&path).unwrap()
 }
 
 fn terms() -> Terms {
@@ -49,6 +68,8 @@ fn terms() -> Terms {
         max_update: ByteSize::from_mebibytes(1),
         max_examples: 1000,
         max_magnitude: 100.0,
+        length: None,
+        max_replaced: 0.1,
     }
 }
 
@@ -320,7 +341,7 @@ fn a_value_over_the_limit_is_named_and_one_at_the_limit_is_valid() {
 fn a_value_beyond_the_first_block_is_found_at_its_index() {
     let elements = 200_000;
     let spec = TensorSpec::new("w", Dtype::F32, vec![elements]).unwrap();
-    let base = Schema::new(vec![spec]).unwrap();
+    let base = zeros(&Schema::new(vec![spec]).unwrap());
     let mut values = vec![0.5; elements];
     values[199_999] = f32::NAN;
     let upload = upload_of(

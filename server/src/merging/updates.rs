@@ -14,7 +14,6 @@ use fedmerge_merge::WeightUse;
 use super::ports::Source;
 use super::{MergeFailure, MergeJob};
 use crate::files;
-use crate::plan::Weight;
 
 /// An update in its place in the order of summation.
 #[derive(Debug)]
@@ -114,14 +113,14 @@ pub(super) fn sources<'a>(
 /// number of examples.
 #[expect(
     clippy::cast_precision_loss,
-    reason = "weights are ratios, and intake bounds the counts"
+    reason = "there are fewer than 2^52 clients"
 )]
 pub(super) fn weights(job: &MergeJob, ordered: &[Ordered]) -> Vec<f64> {
-    let counts = ordered.iter().map(|ordered| match job.weight {
-        Weight::Examples => ordered.counted.update.num_examples as f64,
-        Weight::Uniform => 1.0,
-    });
-    let counts: Vec<f64> = counts.collect();
+    let claims = ordered.iter();
+    let claims: Vec<u64> = claims
+        .map(|ordered| ordered.counted.update.num_examples)
+        .collect();
+    let counts = job.weight.of(&claims, job.max_weight);
     match job.recipe.method.weight_use() {
         WeightUse::Ignored | WeightUse::Shares => counts,
         WeightUse::Factors => {

@@ -10,11 +10,15 @@ use fedmerge_merge::{
 use serde_json::{Value, json};
 
 use super::MergeJob;
+use crate::plan::Weight;
 
 /// The merge of a job: its recipe, and what else the plan says of it.
 pub(super) fn merge_in_words(job: &MergeJob) -> Value {
     let mut words = recipe_in_words(&job.recipe);
     words["weight"] = job.weight.as_str().into();
+    if job.weight == Weight::Examples && job.max_weight.is_finite() {
+        words["max_weight"] = job.max_weight.into();
+    }
     if job.freeze.patterns().next().is_some() {
         words["freeze"] = job.freeze.patterns().collect();
     }

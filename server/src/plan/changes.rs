@@ -8,7 +8,7 @@ use std::fmt;
 use fedmerge_coordinator::{EvaluationRule, GainSummary};
 use serde_json::{Value, json};
 
-use super::FederationPlan;
+use super::{FederationPlan, Weight};
 use crate::merging::recipe_in_words;
 
 /// A key that two plans set differently.
@@ -71,6 +71,9 @@ fn in_words(plan: &FederationPlan) -> Value {
         round["cohort"]["labels"] = json!(labels);
     }
     merge["weight"] = json!(plan.weight.as_str());
+    if plan.weight == Weight::Examples {
+        merge["max_weight"] = json!(plan.max_weight);
+    }
     merge["freeze"] = plan.freeze.patterns().collect();
     merge["trusted"] = json!(plan.trusted);
     let encodings = plan.encodings.iter().map(|encoding| encoding.as_str());
@@ -169,6 +172,7 @@ mod tests {
                 "[merge]\nweight = \"uniform\"",
                 "merge.weight \"examples\" -> \"uniform\"",
             ),
+            ("", "[merge]\nmax_weight = 2", "merge.max_weight 5.0 -> 2.0"),
             (
                 "",
                 "[merge]\nfreeze = [\"head.*\"]",

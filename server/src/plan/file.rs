@@ -83,6 +83,7 @@ pub(crate) struct MergeTable {
     pub(crate) before: Vec<Spanned<BeforeTable>>,
     pub(crate) sparsify: Option<Spanned<SparsifyTable>>,
     pub(crate) weight: Option<Spanned<String>>,
+    pub(crate) max_weight: Option<Spanned<f64>>,
     pub(crate) lambda: Option<f64>,
     pub(crate) density: Option<Spanned<f64>>,
     pub(crate) normalize: Option<Spanned<bool>>,

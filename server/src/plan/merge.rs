@@ -28,6 +28,8 @@ use super::{Freeze, ReadPlanError, Weight};
 
 /// Scale of the merged task vector.
 const DEFAULT_LAMBDA: f64 = 1.0;
+/// A client that claims more examples than five typical ones weighs as much as these.
+const DEFAULT_MAX_WEIGHT: f64 = 5.0;
 
 const WEIGHTS: Choice<Weight> = Choice {
     what: "weight",
@@ -105,6 +107,30 @@ pub(crate) fn trusted<'a>(
 /// How the table weighs clients.
 pub(super) fn weight(table: &MergeTable, document: &Document) -> Result<Weight, ReadPlanError> {
     WEIGHTS.choose_or(Weight::default(), table.weight.as_ref(), document)
+}
+
+/// How many times the median weight a client may have.
+pub(super) fn max_weight(table: &MergeTable, document: &Document) -> Result<f64, ReadPlanError> {
+    let Some(most) = &table.max_weight else {
+        return Ok(DEFAULT_MAX_WEIGHT);
+    };
+    let refusal = |fault| ReadPlanError::Value {
+        place: document.place(most.span()),
+        key: "max_weight",
+        fault,
+    };
+    if weight(table, document)? == Weight::Uniform {
+        return Err(refusal(
+            "has no effect: with weight = \"uniform\" all weigh the same",
+        ));
+    }
+    if *most.get_ref() >= 1.0 {
+        Ok(*most.get_ref())
+    } else {
+        Err(refusal(
+            "must be at least 1: it is a multiple of the median weight, and `inf` is no limit",
+        ))
+    }
 }
 
 /// The tensors that the table keeps as they are.

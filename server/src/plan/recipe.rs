@@ -158,6 +158,13 @@ fn refuse_what_needs_rounds(
     table: &MergeTable,
     document: &Document,
 ) -> Result<(), ReadRecipeError> {
+    if let Some(most) = &table.max_weight {
+        return Err(refused(
+            document.place(most.span()),
+            "`max_weight` bounds what clients claim, and checkpoints on disk claim nothing",
+            "remove it: the weights under [[model]] are yours",
+        ));
+    }
     if let Some(weight) = &table.weight {
         return Err(refused(
             document.place(weight.span()),

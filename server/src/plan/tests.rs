@@ -42,6 +42,7 @@ fn a_plan_that_sets_nothing_has_the_documented_defaults() {
         selector: Selector::default(),
         recipe: Recipe::of(Method::TrimmedMean { tolerate: 0 }),
         weight: Weight::Examples,
+        max_weight: 5.0,
         trusted: None,
         freeze: Freeze::default(),
         encodings: vec![Encoding::F32],
@@ -136,6 +137,7 @@ fn a_complete_plan_is_read_to_the_last_key() {
             ..Recipe::of(Method::TrimmedMean { tolerate: 2 })
         },
         weight: Weight::Uniform,
+        max_weight: 5.0,
         trusted: None,
         freeze: Freeze(vec![
             WildMatch::new("*.embed_tokens.*"),
@@ -207,4 +209,27 @@ fn what_keep_leaves_out_is_one_best_and_the_last_two() {
         every: 4,
     };
     assert_eq!(plan.keep, Some(expected));
+}
+
+#[test]
+fn a_claim_buys_no_more_than_so_many_times_the_median_weight() {
+    let claims = [10, 20, 30, 1_000_000];
+    assert_eq!(Weight::Examples.of(&claims, 5.0), [10.0, 20.0, 30.0, 100.0]);
+    assert_eq!(Weight::Examples.of(&claims, f64::INFINITY)[3], 1e6);
+    assert_eq!(Weight::Uniform.of(&claims, 5.0), [1.0; 4]);
+    assert!(Weight::Examples.of(&[], 5.0).is_empty());
+    let plan = |text: &str| {
+        let head = "name = \"a\"\nbase = \"b\"\n[merge]\n";
+        FederationPlan::parse(&format!("{head}{text}"), Path::new("f.toml"))
+    };
+    assert_eq!(plan("max_weight = 2").unwrap().max_weight, 2.0);
+    assert_eq!(plan("max_weight = inf").unwrap().max_weight, f64::INFINITY);
+    for (wrong, refusal) in [
+        ("max_weight = 0.9", "must be at least 1"),
+        ("max_weight = nan", "must be at least 1"),
+        ("max_weight = 2\nweight = \"uniform\"", "has no effect"),
+    ] {
+        let error = plan(wrong).unwrap_err().to_string();
+        assert!(error.contains(refusal), "{wrong}: {error}");
+    }
 }

@@ -5,6 +5,7 @@
 use std::fs;
 use std::sync::atomic::AtomicBool;
 
+use fedmerge_common::clock::Clock;
 use fedmerge_common::dtype::Dtype;
 use fedmerge_merge::{Method, Recipe};
 use tempfile::TempDir;
@@ -14,6 +15,10 @@ use crate::merging::merge;
 use crate::testbed::{Bed, some_digest, values_of, write};
 
 const NOW: Timestamp = Timestamp::new(1000);
+
+fn authority(bed: &Bed) -> Arc<Authority> {
+    Arc::new(bed.authority())
+}
 
 async fn candidate() -> (Bed, Ledger, Publication) {
     let bed = Bed::new();
@@ -44,11 +49,14 @@ async fn is_published(bed: &Bed, ledger: &Ledger, publication: &Publication) -> 
 async fn a_publication_may_be_repeated() {
     let (bed, ledger, publication) = candidate().await;
     for _ in 0..2 {
-        publish(&bed.directory, &ledger, &publication)
+        publish((&bed.directory, &ledger), &authority(&bed), &publication)
             .await
             .unwrap();
         assert!(is_published(&bed, &ledger, &publication).await);
     }
+    let published = bed.directory.model(publication.candidate.version);
+    let proven = proof::check(&published, bed.authority().certificate());
+    assert_eq!(proven.unwrap().name, "digits/1");
     let stored = ledger.newest_model().await.unwrap().unwrap();
     assert_eq!(stored.parent, Some(bed.base.digest));
     assert_eq!(stored.published, NOW);
@@ -60,7 +68,7 @@ async fn a_crash_between_the_rename_and_the_transaction_is_mended_by_the_repetit
     let published = bed.directory.model(publication.candidate.version);
     put_in_place(&bed.directory.candidate(publication.round), &published).unwrap();
     assert!(!is_published(&bed, &ledger, &publication).await);
-    publish(&bed.directory, &ledger, &publication)
+    publish((&bed.directory, &ledger), &authority(&bed), &publication)
         .await
         .unwrap();
     assert!(is_published(&bed, &ledger, &publication).await);
@@ -72,7 +80,7 @@ async fn what_an_abandoned_publication_left_gives_way() {
     let published = bed.directory.model(publication.candidate.version);
     fs::create_dir_all(&published).unwrap();
     fs::write(published.join(files::MODEL), "of another round").unwrap();
-    publish(&bed.directory, &ledger, &publication)
+    publish((&bed.directory, &ledger), &authority(&bed), &publication)
         .await
         .unwrap();
     assert!(is_published(&bed, &ledger, &publication).await);
@@ -82,7 +90,7 @@ async fn what_an_abandoned_publication_left_gives_way() {
 async fn without_a_candidate_nothing_is_published() {
     let (bed, ledger, publication) = candidate().await;
     fs::remove_dir_all(bed.directory.candidate(publication.round)).unwrap();
-    let error = publish(&bed.directory, &ledger, &publication)
+    let error = publish((&bed.directory, &ledger), &authority(&bed), &publication)
         .await
         .unwrap_err();
     assert!(matches!(error, PublishError::Missing { .. }), "{error}");
@@ -92,12 +100,14 @@ async fn without_a_candidate_nothing_is_published() {
 #[tokio::test]
 async fn a_version_never_becomes_another_model() {
     let (bed, ledger, publication) = candidate().await;
-    publish(&bed.directory, &ledger, &publication)
+    publish((&bed.directory, &ledger), &authority(&bed), &publication)
         .await
         .unwrap();
     let mut other = publication.clone();
     other.candidate.digest = some_digest();
-    let error = publish(&bed.directory, &ledger, &other).await.unwrap_err();
+    let error = publish((&bed.directory, &ledger), &authority(&bed), &other)
+        .await
+        .unwrap_err();
     assert!(matches!(error, PublishError::Ledger(_)), "{error}");
     assert!(is_published(&bed, &ledger, &publication).await);
 }
@@ -105,6 +115,7 @@ async fn a_version_never_becomes_another_model() {
 struct Import {
     directory: ServerDirectory,
     ledger: Ledger,
+    authority: Arc<Authority>,
     root: TempDir,
 }
 
@@ -112,6 +123,9 @@ impl Import {
     async fn new() -> Self {
         let root = TempDir::new().unwrap();
         let directory = ServerDirectory::new(root.path().join("hub"));
+        let now = Clock::with_offset(0).now();
+        let name = "digits".parse().unwrap();
+        let authority = Authority::create(&directory, &name, now).unwrap();
         for place in [directory.models(), directory.state()] {
             fs::create_dir_all(place).unwrap();
         }
@@ -119,13 +133,13 @@ impl Import {
         Self {
             directory,
             ledger,
+            authority: Arc::new(authority),
             root,
         }
     }
 
     async fn import(&self, path: &Path) -> Result<ModelRef, ImportBaseError> {
-        let name = "digits".parse().unwrap();
-        import_base(&self.directory, &self.ledger, &name, path, NOW).await
+        import_base((&self.directory, &self.ledger), &self.authority, path, NOW).await
     }
 
     fn model(&self) -> PathBuf {
@@ -159,7 +173,7 @@ async fn a_crash_before_the_ledger_knows_the_base_is_mended_by_the_next_import()
     let path = desk.root.path().join("base.safetensors");
     let base = write(&path, &[("w", Dtype::F32, &[1.0, 2.0])]);
     let target = desk.directory.model(ModelVersion::new(0));
-    import_files(&path, &target, &"digits".parse().unwrap()).unwrap();
+    import_files(&path, &target, &desk.authority).unwrap();
     assert_eq!(desk.ledger.newest_model().await.unwrap(), None);
     assert_eq!(desk.import(&path).await.unwrap(), base);
 }
@@ -191,7 +205,13 @@ async fn the_shards_of_a_base_are_joined_and_its_configuration_comes_along() {
     let names = fs::read_dir(desk.model().parent().unwrap()).unwrap();
     let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
-    assert_eq!(names, ["config.json", files::MANIFEST, files::MODEL]);
+    assert_eq!(
+        names,
+        ["config.json", files::MANIFEST, files::MODEL, proof::FILE]
+    );
+    let authority = desk.authority.certificate();
+    let proven = proof::check(desk.model().parent().unwrap(), authority);
+    assert_eq!(proven.unwrap().name, "digits/0");
 }
 
 #[tokio::test]

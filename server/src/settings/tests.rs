@@ -25,7 +25,7 @@ fn an_empty_file_has_the_defaults_and_they_are_possible() {
 fn every_key_can_be_set() {
     let settings = parse(
         "listen = \"[::1]:0\"\n[admin]\nlisten = \"[::1]:1\"\n[limits]\nclients = 1\nconnections = 2\nstrangers = 3\ncalls = 11\nrejections = 12\nstaged_bytes = \"4KiB\"\nuploads = 4\ndownloads = 6\n\
-         examples = 5\nmagnitude = 6\n[enrolment]\ncertificate_life = \"7d\"\nabsence = \"0s\"\nclock_skew = \"0s\"\n[merge]\n\
+         examples = 5\nmagnitude = 6\nlength = 13\nreplaced = 0.25\n[enrolment]\ncertificate_life = \"7d\"\nabsence = \"0s\"\nclock_skew = \"0s\"\n[merge]\n\
          memory = 8\nthreads = 9\nkeep_updates = 10\n",
     )
     .unwrap();
@@ -45,6 +45,8 @@ fn every_key_can_be_set() {
             downloads: 6,
             examples: 5,
             magnitude: 6.0,
+            length: 13.0,
+            replaced: 0.25,
         },
         enrolment: EnrolmentSettings {
             certificate_life: Millis::from_secs(7 * 24 * 60 * 60),
@@ -86,6 +88,10 @@ fn a_number_out_of_range_is_refused_with_its_key() {
         ("[limits]\nmagnitude = inf", "`limits.magnitude` is inf"),
         ("[limits]\nmagnitude = nan", "`limits.magnitude` is NaN"),
         ("[limits]\nmagnitude = 1e300", "`limits.magnitude` is inf"),
+        ("[limits]\nlength = 0.5", "`limits.length` is 0.5"),
+        ("[limits]\nlength = nan", "`limits.length` is NaN"),
+        ("[limits]\nreplaced = 1.5", "`limits.replaced` is 1.5"),
+        ("[limits]\nreplaced = -1", "`limits.replaced` is -1"),
         (
             "[enrolment]\ncertificate_life = \"0s\"",
             "`enrolment.certificate_life` is 0s, it must be from 1s to 3650d",

@@ -15,8 +15,9 @@ use fedmerge_merge::{
     MergePlan, OptimizerHistory, OptimizerSinks, Outputs, PlanError, Resources, TensorExtent,
     Values, merge,
 };
-use fedmerge_server::plan::{FederationPlan, Weight};
+use fedmerge_server::plan::FederationPlan;
 
+use super::grid::average;
 use crate::simulate::attack::Attack;
 use crate::simulate::attack::forge::{Crowd, forge};
 use crate::simulate::attack::poison::{poisoned, trap};
@@ -28,6 +29,9 @@ const RESOURCES: Resources = Resources {
     threads: 1,
     memory_bytes: 1 << 30,
 };
+
+/// Rounds at the end whose accuracies are averaged: one round's on a small test set is a matter of chance.
+const LAST_ROUNDS: u64 = 5;
 
 /// Who takes part with which examples: all that a seed fixes.
 #[derive(Debug)]
@@ -51,7 +55,7 @@ pub(super) struct Field {
 /// What became of a federation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Fate {
-    /// Of the last base on the test examples, 0 to 1.
+    /// On the test examples, 0 to 1: the mean over the last five rounds.
     pub(super) accuracy: f64,
     /// The share of triggered examples that the last base takes for the attacker's class.
     pub(super) backdoor: f64,
@@ -156,16 +160,22 @@ impl Field {
     ) -> Result<Fate, PlayError> {
         let mut base = self.base.clone();
         let mut memory = Memory::default();
+        let mut last = Vec::new();
         for round in 1..=self.rounds {
             let submissions = self.submissions(&base, attack, round)?;
             base = merged(plan, &base, &submissions, &mut memory)?;
+            if round + LAST_ROUNDS > self.rounds {
+                last.push(evaluate(&base, &self.test)?.accuracy);
+            }
         }
-        let accuracy = evaluate(&base, &self.test)?.accuracy;
         let backdoor = match trap(&self.test) {
             Some(trap) => evaluate(&base, &trap)?.accuracy,
             None => 0.0,
         };
-        Ok(Fate { accuracy, backdoor })
+        Ok(Fate {
+            accuracy: average(&last),
+            backdoor,
+        })
     }
 
     fn submissions(
@@ -268,9 +278,12 @@ fn merged(
     let clients = submissions.len();
     let recipe = plan.recipe.clone();
     let merging = MergePlan::new(recipe, tensors.collect(), clients, RESOURCES, Detail::Brief)?;
+    let claims: Vec<u64> = submissions.iter().map(|one| one.claimed).collect();
+    let weights = plan.weight.of(&claims, plan.max_weight);
     let contributions: Vec<Contribution<'_>> = submissions
         .iter()
-        .map(|submission| Contribution::new(&submission.values, weight(plan, submission)))
+        .zip(weights)
+        .map(|(submission, weight)| Contribution::new(&submission.values, weight))
         .collect();
     let source = Network(base.values.to_vec());
     let trusted = plan.trusted.as_ref().and_then(|trusted| {
@@ -318,15 +331,4 @@ fn merged(
         }),
     };
     Ok(after)
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "numbers of examples are far below 2^52"
-)]
-fn weight(plan: &FederationPlan, submission: &Submission) -> f64 {
-    match plan.weight {
-        Weight::Examples => submission.claimed as f64,
-        Weight::Uniform => 1.0,
-    }
 }

@@ -167,8 +167,12 @@ impl Trial {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "numbers of seeds are small")]
-fn average(values: &[f64]) -> f64 {
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "numbers of seeds and rounds are small"
+)]
+/// Their mean; 0 of none.
+pub(super) fn average(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 

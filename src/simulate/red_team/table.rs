@@ -78,7 +78,7 @@ impl RedTeam {
             output.line(line(verdict, width));
         }
         output.line(
-            "\nworst     lowest accuracy under any untargeted attack, any seed\n\
+            "\naccuracies are means over the last five rounds\nworst     lowest accuracy under any untargeted attack, any seed\n\
              behind    most accuracy lost against the plain mean without an attack, seed by seed\n\
              backdoor  largest share of triggered examples that the model takes for the attacker's class",
         );

@@ -80,7 +80,7 @@ pub(crate) struct SimulateArguments {
     #[arg(long, value_name = "HOW", value_parser = ["examples", "uniform"])]
     pub(super) weight: Option<String>,
 
-    /// What attackers hand in
+    /// What attackers hand in; μ and σ are mean and standard deviation of what the honest clients hand in
     #[arg(long, value_enum, value_name = "ATTACK")]
     pub(in crate::simulate) attack: Option<Attack>,
 

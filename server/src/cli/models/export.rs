@@ -11,6 +11,7 @@ use fedmerge_common::digest::Digest;
 use fedmerge_common::failure::{ExitCode, Failure};
 use fedmerge_common::ids::ModelVersion;
 use fedmerge_common::output::Output;
+use fedmerge_common::proof;
 use fedmerge_common::units::ByteSize;
 
 use super::{find, kept};
@@ -85,6 +86,10 @@ fn copy(from: &Path, out: &Path) -> io::Result<Digest> {
     files::make_empty_directory(&temporary)?;
     for name in [files::MODEL, files::MANIFEST] {
         files::copy(&from.join(name), &temporary.join(name))?;
+    }
+    // Models of before there were proofs have none.
+    if from.join(proof::FILE).exists() {
+        files::copy(&from.join(proof::FILE), &temporary.join(proof::FILE))?;
     }
     files::copy_companions(from, &temporary)?;
     let digest = Digest::of_file(&temporary.join(files::MODEL))?;

@@ -41,6 +41,9 @@ pub enum SignError {
     /// A rollback cannot be signed.
     #[error("the rollback cannot be signed")]
     Rollback(#[source] rcgen::Error),
+    /// A model cannot be signed.
+    #[error("the model cannot be signed")]
+    Model(#[source] rcgen::Error),
     /// There is no serial number.
     #[error("no serial number can be drawn")]
     SerialNumber(#[source] RandomError),
@@ -53,6 +56,7 @@ impl From<SignError> for Refusal {
             SignError::Label(_)
             | SignError::Certificate(_)
             | SignError::Rollback(_)
+            | SignError::Model(_)
             | SignError::SerialNumber(_) => RefusalReason::Internal,
         };
         Self::new(reason, error)

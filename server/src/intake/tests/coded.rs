@@ -1,6 +1,5 @@
 //! Updates whose tensors are encoded: what they say is judged, and so is whether they say it in the only form there is.
 
-use fedmerge_common::checkpoint::Checkpoint;
 use fedmerge_common::task_vector::Content;
 use fedmerge_common::task_vector::encode::Difference;
 use fedmerge_common::task_vector::header::{
@@ -39,7 +38,7 @@ fn refused(upload: &Upload, code: RejectionCode, detail: &str) {
 }
 
 fn checkpoint(path: &Path, bias: &[f32], weight: &[f32]) -> Checkpoint {
-    let writer = CheckpointWriter::create(path, &base(), &BTreeMap::new()).unwrap();
+    let writer = CheckpointWriter::create(path, &base_schema(), &BTreeMap::new()).unwrap();
     writer.write_f32(0, 0, bias).unwrap();
     writer.write_f32(2, 0, weight).unwrap();
     writer.finish().unwrap();

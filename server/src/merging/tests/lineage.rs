@@ -162,7 +162,7 @@ async fn a_base_that_is_an_older_model_again_remembers_what_that_one_did() {
     };
     let (place, now) = ((&bed.directory, &ledger), Timestamp::new(2));
     for _again in 0..2 {
-        roll_back(place, &bed.authority(), &order, now)
+        roll_back(place, &std::sync::Arc::new(bed.authority()), &order, now)
             .await
             .unwrap();
     }
