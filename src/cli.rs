@@ -9,7 +9,7 @@ use fedmerge_client::cli::ClientArguments;
 use fedmerge_common::failpoint;
 use fedmerge_common::failure::{self, Failure};
 use fedmerge_common::output::{Output, OutputFormat};
-use fedmerge_server::cli::{MergeArguments, ServerArguments};
+use fedmerge_server::cli::{MergeArguments, PrivacyArguments, ServerArguments};
 
 use crate::inspect::InspectArguments;
 use crate::simulate::{AttackArguments, PraiseArguments, SimulateArguments};
@@ -80,6 +80,8 @@ enum Command {
     Merge(Box<MergeArguments>),
     /// Show what is in a checkpoint, a task vector or a residual, tensor by tensor
     Inspect(InspectArguments),
+    /// Reckon what noise costs in ε, or how much of it a privacy budget needs
+    Privacy(PrivacyArguments),
     /// See whether a published model is what the server of its federation signed
     Verify(VerifyArguments),
     /// Print a completion script for a shell
@@ -134,6 +136,7 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Client(arguments) => fedmerge_client::cli::run(*arguments, output),
         Command::Merge(arguments) => fedmerge_server::cli::merge(*arguments, output),
         Command::Inspect(arguments) => crate::inspect::run(&arguments, output),
+        Command::Privacy(arguments) => fedmerge_server::cli::privacy(&arguments, output),
         Command::Verify(arguments) => crate::verify::run(&arguments, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();

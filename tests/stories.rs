@@ -26,6 +26,7 @@ mod stories {
     mod ledger;
     mod load;
     mod long_ledger;
+    mod malice;
     mod members;
     mod merge;
     mod models;
@@ -33,6 +34,7 @@ mod stories {
     mod operator;
     mod plan_change;
     mod policy;
+    mod privacy;
     mod proof;
     mod python;
     mod readme;

@@ -12,6 +12,7 @@ use fedmerge_common::failure::{ExitCode, Failure};
 use fedmerge_common::reason::{Decline, DeclineKind};
 use fedmerge_common::schema::Schema;
 use fedmerge_common::task_vector::coded::{ReadTaskVectorError, TaskVector};
+use fedmerge_common::task_vector::private::LocalNoise;
 use fedmerge_common::units::ByteSize;
 use fedmerge_common::update::UpdateHeader;
 use serde::Deserialize;
@@ -33,6 +34,8 @@ pub struct Policy {
     pub max_bytes: Option<ByteSize>,
     /// Largest Euclidean length of what is sent of a task vector; none means any.
     pub max_norm: Option<f64>,
+    /// Least noise that updates carry, as a multiple of the length to which they are clipped; none lets out what has none.
+    pub min_noise: Option<f64>,
     /// Servers that this site speaks with, `HOST:PORT` by pattern; none means any.
     pub servers: Option<Vec<String>>,
 }
@@ -58,11 +61,13 @@ pub enum ReadPolicyError {
         #[source]
         source: Box<toml::de::Error>,
     },
-    /// A length that nothing has.
-    #[error("{}: `max_norm` is {found}, it must be a number from 0 up", path.display())]
-    Norm {
+    /// A number that makes no sense.
+    #[error("{}: `{key}` is {found}, it must be a number from 0 up", path.display())]
+    Number {
         /// The file.
         path: PathBuf,
+        /// The key.
+        key: &'static str,
         /// What it says.
         found: f64,
     },
@@ -99,13 +104,16 @@ impl Policy {
             path: path.to_owned(),
             source: Box::new(source),
         })?;
-        match policy.max_norm {
-            Some(found) if !found.is_finite() || found < 0.0 => {
+        for (key, number) in [
+            ("max_norm", policy.max_norm),
+            ("min_noise", policy.min_noise),
+        ] {
+            if let Some(found) = number.filter(|found| !found.is_finite() || *found < 0.0) {
                 let path = path.to_owned();
-                Err(ReadPolicyError::Norm { path, found })
+                return Err(ReadPolicyError::Number { path, key, found });
             }
-            Some(_) | None => Ok(policy),
         }
+        Ok(policy)
     }
 
     /// Refuses a server that the site does not speak with.
@@ -122,6 +130,23 @@ impl Policy {
             }
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// Refuses a task whose plan asks for less noise than the site wants on what it sends.
+    ///
+    /// # Errors
+    /// The decline that says so.
+    pub fn check_noise(&self, noise: Option<&LocalNoise>) -> Result<(), Decline> {
+        let Some(least) = self.min_noise else {
+            return Ok(());
+        };
+        let multiplier = noise.map_or(0.0, LocalNoise::multiplier);
+        if multiplier >= least {
+            return Ok(());
+        }
+        Err(forbidden(format!(
+            "the plan asks for noise of {multiplier} times the clip, this site's policy wants at least {least}"
+        )))
     }
 
     /// Whether a tensor never leaves.

@@ -15,8 +15,10 @@ use fedmerge_common::schema::{DtypeRule, Schema};
 use fedmerge_common::task_vector::coded::{CodedTaskVector, ReadTaskVectorError};
 use fedmerge_common::task_vector::delta::{WriteTaskVectorError, write_task_vector};
 use fedmerge_common::task_vector::encode::Difference;
+use fedmerge_common::task_vector::private::write_private_task_vector;
 use fedmerge_common::task_vector::{Content, Encoding};
 use fedmerge_common::update::UpdateHeader;
+use rand::RngExt;
 
 use crate::policy::Policy;
 use crate::residual::{Recalled, Residual};
@@ -79,6 +81,25 @@ pub fn prepare(
         metrics: trained.metrics.clone(),
     };
     let is_withheld = |tensor: &str| policy.withholds(tensor);
+    policy.check_noise(task.noise.as_ref())?;
+    if let Some(noise) = &task.noise {
+        if encoding != Encoding::F32 {
+            let words =
+                format!("noise of this client's own must be sent as f32, not as {encoding}");
+            return Err(Decline::new(DeclineKind::Policy, words));
+        }
+        let written = write_private_task_vector(
+            (&base, &tuned),
+            noise,
+            &mut normals(),
+            &is_withheld,
+            &place.update,
+        );
+        return Ok(Prepared {
+            header: header(written.map_err(blame)?),
+            residual_dropped: None,
+        });
+    }
     let codec = match encoding.content() {
         Content::Floats(dtype) => {
             let written = write_task_vector(&base, &tuned, dtype, &is_withheld, &place.update);
@@ -112,6 +133,22 @@ pub fn prepare(
         header,
         residual_dropped,
     })
+}
+
+/// Standard normal numbers from the system's randomness, by Box and Muller: who could foretell them could take them off again.
+fn normals() -> impl FnMut() -> f64 {
+    let mut random = rand::rng();
+    let mut second = None;
+    move || {
+        if let Some(second) = second.take() {
+            return second;
+        }
+        // In (0, 1]: a logarithm of 0 would be infinite.
+        let radius = (-2.0 * (1.0 - random.random::<f64>()).ln()).sqrt();
+        let (sine, cosine) = (std::f64::consts::TAU * random.random::<f64>()).sin_cos();
+        second = Some(radius * sine);
+        radius * cosine
+    }
 }
 
 /// Writes what the update that was just written does not say.

@@ -7,6 +7,7 @@ use fedmerge_common::ids::{ClientId, RoundNumber};
 use fedmerge_common::rollback::Rollback;
 use fedmerge_common::task_vector::Encoding;
 use fedmerge_common::task_vector::encoding::{Density, Sparsity};
+use fedmerge_common::task_vector::private::LocalNoise;
 use fedmerge_common::units::{ByteSize, Timestamp};
 use fedmerge_common::update::ModelRef;
 use fedmerge_proto::convert::evaluation::EvaluationRequest;
@@ -33,6 +34,8 @@ pub struct Task {
     pub max_update_bytes: ByteSize,
     /// That the base is an older model again, where the federation's authority says so.
     pub step_back: Option<StepBack>,
+    /// Noise to be added to the update before it leaves.
+    pub noise: Option<LocalNoise>,
 }
 
 impl Task {
@@ -91,6 +94,7 @@ impl Task {
             density: density("density_ppm", message.density_ppm)?,
             max_update_bytes: ByteSize::new(message.max_update_bytes),
             step_back: rollback.and_then(|rollback| believe(rollback, &base)),
+            noise: message.noise.map(LocalNoise::try_from).transpose()?,
         })
     }
 }

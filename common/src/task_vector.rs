@@ -16,6 +16,7 @@ pub mod delta;
 pub mod encode;
 pub mod encoding;
 pub mod header;
+pub mod private;
 
 use encoding::Codec;
 

@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod enrolment;
 pub mod evaluation;
+mod noise;
 pub mod round;
 pub mod transfer;
 

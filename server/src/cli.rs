@@ -12,6 +12,7 @@ mod init;
 mod list;
 mod merge;
 mod models;
+mod privacy;
 mod rounds;
 mod run;
 mod status;
@@ -34,6 +35,7 @@ pub use clients::ClientsCommand;
 pub use init::InitArguments;
 pub use merge::MergeArguments;
 pub use models::ModelsCommand;
+pub use privacy::PrivacyArguments;
 pub use rounds::RoundsCommand;
 pub use run::RunArguments;
 pub use status::StatusArguments;
@@ -137,6 +139,14 @@ pub fn run(arguments: ServerArguments, output: &Output) -> Result<(), Failure> {
 /// The command's failure, with its exit code.
 pub fn merge(arguments: MergeArguments, output: &Output) -> Result<(), Failure> {
     block_on(merge::run(arguments, *output))
+}
+
+/// Reckons with noise and ε: `fedmerge privacy`.
+///
+/// # Errors
+/// The command's failure, with its exit code.
+pub fn privacy(arguments: &PrivacyArguments, output: &Output) -> Result<(), Failure> {
+    privacy::run(arguments, output)
 }
 
 /// Threads that wait for the disk. More of them than a disk serves at a time would only take memory when a thousand clients upload.

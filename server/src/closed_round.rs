@@ -8,10 +8,11 @@ use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::{ClientId, ModelVersion, RoundNumber};
 use fedmerge_common::units::Millis;
 use fedmerge_coordinator::{ClientOutcome, EvaluationOutcome, Gain, RoundOutcome, RoundSummary};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::directory::ServerDirectory;
 use crate::files;
+use crate::privacy::PrivacyStory;
 
 /// A round that is over, as programs read it: in events, in lists and from the ledger.
 #[derive(Debug, Clone, Serialize)]
@@ -37,6 +38,9 @@ pub struct ClosedRound {
     /// The new base.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<PublishedModel>,
+    /// What of the clients' privacy the merges have left until now, where the plan promises some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<PrivacyStory>,
     /// What became of each invited client, by name.
     pub clients: Vec<ClosedClient>,
 }
@@ -206,7 +210,18 @@ impl ClosedRound {
             merge_ms: merge_ms.unwrap_or(0),
             wall_ms: summary.wall().get(),
             model,
+            privacy: None,
             clients,
+        }
+    }
+
+    /// The same with what the merge's report says of privacy.
+    #[must_use]
+    pub fn told_by(self, report: Option<&serde_json::Value>) -> Self {
+        let privacy = report.and_then(|report| report.get("privacy"));
+        Self {
+            privacy: privacy.and_then(|told| PrivacyStory::deserialize(told).ok()),
+            ..self
         }
     }
 
@@ -239,6 +254,9 @@ impl ClosedRound {
                 line += &format!(", {count} {name}");
             }
             line += &format!(", merged in {}", Millis::new(self.merge_ms).approximate());
+        }
+        if let Some(privacy) = &self.privacy {
+            line += &format!(", {privacy} until now");
         }
         line + &format!(", {} in all", Millis::new(self.wall_ms).approximate())
     }

@@ -16,6 +16,7 @@ use crate::closed_round::ClosedRound;
 use crate::directory::ServerDirectory;
 use crate::files;
 use crate::plan::Change;
+use crate::store::ledger::MergeNote;
 use crate::traffic::Traffic;
 
 /// An event as a program reads it.
@@ -148,12 +149,14 @@ impl Console {
     }
 
     /// A round is over.
-    pub(crate) fn closed(&mut self, summary: &RoundSummary, merge_ms: Option<u64>) {
+    pub(crate) fn closed(&mut self, summary: &RoundSummary, merge: Option<&MergeNote>) {
         if summary.round.get() <= self.told {
             return;
         }
         self.told = summary.round.get();
-        let mut closed = ClosedRound::new(summary, merge_ms, &self.directory);
+        let merge_ms = merge.map(|merge| merge.elapsed_ms);
+        let mut closed = ClosedRound::new(summary, merge_ms, &self.directory)
+            .told_by(merge.map(|merge| &merge.report));
         let travelled = self.traffic.take();
         for client in &mut closed.clients {
             let bytes = travelled.get(&client.client).copied().unwrap_or_default();

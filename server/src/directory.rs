@@ -48,6 +48,8 @@ places! {
     admin_certificate = "identity/admin.pem";
     /// The administrator's private key, PEM.
     admin_key = "identity/admin.key";
+    /// The secret from which noise is drawn, where a plan's privacy asks for some.
+    noise_key = "identity/noise.key";
     /// The directory of everything that a restart needs.
     state = "state";
     /// The ledger.

@@ -395,8 +395,7 @@ impl Driver {
             tracing::warn!(%error, "the story of a merge cannot be read");
             None
         });
-        self.console
-            .closed(summary, note.map(|note| note.elapsed_ms));
+        self.console.closed(summary, note.as_ref());
     }
 
     fn answer(&mut self, client: ClientId, round: RoundNumber, outcome: UpdateOutcome) {

@@ -10,3 +10,4 @@ mod random;
 pub mod token;
 
 pub use random::RandomError;
+pub(crate) use random::random_bytes;

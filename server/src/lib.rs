@@ -22,6 +22,7 @@ pub mod notice;
 pub mod offline;
 pub mod open_files;
 pub mod plan;
+pub mod privacy;
 pub mod publish;
 pub mod rollback;
 pub mod rpc;

@@ -9,6 +9,7 @@ pub mod manifest;
 mod optimizer;
 mod past;
 mod ports;
+mod private;
 mod updates;
 mod words;
 
@@ -23,13 +24,14 @@ use fedmerge_common::task_vector::encoding::index_bytes;
 use fedmerge_common::update::ModelRef;
 use fedmerge_coordinator::Counted;
 use fedmerge_merge::{
-    Contribution, Control, Detail, Inputs, MergePlan, MergeReport, Outputs, PlanError, Recipe,
-    Resources, TensorExtent,
+    BlockSink, Contribution, Control, Detail, History, Inputs, MergePlan, MergeReport, Outputs,
+    PlanError, Recipe, Resources, TensorExtent,
 };
 
 use crate::directory::ServerDirectory;
 use crate::files;
 use crate::plan::{FederationPlan, Freeze, Weight};
+use crate::privacy::{NoiseKey, Privacy};
 pub use failure::MergeFailure;
 use manifest::{Manifest, MergeStory, MergedUpdate};
 use optimizer::{Memory, MemorySinks};
@@ -58,6 +60,8 @@ pub struct MergeJob {
     pub weight: Weight,
     /// How many times the median weight a client may have.
     pub max_weight: f64,
+    /// What clients are promised, and what that cost until now.
+    pub privacy: Option<PrivateJob>,
     /// Whom the method trusts, where it trusts someone.
     pub trusted: Option<ClientId>,
     /// Tensors that stay as they are.
@@ -68,6 +72,17 @@ pub struct MergeJob {
     pub resources: Resources,
     /// For how many rounds updates are kept after their round.
     pub keep_updates: u64,
+}
+
+/// A merge that keeps a promise of privacy.
+#[derive(Debug, Clone)]
+pub struct PrivateJob {
+    /// The promise.
+    pub promise: Privacy,
+    /// Where noise comes from.
+    pub key: NoiseKey,
+    /// Σ 1/z² of the merges before.
+    pub spent: f64,
 }
 
 /// A candidate: a complete model that is not published.
@@ -105,6 +120,7 @@ pub fn merge_to(
     let updates = updates::open(job, &ordered, base.schema())?;
     let past = Past::open(job, base.schema())?;
     let opened = Opened {
+        noise: private::Noises::of(job, &ordered, past.clip_limit()),
         updates: updates::sources(&updates, &ordered, &names),
         past: past.sources(&base, &names),
         base: &base,
@@ -131,6 +147,8 @@ pub fn merge_to(
         return Err(MergeFailure::NonFinite { count });
     }
     let written = writer.finish().map_err(MergeFailure::Write)?;
+    let privacy = opened.noise.as_ref().map(private::Noises::story);
+    let privacy = privacy.or_else(|| private::by_clients(job));
     let steps = opened.past.steps(&job.recipe).saturating_add(1);
     let memory = memory.map(|memory| memory.finish(steps)).transpose()?;
     let merged = Merged {
@@ -149,6 +167,7 @@ pub fn merge_to(
             optimizer: memory,
             updates: MergedUpdate::list(job.round, &ordered, &report),
             diagnostics: diagnostics::told(&report, &ordered),
+            privacy,
         },
     };
     complete(job, &parent, candidate, &merged)?;
@@ -157,6 +176,8 @@ pub fn merge_to(
 
 /// Everything that a merge reads, opened.
 struct Opened<'a> {
+    /// What hides each client, where the server adds it.
+    noise: Option<private::Noises>,
     base: &'a Checkpoint,
     /// Positions of the tensors that are merged.
     merged: &'a [usize],
@@ -187,16 +208,28 @@ fn run(
         .collect();
     let memory = memory.map(Memory::sinks);
     let sink = Sink::new(writer, opened.merged);
+    let noisy = opened.noise.as_ref().map(|noise| noise.before(&sink));
+    let model: &dyn BlockSink = match &noisy {
+        Some(noisy) => noisy,
+        None => &sink,
+    };
+    let history = History {
+        count_noise: opened
+            .noise
+            .as_ref()
+            .map_or(0.0, private::Noises::of_the_count),
+        ..opened.past.history(&job.recipe)
+    };
     let report = fedmerge_merge::merge(
         &plan,
         &Inputs {
             base: &Source::at(opened.base, opened.merged),
             updates: &updates,
             trusted: opened.trusted,
-            history: opened.past.history(&job.recipe),
+            history,
         },
         &Outputs {
-            model: &sink,
+            model,
             optimizer: memory.as_ref().map(MemorySinks::as_engine),
         },
         &Control {
@@ -205,6 +238,11 @@ fn run(
         },
     )
     .map_err(|source| MergeFailure::engine(source, opened.ordered))?;
+    let report = match &opened.noise {
+        // What the engine saw without noise is nobody's to read.
+        Some(_) => private::without_secrets(report),
+        None => report,
+    };
     Ok(MergeReport {
         // The engine knows what no f32 can hold; the types on disk may hold less.
         non_finite: report.non_finite.max(sink.infinite()),

@@ -8,6 +8,7 @@ use fedmerge_common::ids::ModelVersion;
 use fedmerge_common::rollback::Rollback;
 use fedmerge_common::task_vector::Encoding;
 use fedmerge_common::task_vector::encoding::Density;
+use fedmerge_common::task_vector::private::LocalNoise;
 use fedmerge_common::units::ByteSize;
 use fedmerge_coordinator::{Assignment, EvaluationTask, Task};
 use fedmerge_proto::convert::evaluation::EvaluationRequest;
@@ -26,6 +27,8 @@ pub struct Offer {
     pub density: Density,
     /// Largest payload.
     pub max_update: ByteSize,
+    /// Noise that clients add to their updates.
+    pub noise: Option<LocalNoise>,
 }
 
 /// An assignment as a client hears it; an invitation offers what the plan of its round allows, and proves that a base which is an older
@@ -82,6 +85,7 @@ impl Offer {
             density: self.density,
             max_update: self.max_update,
             rollback,
+            noise: self.noise,
         }
     }
 }

@@ -15,6 +15,7 @@ mod keep;
 mod labels;
 pub(crate) mod merge;
 mod nearest;
+mod privacy;
 pub mod recipe;
 #[cfg(test)]
 mod refusal_tests;
@@ -35,6 +36,7 @@ use wildmatch::WildMatch;
 
 use crate::files;
 use crate::keep::Keep;
+use crate::privacy::Privacy;
 
 pub use fedmerge_coordinator::plan::LEAST_QUORUM;
 
@@ -151,6 +153,8 @@ pub struct FederationPlan {
     pub max_weight: f64,
     /// Whom the method trusts; someone exactly where the recipe needs it.
     pub trusted: Option<ClientId>,
+    /// What the clients are promised; none: nothing is.
+    pub privacy: Option<Privacy>,
     /// What no round changes.
     pub freeze: Freeze,
     /// Encodings that updates may have, the preferred one first; at least one, each once. Exact `f32` alone by default.
@@ -202,8 +206,13 @@ impl FederationPlan {
             key,
             example,
         };
-        let recipe = merge::recipe(&file.merge, document)?;
+        let mut recipe = merge::recipe(&file.merge, document)?;
         round.evaluate = evaluate::rule(file.evaluate.as_ref(), &file.merge, document)?;
+        let privacy = privacy::privacy(&file, &recipe, document)?;
+        if let Some(privacy) = &privacy {
+            privacy::bound(&mut recipe, privacy);
+            round.private_rounds = Some(privacy.merges_left(0.0));
+        }
         let plan = Self {
             name: file
                 .name
@@ -219,6 +228,7 @@ impl FederationPlan {
             weight: merge::weight(&file.merge, document)?,
             max_weight: merge::max_weight(&file.merge, document)?,
             trusted: trusted(&file.merge, &recipe, document)?,
+            privacy,
             freeze: merge::freeze(&file.merge, document)?,
             density: density(&file.update, document)?,
             encodings: encodings(&file.update, document)?,

@@ -117,6 +117,33 @@ pub(crate) fn prove(authority: &Authority, directory: &Path, model: &ModelRef) -
     files::write(&directory.join(proof::FILE), &signed)
 }
 
+/// Proves every model anew that is still what the server of an earlier authority signed; the versions of those that are not.
+///
+/// # Errors
+/// When the models cannot be listed, or a proof not be made or written.
+pub fn prove_again(
+    directory: &ServerDirectory,
+    before: &[u8],
+    authority: &Authority,
+) -> io::Result<Vec<ModelVersion>> {
+    let mut unproven = Vec::new();
+    for entry in std::fs::read_dir(directory.models())? {
+        let name = entry?.file_name();
+        let Some(version) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let version = ModelVersion::new(version);
+        let model = directory.model(version);
+        let Ok(signed) = proof::check(&model, before) else {
+            unproven.push(version);
+            continue;
+        };
+        let again = authority.sign_model(version, &signed.resources);
+        files::write(&model.join(proof::FILE), &again.map_err(io::Error::other)?)?;
+    }
+    Ok(unproven)
+}
+
 /// Moves the candidate's directory, unless that was done before a crash.
 fn put_in_place(candidate: &Path, published: &Path) -> Result<(), PublishError> {
     if !candidate.exists() {

@@ -1,12 +1,13 @@
 //! The files that `fedmerge server init` writes for the operator: every common key, its default and its meaning.
 //!
-//! Invariant: a file that nobody changed says the same as one in which nothing is set.
+//! Invariant: a file that nobody changed says the same as one in which nothing but the method is set: a new federation gets the one that
+//! keeps the most against attackers, and an old plan that does not name its method keeps what it had.
 
 use fedmerge_common::ids::FederationName;
 use toml::Value;
 
 const PLAN_HEAD: &str = r#"# The plan of this federation: the model it improves, how rounds are held, how updates are merged.
-# A key that you leave out has the value that stands here. After a change: fedmerge server check-config
+# A key that you leave out has the value that stands here, but for `method`. After a change: fedmerge server check-config
 
 "#;
 
@@ -30,13 +31,15 @@ mode     = "synchronous"    # or "buffered": whoever is there gets a task, and e
 late     = "reject"         # or "carry": late updates count in the next round, by 1/sqrt(1 + staleness)
 
 [merge]
-method   = "trimmed-mean"   # by coordinate: mean, median, trimmed-mean, meamed, phocas, sign-majority, task-arithmetic, ties,
+method   = "flame"          # the majority that goes the same way, clipped to its median length: what a red team does least to
+                            # (fedmerge simulate --red-team); left out, it is trimmed-mean
+                            # by coordinate: mean, median, trimmed-mean, meamed, phocas, sign-majority, task-arithmetic, ties,
                             #   dare-linear, dare-ties, della, della-linear, breadcrumbs, breadcrumbs-ties, sce, ram, magmax,
                             #   consensus
                             # by distance: krum, multi-krum, bulyan, geometric-median, centered-clipping, mda, caf, dnc, fltrust,
                             #   flame, moNNA
-tolerate = 0                # f: clients that may be hostile. With 0 this is the plain mean; for f of them
-                            # raise cohort.target and quorum to at least 2f + 1
+tolerate = 0                # f: clients that may be hostile; raise cohort.target and quorum to at least 2f + 1. trimmed-mean and
+                            # others that count f are the plain mean with 0; flame withstands any minority
 before   = []               # [{ method = "clip", norm = "median" }] shortens updates that are longer than most; norm may be a
                             # number or "adaptive", and stages go on in this order: clip, arc, nnm, bucketing
 weight   = "examples"       # or "uniform"; mean, task-arithmetic, ties and their like weigh, all others count every client once
@@ -52,6 +55,12 @@ encodings = ["f32"]         # how updates are sent, preferred first: "f32" is ex
                             # "int8" 4, "sign" 30, "top-k" 45, "seeded-mask" 75 and "ternary" 90; what these lose is made up for
 # density = 0.05            # share of the values that "top-k", "ternary" and "seeded-mask" keep
 max_bytes = "2GiB"          # largest update
+
+# [privacy]                 # differential privacy for clients; it needs method = "mean" and weight = "uniform" above
+# clip    = 1.0             # length to which updates are shortened, or "adaptive"
+# noise   = 4.25            # standard deviation of the noise on their sum, in clips: see fedmerge privacy --help
+# epsilon = 8.0             # the budget, at delta = 1e-5; the federation ends when it is spent
+# by      = "server"        # or "clients": each adds so much noise itself, and any method will do
 
 # [evaluate]                # without this table every merged model is published; with it, clients compare it with its base first
 # metric = "accuracy"       # what they measure on data of their own that they do not train on; for a loss: goal = "min"
@@ -124,6 +133,7 @@ mod tests {
         let name = "ward-study".parse().unwrap();
         let written = FederationPlan::parse(&plan(&name, "base.safetensors"), path).unwrap();
         let bare = "name = \"ward-study\"\nbase = \"base.safetensors\"\n\
+                    [merge]\nmethod = \"flame\"\n\
                     [round]\ncohort = { target = 2 }\nallow_small_quorum = true";
         assert_eq!(written, FederationPlan::parse(bare, path).unwrap());
         assert_eq!(written.name, name);

@@ -123,6 +123,7 @@ pub(crate) fn plan(clients: usize, rounds: u64) -> RoundPlan {
         mode: Mode::Synchronous,
         late: LatePolicy::Reject,
         max_staleness: 0,
+        private_rounds: None,
         allow_small_quorum: true,
     }
 }
@@ -199,6 +200,7 @@ impl Bed {
             recipe,
             weight: Weight::Examples,
             max_weight: f64::INFINITY,
+            privacy: None,
             trusted: None,
             freeze: Freeze::default(),
             seed: SEED,
@@ -239,6 +241,7 @@ impl Bed {
                 recipe: job.recipe,
                 weight: job.weight,
                 max_weight: job.max_weight,
+                privacy: None,
                 trusted: job.trusted,
                 freeze: job.freeze,
                 seed: job.seed,
@@ -266,6 +269,7 @@ impl Bed {
             encodings: vec![Encoding::F32],
             density: Density::default(),
             max_update: ByteSize::new(10_000),
+            noise: None,
         });
         let quiet = Output {
             quiet: true,

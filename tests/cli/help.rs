@@ -33,6 +33,7 @@ fn the_program_introduces_itself() {
       client       Take part in a federation
       merge        Merge checkpoints on disk by a recipe, with the engine of the federation
       inspect      Show what is in a checkpoint, a task vector or a residual, tensor by tensor
+      privacy      Reckon what noise costs in ε, or how much of it a privacy budget needs
       verify       See whether a published model is what the server of its federation signed
       completions  Print a completion script for a shell
       help         Print this message or the help of the given subcommand(s)

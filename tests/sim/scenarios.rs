@@ -72,6 +72,7 @@ pub(super) fn setting(seed: u64) -> Setting {
         mode: *random.pick(&[Mode::Synchronous, Mode::Synchronous, Mode::Buffered]),
         late: *random.pick(&[LatePolicy::Reject, LatePolicy::Carry]),
         max_staleness: random.below(4),
+        private_rounds: None,
         allow_small_quorum: true,
     };
     plan.check().unwrap();

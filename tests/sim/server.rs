@@ -100,6 +100,7 @@ impl Server {
                 encodings: vec![Encoding::F32],
                 density: Density::default(),
                 max_update: ByteSize::new(1000),
+                noise: None,
             }),
             rollbacks: disk.rollbacks(),
         };

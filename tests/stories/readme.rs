@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use fedmerge_client::policy::Policy;
+use fedmerge_server::plan::FederationPlan;
 
 use crate::harness::command::PROGRAM;
 use crate::harness::process::Process;
@@ -43,6 +44,12 @@ const COMMANDS: &[(&str, How)] = &[
         "cargo run -- simulate --attack sign-flip --attackers 2",
         How::ToItsEnd(
             "fedmerge simulate --attack sign-flip --attackers 2 --rounds 1 --local-steps 5",
+        ),
+    ),
+    (
+        "cargo run -- simulate --red-team --clients 10 --attackers 2 --rounds 20",
+        How::ToItsEnd(
+            "fedmerge simulate --red-team --clients 6 --attackers 1 --rounds 1 --seeds 1 --local-steps 2 | grep '^flame'",
         ),
     ),
     (
@@ -184,6 +191,16 @@ const COMMANDS: &[(&str, How)] = &[
         ),
     ),
     (
+        "fedmerge verify ward-model --authority hub/identity/ca.pem",
+        How::ToItsEnd(
+            "fedmerge verify ward-model --authority hub/identity/ca.pem | grep '/10, as the server of'",
+        ),
+    ),
+    (
+        "fedmerge server models verify 10 --recompute --dir hub",
+        How::AsShown,
+    ),
+    (
         "fedmerge server models rollback 9 --reason 'model 10 fails on ward 7' --dir hub",
         How::ToItsEnd(
             "fedmerge server models rollback 9 --reason 'model 10 fails on ward 7' --dir hub | grep 'model 11 is model 9 again'",
@@ -205,6 +222,10 @@ const COMMANDS: &[(&str, How)] = &[
     (
         "fedmerge inspect ward-1/work/round-10/update/update.safetensors --base hub/models/9",
         How::AsShown,
+    ),
+    (
+        "fedmerge privacy --epsilon 8 --rounds 50",
+        How::ToItsEnd("fedmerge privacy --epsilon 8 --rounds 50 | grep 'noise of 4.2443 times'"),
     ),
     (
         "fedmerge client evaluate --data digits:test --base hub/models/10/model.safetensors",
@@ -310,8 +331,8 @@ fn script(commands: &[String]) -> String {
     script
 }
 
-/// The files of TOML that the page shows: a plan, a recipe and a policy.
-fn toml(page: &str) -> [&str; 3] {
+/// The files of TOML that the page shows: a plan, one with privacy, a recipe and a policy.
+fn toml(page: &str) -> [&str; 4] {
     let blocks = page.split("```toml\n").skip(1);
     let blocks: Vec<_> = blocks
         .map(|block| block.split_once("```").unwrap().0)
@@ -330,7 +351,9 @@ fn every_command_of_the_readme_works() {
         );
     }
     let dir = tempfile::tempdir().unwrap();
-    let [plan, recipe, policy] = toml(&page);
+    let [plan, private, recipe, policy] = toml(&page);
+    let private = FederationPlan::parse(private, Path::new("federation.toml")).unwrap();
+    assert_eq!(private.round.private_rounds, Some(50));
     fs::write(dir.path().join("plan.toml"), plan).unwrap();
     fs::write(dir.path().join("recipe.toml"), recipe).unwrap();
     let path = dir.path().join("policy.toml");

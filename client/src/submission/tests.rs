@@ -80,6 +80,7 @@ fn bench() -> Bench {
         density: Density::default(),
         max_update_bytes: ByteSize::new(1 << 20),
         step_back: None,
+        noise: None,
     };
     Bench {
         residual: residual(root.path()),

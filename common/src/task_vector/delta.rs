@@ -121,7 +121,7 @@ pub fn subtract_base(fine_tuned: &mut [f32], base: &[f32]) {
 }
 
 /// Shows the differences of a tensor block by block, as long as `see` wants more.
-fn subtract(
+pub(super) fn subtract(
     base: &Checkpoint,
     fine_tuned: &Checkpoint,
     index: usize,

@@ -7,6 +7,7 @@ use fedmerge_common::reason::{Decline, DeclineKind, one_line};
 use fedmerge_common::rollback::Rollback;
 use fedmerge_common::task_vector::Encoding;
 use fedmerge_common::task_vector::encoding::Density;
+use fedmerge_common::task_vector::private::LocalNoise;
 use fedmerge_common::units::{ByteSize, Timestamp};
 use fedmerge_common::update::ModelRef;
 
@@ -179,6 +180,8 @@ pub struct Invitation {
     pub max_update: ByteSize,
     /// That the base is an older model again, where it is one.
     pub rollback: Option<Rollback>,
+    /// Noise that the client adds to its update.
+    pub noise: Option<LocalNoise>,
 }
 
 impl TryFrom<v1::Invitation> for Invitation {
@@ -201,6 +204,7 @@ impl TryFrom<v1::Invitation> for Invitation {
             density: density("density_ppm", message.density_ppm)?,
             max_update: ByteSize::new(message.max_update_bytes),
             rollback: message.rollback.map(Rollback::try_from).transpose()?,
+            noise: message.noise.map(LocalNoise::try_from).transpose()?,
         })
     }
 }
@@ -218,6 +222,7 @@ impl From<Invitation> for v1::Invitation {
             max_update_bytes: invitation.max_update.get(),
             density_ppm: invitation.density.ppm(),
             rollback: invitation.rollback.map(v1::Rollback::from),
+            noise: invitation.noise.map(v1::ClientNoise::from),
         }
     }
 }
@@ -367,6 +372,7 @@ mod tests {
                 reason: "as it was".into(),
                 signature: vec![1, 2, 3],
             }),
+            noise: Some(LocalNoise::new(1.5, 4.0).unwrap()),
         }
     }
 
@@ -378,7 +384,10 @@ mod tests {
 
     #[test]
     fn every_wrong_field_of_an_invitation_is_named() {
-        let cases: [Spoiler<v1::Invitation>; 8] = [
+        let cases: [Spoiler<v1::Invitation>; 9] = [
+            ("noise", |message| {
+                message.noise.as_mut().unwrap().clip = f64::NAN
+            }),
             ("rollback.signature", |message| {
                 let signature = &mut message.rollback.as_mut().unwrap().signature;
                 *signature = vec![0; MAX_SIGNATURE_BYTES + 1].into();

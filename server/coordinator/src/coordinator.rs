@@ -62,17 +62,19 @@ impl Coordinator {
         let mut state = record.into_state()?;
         let rounds = state.rounds_opened;
         let has_more = plan.has_more_after(rounds);
-        if let Phase::Ended(EndReason::RoundsCompleted { .. }) = state.phase
+        if let Phase::Ended(EndReason::RoundsCompleted { .. } | EndReason::PrivacySpent { .. }) =
+            state.phase
             && has_more
         {
             state.phase = Phase::Gathering(Gathering::default());
         } else if let Phase::Gathering(_) = state.phase
             && !has_more
         {
-            state.phase = Phase::Ended(EndReason::RoundsCompleted { rounds });
+            state.phase = Phase::Ended(plan.end_after(rounds));
         } else if let Phase::Collecting(collecting) = &mut state.phase {
             // Which round is the last concerns the open one: nothing is carried beyond it.
             collecting.round.plan.rounds = plan.rounds;
+            collecting.round.plan.private_rounds = plan.private_rounds;
         }
         Ok(Self {
             plan,
@@ -271,13 +273,15 @@ impl Coordinator {
             let gathering = Gathering::after(self.state.failures_in_a_row, now);
             self.state.phase = Phase::Gathering(gathering);
         } else {
-            self.end(EndReason::RoundsCompleted { rounds }, effects);
+            self.end(self.plan.end_after(rounds), effects);
         }
     }
 
     pub(crate) fn end(&mut self, reason: EndReason, effects: &mut Vec<Effect>) {
         let withdrawn = match reason {
-            EndReason::RoundsCompleted { .. } => WithdrawReason::Ended,
+            EndReason::RoundsCompleted { .. } | EndReason::PrivacySpent { .. } => {
+                WithdrawReason::Ended
+            }
             EndReason::Stopped => WithdrawReason::Stopped,
         };
         self.state.late.withdraw(withdrawn, effects);

@@ -118,6 +118,11 @@ pub enum EndReason {
         /// That number, abandoned rounds included.
         rounds: u64,
     },
+    /// Another round would cost more privacy than the plan's budget.
+    PrivacySpent {
+        /// Rounds held, abandoned ones included.
+        rounds: u64,
+    },
     /// A person stopped it.
     Stopped,
 }
@@ -128,6 +133,9 @@ impl fmt::Display for EndReason {
             Self::RoundsCompleted { rounds: 1 } => out.write_str("the planned round is completed"),
             Self::RoundsCompleted { rounds } => {
                 write!(out, "all {rounds} planned rounds are completed")
+            }
+            Self::PrivacySpent { rounds } => {
+                write!(out, "the privacy budget is spent after {rounds} rounds")
             }
             Self::Stopped => out.write_str("the federation was stopped"),
         }

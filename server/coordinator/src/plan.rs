@@ -9,6 +9,7 @@ use fedmerge_common::units::Millis;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::effect::EndReason;
 use crate::evaluation::{EvaluationRule, GainSummary};
 
 /// Most clients a round may aim for: a limit on memory, far above a single server's reach.
@@ -59,6 +60,9 @@ pub const LEAST_QUORUM: usize = 3;
 pub struct RoundPlan {
     /// Rounds to hold, abandoned ones included; 0 means until stopped.
     pub rounds: u64,
+    /// Rounds after which the privacy budget is spent, whatever their number was to be; none: there is no budget.
+    #[serde(default)]
+    pub private_rounds: Option<u64>,
     /// How many clients a round wants.
     pub cohort: Cohort,
     /// Accepted updates needed to merge.
@@ -305,7 +309,21 @@ impl RoundPlan {
 
     /// Whether rounds are left to hold after so many.
     pub(crate) fn has_more_after(&self, rounds: u64) -> bool {
-        self.rounds == 0 || rounds < self.rounds
+        (self.rounds == 0 || rounds < self.rounds) && !self.has_spent_after(rounds)
+    }
+
+    /// Whether the privacy budget is spent after so many.
+    pub(crate) fn has_spent_after(&self, rounds: u64) -> bool {
+        self.private_rounds.is_some_and(|most| rounds >= most)
+    }
+
+    /// Why a federation ends after so many rounds.
+    pub(crate) fn end_after(&self, rounds: u64) -> EndReason {
+        if self.has_spent_after(rounds) && (self.rounds == 0 || rounds < self.rounds) {
+            EndReason::PrivacySpent { rounds }
+        } else {
+            EndReason::RoundsCompleted { rounds }
+        }
     }
 
     fn check_ranges(&self) -> Result<(), PlanError> {

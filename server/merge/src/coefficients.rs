@@ -41,6 +41,8 @@ pub(crate) struct Context {
     pub(crate) trusted: Option<usize>,
     /// The limit of the lineage, for the adaptive clip.
     pub(crate) clip_limit: Option<f64>,
+    /// What is added to the count that moves it.
+    pub(crate) count_noise: f64,
     /// The row of the step before, for centered clipping.
     pub(crate) previous: Option<usize>,
 }
@@ -102,7 +104,7 @@ pub(crate) fn decide(recipe: &Recipe, gram: &Gram, context: &Context) -> Outcome
     for (position, stage) in recipe.before.iter().enumerate() {
         let change = match *stage {
             Before::Clip { norm } => {
-                let (change, next) = clip::mixing(&mixed, norm, context.clip_limit);
+                let (change, next) = clip::mixing(&mixed, norm, context);
                 clip_limit = clip_limit.or(next);
                 change
             }
@@ -139,6 +141,7 @@ fn moved(context: &Context, gram: &Gram, mixed: &Gram) -> Context {
     Context {
         trusted: context.trusted.filter(|&row| row < mixed.clients()),
         clip_limit: context.clip_limit,
+        count_noise: context.count_noise,
         previous: context
             .previous
             .and_then(other)

@@ -181,6 +181,7 @@ impl<'a> Run<'a> {
         let context = Context {
             trusted: self.inputs.trusted,
             clip_limit: self.inputs.history.clip_limit,
+            count_noise: self.inputs.history.count_noise,
             previous: self.inputs.history.step.map(|_| clients),
         };
         let mut clip_limit = None;

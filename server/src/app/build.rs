@@ -32,6 +32,7 @@ use crate::listener::{Connections, Door, ListenLimits, Listener};
 use crate::merging;
 use crate::notice::Offer;
 use crate::plan::{ByRound, FederationPlan};
+use crate::privacy::Privacy;
 use crate::publish::{import_base, open_base};
 use crate::rpc::{Desk, routes};
 use crate::settings::Settings;
@@ -167,7 +168,8 @@ impl App {
                 import_base(place, &authority, &checked.plan.base, clock.now()).await?
             }
         };
-        let (coordinator, reopened) = restored(&ledger, &checked.plan.round, base).await?;
+        let rounds = within_budget(&ledger, &checked.plan).await?;
+        let (coordinator, reopened) = restored(&ledger, &rounds, base).await?;
         let planned = Planned {
             directory: &directory,
             ledger: &ledger,
@@ -283,6 +285,7 @@ impl Parts {
             encodings: plan.encodings.clone(),
             density: plan.density,
             max_update: plan.max_update,
+            noise: plan.privacy.as_ref().and_then(Privacy::of_clients),
         })
     }
 
@@ -394,6 +397,21 @@ fn refuse_forgotten_models(directory: &ServerDirectory) -> Result<(), Failure> {
         directory.model(ModelVersion::new(newest)).display()
     );
     Err(Failure::new(ExitCode::BadData, message).with_hint(RESTORE))
+}
+
+/// The plan's rounds, with as many as its privacy budget allows beside those that were held.
+async fn within_budget(ledger: &Ledger, plan: &FederationPlan) -> Result<RoundPlan, Failure> {
+    let Some(privacy) = &plan.privacy else {
+        return Ok(plan.round.clone());
+    };
+    let held = ledger.last_round().await?.map_or(0, RoundNumber::get);
+    let spent = ledger
+        .privacy_spent_before(RoundNumber::new(held).next())
+        .await?;
+    Ok(RoundPlan {
+        private_rounds: Some(held.saturating_add(privacy.merges_left(spent))),
+        ..plan.round.clone()
+    })
 }
 
 /// The round protocol as the ledger left it, or at its beginning; and whether the plan's count lets it go on after its end.

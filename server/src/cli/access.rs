@@ -18,6 +18,7 @@ use super::{DirectoryArguments, ask};
 use crate::audit::AuditEvent;
 use crate::directory::ServerDirectory;
 use crate::enrolment::authority::Authority;
+use crate::publish;
 
 /// How long the running server may take to see that its identity has changed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -103,6 +104,7 @@ async fn rotate(arguments: &RotateArguments, output: &Output) -> Result<(), Fail
     if DirectoryLock::holder_of(&directory.lock()).is_some() {
         until_taken_up(&directory, output).await;
     }
+    prove_models(&directory, (&old, &new), output)?;
     output.line(format_args!(
         "the authority's key is now sha256:{}; whoever knows the one before it is served until {}",
         hex::encode(&new.pin()),
@@ -114,6 +116,29 @@ async fn rotate(arguments: &RotateArguments, output: &Output) -> Result<(), Fail
         "before_sha256": hex::encode(&old.pin()),
         "overlap_until": until.to_string(),
     }));
+    Ok(())
+}
+
+/// Models that were signed before are signed anew, so that whoever knows the new authority alone can check them.
+fn prove_models(
+    directory: &ServerDirectory,
+    (old, new): (&Authority, &Authority),
+    output: &Output,
+) -> Result<(), Failure> {
+    let unproven = publish::prove_again(directory, old.certificate(), new);
+    let unproven = unproven.map_err(|error| {
+        let message = "the authority is new, but not every model could be signed anew";
+        Failure::new(ExitCode::Unavailable, message)
+            .with_source(&error)
+            .with_hint("`identity/old-ca.pem` proves those that were not")
+    })?;
+    if !unproven.is_empty() {
+        let versions: Vec<String> = unproven.iter().map(ToString::to_string).collect();
+        output.note(format_args!(
+            "not what the authority before this one signed, and not signed anew: models {}",
+            versions.join(", ")
+        ));
+    }
     Ok(())
 }
 

@@ -28,8 +28,9 @@ use crate::enrolment::authority::Authority;
 use crate::enrolment::keeper::Newest;
 use crate::files;
 use crate::keep::Keep;
-use crate::merging::{MergeFailure, MergeJob, Merged, merge};
+use crate::merging::{MergeFailure, MergeJob, Merged, PrivateJob, merge};
 use crate::plan::{ByRound, FederationPlan, Freeze, Weight};
+use crate::privacy::{NoiseKey, Privacy};
 use crate::publish::{Publication, publish};
 use crate::rollback::roll_back;
 use crate::store::ledger::{Ledger, LedgerError, MergeNote};
@@ -72,6 +73,8 @@ pub struct MergeTerms {
     pub weight: Weight,
     /// How many times the median weight a client may have.
     pub max_weight: f64,
+    /// What clients are promised.
+    pub privacy: Option<Privacy>,
     /// Whom the method trusts, where it trusts someone.
     pub trusted: Option<ClientId>,
     /// Tensors that stay as they are.
@@ -88,6 +91,7 @@ impl MergeTerms {
             recipe: plan.recipe.clone(),
             weight: plan.weight,
             max_weight: plan.max_weight,
+            privacy: plan.privacy,
             trusted: plan.trusted.clone(),
             freeze: plan.freeze.clone(),
             seed: plan.round.seed,
@@ -181,6 +185,10 @@ impl Workshop {
         updates: BTreeMap<ClientId, Counted>,
     ) -> Event {
         let terms = self.terms.of(round).clone();
+        let privacy = match self.private(round, terms.privacy).await {
+            Ok(privacy) => privacy,
+            Err(detail) => return Event::MergeFailed { round, detail },
+        };
         let job = MergeJob {
             directory: self.directory.clone(),
             federation: self.federation.clone(),
@@ -190,6 +198,7 @@ impl Workshop {
             recipe: terms.recipe,
             weight: terms.weight,
             max_weight: terms.max_weight,
+            privacy,
             trusted: terms.trusted,
             freeze: terms.freeze,
             seed: terms.seed,
@@ -216,6 +225,33 @@ impl Workshop {
             Ok(candidate) => Event::MergeFinished { round, candidate },
             Err(detail) => Event::MergeFailed { round, detail },
         }
+    }
+
+    /// What a merge needs to keep a promise: the server's secret, and what earlier merges cost.
+    async fn private(
+        &self,
+        round: RoundNumber,
+        promise: Option<Privacy>,
+    ) -> Result<Option<PrivateJob>, String> {
+        let Some(promise) = promise else {
+            return Ok(None);
+        };
+        let spent = loop {
+            match self.ledger.privacy_spent_before(round).await {
+                Ok(spent) => break spent,
+                Err(error) if error.passes() => wait_for_the_ledger(&error).await,
+                Err(error) => return Err(explain(&error)),
+            }
+        };
+        let path = self.directory.noise_key();
+        let key = compute::blocking(move || NoiseKey::of(&path)).await;
+        let key =
+            key.map_err(|error| format!("the secret of the noise cannot be read: {error}"))?;
+        Ok(Some(PrivateJob {
+            promise,
+            key,
+            spent,
+        }))
     }
 
     async fn note(

@@ -8,7 +8,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 pub struct RandomError;
 
 /// Unpredictable bytes.
-pub(super) fn random_bytes<const N: usize>() -> Result<[u8; N], RandomError> {
+pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], RandomError> {
     let mut bytes = [0; N];
     SystemRandom::new()
         .fill(&mut bytes)

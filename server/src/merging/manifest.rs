@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::updates::Ordered;
 use crate::files;
+use crate::privacy::PrivacyStory;
 
 /// The version of this form.
 pub const FORMAT: u32 = 1;
@@ -95,6 +96,10 @@ pub struct MergeStory {
     /// What the merge noticed about the updates and how they fit together.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub diagnostics: serde_json::Value,
+    /// What the merge leaves of the clients' privacy, where the plan promises some. Then all that was seen of single updates is left out
+    /// above, and `step_norm` is 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<PrivacyStory>,
 }
 
 /// What an optimizer remembers, beside the model in `optimizer.safetensors`.

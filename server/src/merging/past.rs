@@ -93,6 +93,11 @@ impl Past {
         })
     }
 
+    /// Where an adaptive clip has come to.
+    pub(super) fn clip_limit(&self) -> Option<f64> {
+        self.story.as_ref().and_then(|story| story.clip_limit)
+    }
+
     /// The parts of it that have these tensors, ready to be read.
     pub(super) fn sources<'a>(&'a self, base: &'a Checkpoint, names: &[String]) -> Sources<'a> {
         let before = self.grandparent.as_ref();
@@ -108,7 +113,7 @@ impl Past {
             step: before.and_then(|before| Difference::new(base, before, names).ok()),
             updates: updates.collect(),
             memory,
-            clip_limit: self.story.as_ref().and_then(|story| story.clip_limit),
+            clip_limit: self.clip_limit(),
         }
     }
 }
@@ -166,6 +171,7 @@ impl Sources<'_> {
             clip_limit: self
                 .clip_limit
                 .filter(|_| recipe.before.iter().any(is_adaptive)),
+            count_noise: 0.0,
             optimizer: self.memory(recipe),
         }
     }

@@ -13,6 +13,7 @@ use crate::testbed::{Bed, Tensor, bytes_of, client, values_of};
 
 mod coded;
 mod lineage;
+mod private;
 
 static GO_ON: AtomicBool = AtomicBool::new(false);
 

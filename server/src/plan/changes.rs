@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{FederationPlan, Weight};
 use crate::merging::recipe_in_words;
+use crate::privacy::{Clip, Privacy};
 
 /// A key that two plans set differently.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +68,7 @@ fn in_words(plan: &FederationPlan) -> Value {
             merge[key] = json!(round.remove(key));
         }
         round.remove("evaluate");
+        round.remove("private_rounds");
         let labels: BTreeMap<_, _> = plan.selector.patterns().collect();
         round["cohort"]["labels"] = json!(labels);
     }
@@ -83,6 +85,7 @@ fn in_words(plan: &FederationPlan) -> Value {
         "round": round,
         "merge": merge,
         "evaluate": plan.round.evaluate.as_ref().map(gate_in_words),
+        "privacy": plan.privacy.as_ref().map(privacy_in_words),
         "update": {
             "encodings": encodings.collect::<Vec<_>>(),
             "density": plan.density.share(),
@@ -106,6 +109,18 @@ fn gate_in_words(rule: &EvaluationRule) -> Value {
     };
     accept["min_gain"] = json!(min_gain);
     json!({ "metric": metric, "goal": goal, "accept": accept })
+}
+
+fn privacy_in_words(privacy: &Privacy) -> Value {
+    let mut words = match privacy.clip {
+        Clip::Fixed(length) => json!({ "clip": length }),
+        Clip::Adaptive { start } => json!({ "clip": "adaptive", "start": start }),
+    };
+    words["noise"] = json!(privacy.noise);
+    words["by"] = json!(privacy.by);
+    words["epsilon"] = json!(privacy.epsilon);
+    words["delta"] = json!(privacy.delta);
+    words
 }
 
 fn flatten(key: String, value: Value, values: &mut BTreeMap<String, Value>) {

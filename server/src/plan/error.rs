@@ -73,6 +73,18 @@ pub enum ReadPlanError {
         /// The metric.
         metric: String,
     },
+    /// Not one merge fits into the privacy budget.
+    #[error("{place}: one merge alone costs ε = {cost:.3}, more than the budget of {budget}")]
+    Budget {
+        /// Where.
+        place: Place,
+        /// ε of one merge.
+        cost: f64,
+        /// The budget.
+        budget: f64,
+        /// The noise with which one merge costs the budget.
+        noise: f64,
+    },
     /// The rounds cannot work.
     #[error("{}: no round can work like this", path.display())]
     Rounds {
@@ -124,6 +136,9 @@ impl From<ReadPlanError> for Failure {
             } => failure.with_hint(
                 "raise `quorum` in [round], with which a merge must be possible, or lower `tolerate` in [merge]",
             ),
+            ReadPlanError::Budget { noise, .. } => failure.with_hint(format!(
+                "one merge needs noise = {noise:.2}, and T merges √T times as much: see `fedmerge privacy --help`"
+            )),
             ReadPlanError::Value { .. } | ReadPlanError::Merge { .. } => failure,
         }
     }

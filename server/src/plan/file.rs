@@ -28,6 +28,7 @@ pub(super) struct PlanFile {
     #[serde(default)]
     pub(super) update: UpdateTable,
     pub(super) evaluate: Option<EvaluateTable>,
+    pub(super) privacy: Option<Spanned<PrivacyTable>>,
 }
 
 /// `keep`
@@ -176,6 +177,26 @@ pub(super) struct AcceptTable {
     pub(super) tolerate: Option<Spanned<usize>>,
 }
 
+/// `[privacy]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct PrivacyTable {
+    pub(super) clip: Option<Spanned<PrivateClip>>,
+    pub(super) start: Option<Spanned<f64>>,
+    pub(super) noise: Option<Spanned<f64>>,
+    pub(super) by: Option<Spanned<String>>,
+    pub(super) epsilon: Option<Spanned<f64>>,
+    pub(super) delta: Option<Spanned<f64>>,
+}
+
+/// `clip` of `[privacy]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a number or \"adaptive\"")]
+pub(super) enum PrivateClip {
+    Length(f64),
+    Name(String),
+}
+
 /// Every table of the file with its keys.
 pub(super) fn tables() -> Vec<KnownTable> {
     let mut tables = vec![
@@ -190,6 +211,7 @@ pub(super) fn tables() -> Vec<KnownTable> {
         KnownTable::new("update", fields_of::<UpdateTable>()),
         KnownTable::new("evaluate", fields_of::<EvaluateTable>()),
         KnownTable::new("evaluate.accept", fields_of::<AcceptTable>()),
+        KnownTable::new("privacy", fields_of::<PrivacyTable>()),
     ]);
     tables
 }

@@ -121,6 +121,7 @@ fn sizes(round: &RoundTable, merge: &MergeTable, mode: Mode) -> RoundPlan {
         mode,
         late: LatePolicy::default(),
         max_staleness: 0,
+        private_rounds: None,
         allow_small_quorum: round.allow_small_quorum,
     }
 }

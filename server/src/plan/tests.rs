@@ -37,12 +37,14 @@ fn a_plan_that_sets_nothing_has_the_documented_defaults() {
             mode: Mode::Synchronous,
             late: LatePolicy::Reject,
             max_staleness: 0,
+            private_rounds: None,
             allow_small_quorum: false,
         },
         selector: Selector::default(),
         recipe: Recipe::of(Method::TrimmedMean { tolerate: 0 }),
         weight: Weight::Examples,
         max_weight: 5.0,
+        privacy: None,
         trusted: None,
         freeze: Freeze::default(),
         encodings: vec![Encoding::F32],
@@ -75,6 +77,7 @@ fn complete_round() -> RoundPlan {
         mode: Mode::Synchronous,
         late: LatePolicy::Carry,
         max_staleness: 3,
+        private_rounds: None,
         allow_small_quorum: true,
     }
 }
@@ -138,6 +141,7 @@ fn a_complete_plan_is_read_to_the_last_key() {
         },
         weight: Weight::Uniform,
         max_weight: 5.0,
+        privacy: None,
         trusted: None,
         freeze: Freeze(vec![
             WildMatch::new("*.embed_tokens.*"),

@@ -90,7 +90,9 @@ pub fn sampled_gaussian_rdp(sampling: f64, sigma: f64, order: f64) -> f64 {
 fn whole_order(sampling: f64, sigma: f64, order: f64) -> f64 {
     let (mut sum, mut log_binomial, mut k) = (f64::NEG_INFINITY, 0.0, 0.0);
     while k <= order {
-        let term = log_binomial + k * sampling.ln() + (order - k) * (-sampling).ln_1p()
+        let term = log_binomial
+            + k * sampling.ln()
+            + (order - k) * (-sampling).ln_1p()
             + (k * k - k) / (2.0 * sigma * sigma);
         sum = log_add(sum, term);
         log_binomial += ((order - k) / (k + 1.0)).ln();
@@ -109,10 +111,16 @@ fn fractional_order(sampling: f64, sigma: f64, order: f64) -> f64 {
     let (mut log_binomial, mut is_positive, mut i) = (0.0, true, 0.0);
     loop {
         let j = order - i;
-        let below = log_binomial + i * log_q + j * log_rest + (i * i - i) / twice
+        let below = log_binomial
+            + i * log_q
+            + j * log_rest
+            + (i * i - i) / twice
             + log_erfc((i - split) / spread)
             - LN_2;
-        let above = log_binomial + j * log_q + i * log_rest + (j * j - j) / twice
+        let above = log_binomial
+            + j * log_q
+            + i * log_rest
+            + (j * j - j) / twice
             + log_erfc((split - j) / spread)
             - LN_2;
         let join = if is_positive { log_add } else { log_subtract };
@@ -145,11 +153,26 @@ pub fn rdp_epsilon(sampling: f64, sigma: f64, releases: f64, delta: f64) -> f64 
         }
         divergence + (-1.0 / order).ln_1p() - (delta * order).ln() / (order - 1.0)
     };
-    orders().map(of_order).fold(f64::INFINITY, f64::min).max(0.0)
+    orders()
+        .map(of_order)
+        .fold(f64::INFINITY, f64::min)
+        .max(0.0)
+}
+
+/// The smallest σ with which so many releases on samples are (ε, δ)-private, by Rényi divergences.
+#[must_use]
+pub fn rdp_sigma(epsilon: f64, sampling: f64, releases: f64, delta: f64) -> f64 {
+    bisect(0.05, 1e4, |sigma| {
+        rdp_epsilon(sampling, sigma, releases, delta) <= epsilon
+    })
 }
 
 fn log_add(left: f64, right: f64) -> f64 {
-    let (small, large) = if left < right { (left, right) } else { (right, left) };
+    let (small, large) = if left < right {
+        (left, right)
+    } else {
+        (right, left)
+    };
     if small == f64::NEG_INFINITY {
         return large;
     }

@@ -297,6 +297,7 @@ fn merged(
         history: History {
             step: memory.step.as_ref().map(|step| step as &dyn BlockSource),
             clip_limit: memory.clip_limit,
+            count_noise: 0.0,
             optimizer: memory.moments.as_ref().map(|moments| OptimizerHistory {
                 steps: moments.steps,
                 first: &moments.first,

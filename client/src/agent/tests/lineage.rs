@@ -21,6 +21,7 @@ fn invited_back(number: u64, version: u64, of: u64, step_back: Option<StepBack>)
     Event::NoticeReceived(Notice::Invited(Task {
         base,
         step_back,
+        noise: None,
         ..task(number)
     }))
 }

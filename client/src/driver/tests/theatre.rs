@@ -158,6 +158,7 @@ impl Round for Actor {
             max_update_bytes: 1 << 20,
             density_ppm: 0,
             rollback: None,
+            noise: None,
         }));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }

@@ -33,6 +33,7 @@ pub(crate) fn plan(target: usize, quorum: usize) -> RoundPlan {
         mode: Mode::Synchronous,
         late: LatePolicy::Reject,
         max_staleness: 0,
+        private_rounds: None,
         allow_small_quorum: true,
     }
 }

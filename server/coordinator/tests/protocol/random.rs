@@ -108,6 +108,7 @@ impl World {
                 LatePolicy::Reject
             },
             max_staleness: random.below(4),
+            private_rounds: None,
             allow_small_quorum: true,
         };
         plan.check().unwrap();

@@ -1,15 +1,15 @@
 //! Norm clipping: a vector longer than a limit `C` is shortened to it, `x · min(1, C / ‖x‖)`.
 //!
 //! The limit is a number, the median of the lengths at hand, or one that follows the median from merge to merge (Andrew et al.,
-//! "Differentially Private Learning with Adaptive Clipping", NeurIPS 2021, here without noise): this merge clips at `C`, and the next at
-//! `C · exp(−0.2 (b̄ − 0.5))`, where `b̄` is the share of clients with `‖x‖ ≤ C`. A first merge without a limit begins at the median of
+//! "Differentially Private Learning with Adaptive Clipping", NeurIPS 2021): this merge clips at `C`, and the next at
+//! `C · exp(−0.2 (b̄ − 0.5))`, where `b̄` is the share of clients with `‖x‖ ≤ C`; where privacy asks for it, noise is added to their number. A first merge without a limit begins at the median of
 //! its lengths; where that is 0 there is nothing to follow, and the next merge begins anew.
 //!
 //! The median of the lengths of an honest majority lies between honest lengths, so clipping by it bounds what any minority can add.
 
 use ndarray::{Array1, Array2};
 
-use super::{lengths, number, rank};
+use super::{Context, lengths, number, rank};
 use crate::gram::Gram;
 use crate::recipe::ClipNorm;
 
@@ -18,19 +18,17 @@ const RATE: f64 = 0.2;
 const SHARE: f64 = 0.5;
 
 /// The mixing matrix, and the limit of the next merge if it is an adaptive one.
-pub(super) fn mixing(
-    gram: &Gram,
-    norm: ClipNorm,
-    lineage: Option<f64>,
-) -> (Array2<f64>, Option<f64>) {
+pub(super) fn mixing(gram: &Gram, norm: ClipNorm, context: &Context) -> (Array2<f64>, Option<f64>) {
     let lengths = lengths(gram);
     let (limit, next) = match norm {
         ClipNorm::Fixed(limit) => (limit, None),
         ClipNorm::Median => (rank::median(&lengths), None),
         ClipNorm::Adaptive { start } => {
-            let limit = lineage.or(start).unwrap_or_else(|| rank::median(&lengths));
+            let limit = context.clip_limit.or(start);
+            let limit = limit.unwrap_or_else(|| rank::median(&lengths));
             let can_be_followed = limit.is_finite() && limit > 0.0;
-            (limit, can_be_followed.then(|| followed(limit, &lengths)))
+            let next = || followed(limit, &lengths, context.count_noise);
+            (limit, can_be_followed.then(next))
         }
     };
     (at(&lengths, limit), next)
@@ -50,9 +48,11 @@ pub(super) fn factors(lengths: &[f64], limit: f64) -> Vec<f64> {
 }
 
 /// The limit of the next merge.
-fn followed(limit: f64, lengths: &[f64]) -> f64 {
+fn followed(limit: f64, lengths: &[f64], noise: f64) -> f64 {
     let within = lengths.iter().filter(|&&length| length <= limit).count();
-    limit * exponential(-RATE * (number(within) / number(lengths.len()) - SHARE))
+    let share = (number(within) + noise) / number(lengths.len());
+    // Noise may make a share of less than nobody or more than all.
+    limit * exponential(-RATE * (share.clamp(0.0, 1.0) - SHARE))
 }
 
 /// `exp(x)` of a small `x`, to the last digits: its series, because libraries' functions differ from machine to machine.
@@ -75,8 +75,41 @@ mod tests {
     }
 
     fn clip(norm: ClipNorm, lengths: &[f64]) -> (Vec<f64>, Option<f64>) {
-        let (mixing, next) = mixing(&Gram::of_norms(lengths), norm, None);
+        let (mixing, next) = mixing(&Gram::of_norms(lengths), norm, &Context::default());
         (mixing.diag().to_vec(), next)
+    }
+
+    fn after(clip_limit: Option<f64>) -> Context {
+        Context {
+            clip_limit,
+            ..Context::default()
+        }
+    }
+
+    #[test]
+    fn noise_moves_the_limit_by_a_client_or_two_and_never_out_of_bounds() {
+        let gram = Gram::of_norms(&[0.5, 1.0, 2.0, 4.0]);
+        let adaptive = ClipNorm::Adaptive { start: Some(1.0) };
+        let with = |count_noise| {
+            let context = Context {
+                count_noise,
+                ..Context::default()
+            };
+            mixing(&gram, adaptive, &context).1
+        };
+        // Two of four are within; with a third the limit falls, with one of them gone it rises.
+        for (noise, exponent) in [
+            (0.0, 0.0),
+            (1.0, -0.05),
+            (-1.0, 0.05),
+            (1e9, -0.1),
+            (-1e9, 0.1_f64),
+        ] {
+            assert!(
+                with(noise).is_some_and(|limit| is_near(limit, exponent.exp())),
+                "{noise}"
+            );
+        }
     }
 
     #[test]
@@ -95,7 +128,7 @@ mod tests {
         let adaptive = ClipNorm::Adaptive { start: Some(0.1) };
         let mut limits = vec![];
         for _ in 0..400 {
-            limits.extend(mixing(&gram, adaptive, limits.last().copied()).1);
+            limits.extend(mixing(&gram, adaptive, &after(limits.last().copied())).1);
         }
         for (after, limit) in [
             (1, 0.110_517_091_8),
@@ -113,10 +146,13 @@ mod tests {
         let gram = Gram::of_norms(&[1.0, 8.0]);
         let adaptive = ClipNorm::Adaptive { start: Some(4.0) };
         assert_eq!(
-            mixing(&gram, adaptive, Some(2.0)).0.diag().to_vec(),
+            mixing(&gram, adaptive, &after(Some(2.0))).0.diag().to_vec(),
             [1.0, 0.25]
         );
-        assert_eq!(mixing(&gram, adaptive, None).0.diag().to_vec(), [1.0, 0.5]);
+        assert_eq!(
+            mixing(&gram, adaptive, &after(None)).0.diag().to_vec(),
+            [1.0, 0.5]
+        );
     }
 
     #[test]

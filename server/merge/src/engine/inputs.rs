@@ -72,6 +72,8 @@ pub struct History<'a> {
     pub step: Option<&'a dyn BlockSource>,
     /// The limit of an adaptive clip, as the last report gave it.
     pub clip_limit: Option<f64>,
+    /// What is added to the number of clients that an adaptive clip leaves as they are: 0, or noise that hides a single one.
+    pub count_noise: f64,
     /// The optimizer's moments; none: it starts.
     pub optimizer: Option<OptimizerHistory<'a>>,
 }

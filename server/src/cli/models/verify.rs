@@ -27,8 +27,9 @@ use crate::directory::ServerDirectory;
 use crate::enrolment::authority::Authority;
 use crate::files;
 use crate::merging::manifest::{self, Manifest, MergeStory, MergedUpdate};
-use crate::merging::{self, MergeJob};
+use crate::merging::{self, MergeJob, PrivateJob};
 use crate::plan::FederationPlan;
+use crate::privacy::NoiseKey;
 use crate::store::ledger::{Ledger, StoredModel};
 
 /// What `server models verify` takes.
@@ -227,6 +228,7 @@ async fn job(
         recipe: plan.recipe.clone(),
         weight: plan.weight,
         max_weight: plan.max_weight,
+        privacy: private(directory, ledger, &plan, story).await?,
         trusted: plan.trusted.clone(),
         freeze: plan.freeze.clone(),
         seed: plan.round.seed,
@@ -245,6 +247,28 @@ async fn base(ledger: &Ledger, origin: ModelVersion, parent: &Digest) -> Result<
     let message = format!("model {before} is not the one that {parent} is the digest of");
     Err(Failure::new(ExitCode::BadData, message)
         .with_hint("restore the server's directory from a backup"))
+}
+
+/// The promise that the merge kept, with the secret of its noise.
+async fn private(
+    directory: &ServerDirectory,
+    ledger: &Ledger,
+    plan: &FederationPlan,
+    story: &MergeStory,
+) -> Result<Option<PrivateJob>, Failure> {
+    let Some(promise) = plan.privacy else {
+        return Ok(None);
+    };
+    let path = directory.noise_key();
+    let key = NoiseKey::of(&path).map_err(|error| {
+        let message = format!("{} cannot be read", path.display());
+        Failure::new(ExitCode::Unavailable, message).with_source(&error)
+    })?;
+    Ok(Some(PrivateJob {
+        promise,
+        key,
+        spent: ledger.privacy_spent_before(story.round).await?,
+    }))
 }
 
 /// Whether an update is still what was merged. A robust rule may make the same of another one.

@@ -36,10 +36,12 @@ pub(super) async fn run(arguments: &ShowArguments, output: &Output) -> Result<()
             "`fedmerge server rounds list` shows those that are over, `fedmerge server status` the one that is open",
         ));
     };
+    let merge = ledger.merge_note(round).await?;
+    let closed = ClosedRound::new(&row.summary, row.merge_ms, &directory);
     let story = Story {
-        closed: ClosedRound::new(&row.summary, row.merge_ms, &directory),
+        closed: closed.told_by(merge.as_ref().map(|merge| &merge.report)),
         summary: row.summary,
-        merge: ledger.merge_note(round).await?,
+        merge,
     };
     for line in story.lines() {
         output.line(line);

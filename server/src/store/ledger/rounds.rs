@@ -215,6 +215,22 @@ impl Ledger {
         Ok(transaction.commit().await?)
     }
 
+    /// Σ 1/z² of the private merges of rounds before `round`: what their promises cost, whether or not their models were published.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn privacy_spent_before(&self, round: RoundNumber) -> Result<f64, LedgerError> {
+        let row = sqlx::query(
+            "SELECT json_extract(report, '$.privacy.spent') AS spent FROM merges \
+             WHERE round < ?1 AND spent IS NOT NULL ORDER BY round DESC LIMIT 1",
+        )
+        .bind(i64::try_from(round.get()).unwrap_or(i64::MAX))
+        .fetch_optional(&self.readers)
+        .await?;
+        let spent = row.map(|row| row.try_get::<f64, _>("spent"));
+        Ok(spent.transpose()?.unwrap_or(0.0))
+    }
+
     /// What the merge of `round` left to tell.
     ///
     /// # Errors

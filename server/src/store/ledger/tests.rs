@@ -63,6 +63,7 @@ fn record(version: u64) -> Record {
         mode: Mode::Synchronous,
         late: LatePolicy::Reject,
         max_staleness: 0,
+        private_rounds: None,
         allow_small_quorum: true,
     };
     Coordinator::new(plan, model(version, b"base")).record()
