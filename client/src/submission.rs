@@ -9,13 +9,14 @@ use std::path::Path;
 
 use fedmerge_common::checkpoint::{Checkpoint, ReadCheckpointError, WrittenCheckpoint};
 use fedmerge_common::digest::Digest;
+use fedmerge_common::dtype::Dtype;
 use fedmerge_common::failure::explain;
 use fedmerge_common::reason::{Decline, DeclineKind};
 use fedmerge_common::schema::{DtypeRule, Schema};
 use fedmerge_common::task_vector::coded::{CodedTaskVector, ReadTaskVectorError};
 use fedmerge_common::task_vector::delta::{WriteTaskVectorError, write_task_vector};
 use fedmerge_common::task_vector::encode::Difference;
-use fedmerge_common::task_vector::private::write_private_task_vector;
+use fedmerge_common::task_vector::private::{LocalNoise, write_private_task_vector};
 use fedmerge_common::task_vector::{Content, Encoding};
 use fedmerge_common::update::UpdateHeader;
 use rand::RngExt;
@@ -80,34 +81,18 @@ pub fn prepare(
         num_examples: trained.num_examples.unwrap_or(1),
         metrics: trained.metrics.clone(),
     };
-    let is_withheld = |tensor: &str| policy.withholds(tensor);
     policy.check_noise(task.noise.as_ref())?;
-    if let Some(noise) = &task.noise {
-        if encoding != Encoding::F32 {
-            let words =
-                format!("noise of this client's own must be sent as f32, not as {encoding}");
-            return Err(Decline::new(DeclineKind::Policy, words));
-        }
-        let written = write_private_task_vector(
-            (&base, &tuned),
-            noise,
-            &mut normals(),
-            &is_withheld,
-            &place.update,
-        );
-        return Ok(Prepared {
-            header: header(written.map_err(blame)?),
-            residual_dropped: None,
-        });
-    }
+    let is_withheld = |tensor: &str| policy.withholds(tensor);
     let codec = match encoding.content() {
         Content::Floats(dtype) => {
-            let written = write_task_vector(&base, &tuned, dtype, &is_withheld, &place.update);
+            let pair = (&base, &tuned);
+            let written = write_floats(pair, dtype, task.noise.as_ref(), &is_withheld, place)?;
             return Ok(Prepared {
-                header: header(written.map_err(blame)?),
+                header: header(written),
                 residual_dropped: None,
             });
         }
+        Content::Coded(_) if task.noise.is_some() => return Err(not_exact(encoding)),
         Content::Coded(codec) => codec,
     };
     let recalled = if encoding.has_feedback() {
@@ -133,6 +118,32 @@ pub fn prepare(
         header,
         residual_dropped,
     })
+}
+
+/// Writes a task vector of floats, hidden by noise where the plan wants that.
+fn write_floats(
+    (base, tuned): (&Checkpoint, &Checkpoint),
+    dtype: Dtype,
+    noise: Option<&LocalNoise>,
+    is_withheld: &dyn Fn(&str) -> bool,
+    place: &Workplace,
+) -> Result<WrittenCheckpoint, Decline> {
+    let out = &place.update;
+    let written = match noise {
+        None => write_task_vector(base, tuned, dtype, is_withheld, out),
+        Some(_) if dtype != Dtype::F32 => return Err(not_exact(dtype.name())),
+        Some(noise) => {
+            let mut normals = normals();
+            write_private_task_vector((base, tuned), noise, &mut normals, is_withheld, out)
+        }
+    };
+    written.map_err(blame)
+}
+
+/// Noise that an encoding changes is not the noise that was promised.
+fn not_exact(encoding: impl std::fmt::Display) -> Decline {
+    let words = format!("noise of this client's own must be sent as f32, not as {encoding}");
+    Decline::new(DeclineKind::Policy, words)
 }
 
 /// Standard normal numbers from the system's randomness, by Box and Muller: who could foretell them could take them off again.

@@ -30,8 +30,8 @@ use crate::driver::Driver;
 use crate::enrolment::keeper::{Keeper, Newest};
 use crate::files;
 use crate::listener::{ListenLimits, Listener, PeerStream};
-use crate::rpc::LedgerMembers;
 use crate::rpc::access::AccessLayer;
+use crate::rpc::{LedgerMembers, Refusals};
 use crate::store::ledger::Ledger;
 
 pub(crate) use build::restored;
@@ -95,6 +95,7 @@ pub struct App {
     limits: ListenLimits,
     /// What a client may call in a second.
     calls: u32,
+    refusals: Refusals,
     routes: Routes,
     driver: Driver,
     federation: FederationName,
@@ -136,6 +137,7 @@ impl App {
                 self.federation.clone(),
                 members,
                 self.calls,
+                self.refusals,
             ))
             .add_routes(self.routes)
             .serve_with_incoming_shutdown(incoming, self.stop.clone().cancelled_owned());

@@ -119,6 +119,10 @@ pub fn prejudge(header: &UpdateHeader, terms: &Terms) -> Result<(), Rejection> {
             &terms.encodings,
         ));
     }
+    if header.payload_bytes == 0 {
+        // Nothing would be sent, so there would be no file to look at.
+        return Err(Rejection::malformed("the payload has no bytes"));
+    }
     if header.payload_bytes > terms.max_update.get() {
         return Err(Rejection::too_large(
             header.payload_bytes,

@@ -6,6 +6,7 @@ pub mod access;
 mod admin;
 mod enrolment;
 mod members;
+mod refusals;
 mod round;
 mod transfer;
 
@@ -35,6 +36,7 @@ use crate::uploads::Uploads;
 
 pub(crate) use admin::status;
 pub use members::LedgerMembers;
+pub use refusals::Refusals;
 
 /// What the services work with.
 #[derive(Debug)]
@@ -61,6 +63,8 @@ pub struct Desk {
     pub max_clients: usize,
     /// Downloads that run at the same time.
     pub max_downloads: usize,
+    /// How often callers were told no.
+    pub refusals: Refusals,
     /// Where what is sent of models is counted.
     pub traffic: Traffic,
     /// Raised when the server is about to stop: streams end.

@@ -145,6 +145,7 @@ fn taking_part_is_explained_with_both_commands_of_a_site() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one page of help")]
 fn simulating_is_explained_with_every_choice() {
     assert_snapshot!(own_help(&["simulate"]), @r"
     Run a server and many client processes on this machine: real training, TLS and tokens

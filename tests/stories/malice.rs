@@ -164,6 +164,13 @@ fn each_of_many_hostile_deeds_gets_its_answer_and_the_honest_model_is_untouched(
         v1::RejectionCode::NotInvited,
     );
 
+    let status = federation
+        .run(&["server", "status", "--dir", "server"])
+        .well();
+    assert!(status.stdout.contains("refused      "), "{status}");
+    for reason in ["chunk-corrupt", "not-authenticated", "upload-unknown"] {
+        assert!(status.stdout.contains(reason), "{status}");
+    }
     for gate in &mut gates {
         gate.open();
     }

@@ -386,7 +386,7 @@ mod tests {
     fn every_wrong_field_of_an_invitation_is_named() {
         let cases: [Spoiler<v1::Invitation>; 9] = [
             ("noise", |message| {
-                message.noise.as_mut().unwrap().clip = f64::NAN
+                message.noise.as_mut().unwrap().clip = f64::NAN;
             }),
             ("rollback.signature", |message| {
                 let signature = &mut message.rollback.as_mut().unwrap().signature;

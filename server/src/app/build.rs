@@ -34,7 +34,7 @@ use crate::notice::Offer;
 use crate::plan::{ByRound, FederationPlan};
 use crate::privacy::Privacy;
 use crate::publish::{import_base, open_base};
-use crate::rpc::{Desk, routes};
+use crate::rpc::{Desk, Refusals, routes};
 use crate::settings::Settings;
 use crate::store::ledger::{Ledger, RESTORE};
 use crate::store::staging::{Staging, StagingLimits};
@@ -256,6 +256,7 @@ impl Parts {
             keeper,
             limits,
             calls,
+            refusals: desk.refusals.clone(),
             routes: routes(desk).await,
             driver,
             federation: federation_name,
@@ -348,6 +349,7 @@ impl Parts {
             connections,
             max_clients: settings.limits.clients,
             max_downloads: settings.limits.downloads,
+            refusals: Refusals::default(),
             traffic,
             stop,
             tasks,

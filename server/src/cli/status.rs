@@ -151,7 +151,17 @@ fn in_lines(
             until.to_second()
         ));
     }
+    lines.extend(refused(status).map(|refused| format!("refused      {refused}")));
     Ok(lines)
+}
+
+/// `busy 12, not-permitted 3, since it started`; nothing where nobody was.
+fn refused(status: &v1::Status) -> Option<String> {
+    let counts = status.refusals.iter();
+    let counts: Vec<String> = counts
+        .map(|(reason, count)| format!("{reason} {count}"))
+        .collect();
+    (!counts.is_empty()).then(|| format!("{}, since it started", counts.join(", ")))
 }
 
 /// The first names and how many more, where the sentence has not named all.
@@ -186,6 +196,7 @@ pub(super) fn as_json(status: &v1::Status, source: Source) -> Result<serde_json:
         "accepted": status.accepted,
         "rounds_ended": status.rounds_ended,
         "ended": status.ended,
+        "refusals": status.refusals,
     }))
 }
 
@@ -214,6 +225,7 @@ mod tests {
             accepted: 1,
             rounds_ended: 3,
             ended: String::new(),
+            refusals: [("busy".to_owned(), 12), ("not-permitted".to_owned(), 3)].into(),
         }
     }
 
@@ -234,6 +246,7 @@ mod tests {
                 "waiting for  1 of 6 updates, missing a, b and 3 more, until 12:10:00 UTC",
                 "missing      a, b, c and 2 more",
                 "until        2023-11-15T12:10:00Z, 10 m 00 s from now",
+                "refused      busy 12, not-permitted 3, since it started",
             ]
         );
     }

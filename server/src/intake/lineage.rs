@@ -4,7 +4,8 @@
 //! from `θ`, however far it went, and about 0 where the weights came from elsewhere: from another model of the same shape, or from this
 //! one with its neurons in another order or behind an invertible map, which is as good alone and useless in a merge. A matrix of which
 //! less than a quarter is kept is replaced; the update is judged by the share of `‖θ‖²` in such matrices, so that a small one, an adapter
-//! that was 0 a round ago, does not count.
+//! that was 0 a round ago, does not count. Nor does one on which so much noise lies that chance alone moves `c` by an eighth or more,
+//! `‖τ‖ > ‖θ‖ √n / 8`: that is private, or hostile in a way that its length tells.
 
 use fedmerge_common::checkpoint::{Checkpoint, ReadCheckpointError};
 use fedmerge_common::reason::Rejection;
@@ -14,6 +15,8 @@ use fedmerge_common::schema::TensorSpec;
 const FEWEST_ELEMENTS: usize = 256;
 /// Below this share a matrix is replaced.
 const LEAST_KEPT: f64 = 0.25;
+/// The standard deviation of the share, over updates of the same length in any direction, above which it means nothing.
+const MOST_CHANCE: f64 = 0.125;
 /// Sums that go on side by side.
 const LANES: usize = 8;
 
@@ -24,8 +27,8 @@ pub(super) struct Lineage<'a> {
     /// Position in the base of the matrix that is looked at; none of a tensor that says nothing.
     matrix: Option<usize>,
     buffer: Vec<f32>,
-    /// ⟨τ, θ⟩ and ‖θ‖² of the matrix so far.
-    products: (f64, f64),
+    /// Of the matrix so far.
+    products: Products,
     /// ‖θ‖² of all matrices, and of those that are replaced.
     whole: f64,
     replaced: f64,
@@ -38,7 +41,7 @@ impl<'a> Lineage<'a> {
             base,
             matrix: None,
             buffer: Vec::new(),
-            products: (0.0, 0.0),
+            products: Products::default(),
             whole: 0.0,
             replaced: 0.0,
             first: None,
@@ -55,7 +58,7 @@ impl<'a> Lineage<'a> {
                 && of_base.elements() == tensor.elements()
                 && of_base.is_mergeable()
         });
-        self.products = (0.0, 0.0);
+        self.products = Products::default();
     }
 
     /// Looks at the next values, from `offset` on.
@@ -72,16 +75,26 @@ impl<'a> Lineage<'a> {
         };
         self.buffer.resize(values.len(), 0.0);
         self.base.read_f32(position, offset, &mut self.buffer)?;
-        let (along, square) = products(values, &self.buffer);
-        self.products.0 += along;
-        self.products.1 += square;
+        self.products.add(values, &self.buffer);
         Ok(())
     }
 
     /// The tensor is over.
     pub(super) fn end(&mut self, tensor: &TensorSpec) {
-        let (along, square) = self.products;
+        let Products {
+            along,
+            square,
+            length,
+        } = self.products;
         if self.matrix.is_none() || square == 0.0 {
+            return;
+        }
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "tensors have fewer than 2^52 elements"
+        )]
+        let chance = (length / square / tensor.elements() as f64).sqrt();
+        if chance > MOST_CHANCE {
             return;
         }
         self.whole += square;
@@ -107,17 +120,29 @@ impl<'a> Lineage<'a> {
     }
 }
 
-/// ⟨τ, θ⟩ and ‖θ‖² in f64. Values of bases that are not finite, which no training leaves, make them no numbers, and say nothing.
-fn products(update: &[f32], base: &[f32]) -> (f64, f64) {
-    let (mut along, mut square) = ([0.0; LANES], [0.0; LANES]);
-    let updates = update.chunks(LANES);
-    for (update, base) in updates.zip(base.chunks(LANES)) {
-        let lanes = along.iter_mut().zip(&mut square);
-        for ((along, square), (&update, &base)) in lanes.zip(update.iter().zip(base)) {
-            let base = f64::from(base);
-            *along += f64::from(update) * base;
-            *square += base * base;
+/// ⟨τ, θ⟩, ‖θ‖² and ‖τ‖² in f64. Values of bases that are not finite, which no training leaves, make them no numbers, and say nothing.
+#[derive(Clone, Copy, Debug, Default)]
+struct Products {
+    along: f64,
+    square: f64,
+    length: f64,
+}
+
+impl Products {
+    fn add(&mut self, update: &[f32], base: &[f32]) {
+        let mut lanes = [[0.0; 3]; LANES];
+        for (update, base) in update.chunks(LANES).zip(base.chunks(LANES)) {
+            for (lane, (&update, &base)) in lanes.iter_mut().zip(update.iter().zip(base)) {
+                let (update, base) = (f64::from(update), f64::from(base));
+                lane[0] += update * base;
+                lane[1] += base * base;
+                lane[2] += update * update;
+            }
+        }
+        for [along, square, length] in lanes {
+            self.along += along;
+            self.square += square;
+            self.length += length;
         }
     }
-    (along.iter().sum(), square.iter().sum())
 }

@@ -246,7 +246,7 @@ fn bytes_that_are_missing_or_too_many_are_a_lie() {
 #[test]
 fn a_truncated_payload_is_malformed_even_when_its_digest_is_true() {
     let bytes = true_bytes();
-    for length in [0, 7, 8, 20, bytes.len() - 1] {
+    for length in [7, 8, 20, bytes.len() - 1] {
         let upload = upload_of(Encoding::F32, &bytes[..length]);
         expect(&upload, RejectionCode::Malformed, "truncated");
     }
@@ -407,6 +407,15 @@ fn an_encoding_that_the_plan_lacks_is_refused() {
         &cancelled,
     );
     assert_eq!(verdict.unwrap().unwrap_err(), rejection);
+}
+
+#[test]
+fn an_update_of_no_bytes_is_refused_without_a_file() {
+    expect_claim(
+        |header| header.payload_bytes = 0,
+        RejectionCode::Malformed,
+        "the payload has no bytes",
+    );
 }
 
 #[test]

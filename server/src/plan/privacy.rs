@@ -103,22 +103,19 @@ fn check_server(
     table: &Table<'_>,
 ) -> Result<Option<f64>, ReadPlanError> {
     let refuse = |fault| Err(table.refusal("privacy", fault));
-    let radius = match recipe.method {
-        Method::Mean => None,
-        Method::CenteredClipping {
-            radius,
-            iterations: 1,
-        } => Some(radius),
-        Method::CenteredClipping { .. } => {
+    let radius = if let Method::CenteredClipping { radius, iterations } = recipe.method {
+        if iterations != 1 {
             return refuse(
                 "needs iterations = 1 of centered-clipping: each further step sees every update again",
             );
         }
-        _ => {
-            return refuse(
-                "with noise of the server's needs method = \"mean\" or \"centered-clipping\": no other bounds what one client can change, so no noise hides it. With by = \"clients\" every method will do",
-            );
-        }
+        Some(radius)
+    } else if recipe.method == Method::Mean {
+        None
+    } else {
+        return refuse(
+            "with noise of the server's needs method = \"mean\" or \"centered-clipping\": no other bounds what one client can change, so no noise hides it. With by = \"clients\" every method will do",
+        );
     };
     if !recipe.before.is_empty() {
         return refuse(

@@ -159,7 +159,7 @@ mod tests {
         assert_ne!(first, drawn(key(2).noise(b"round 1"), 0, 0, 4));
         assert_ne!(first, drawn(key(1).noise(b"round 2"), 0, 0, 4));
         assert_ne!(first, drawn(noise, 1, 0, 4));
-        assert_ne!(first[0], noise.one(1.0));
+        assert_ne!(first[..1], [noise.one(1.0)]);
     }
 
     #[test]

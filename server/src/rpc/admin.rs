@@ -172,7 +172,10 @@ impl Admin for Service {
 
 impl Service {
     fn status(&self, view: &View) -> v1::Status {
-        status(&self.0.name, view)
+        v1::Status {
+            refusals: self.0.refusals.by_name(),
+            ..status(&self.0.name, view)
+        }
     }
 
     /// Sends the newest status until nobody listens or the server stops; a slow watcher misses what was between.
@@ -219,6 +222,7 @@ pub(crate) fn status(federation: &FederationName, view: &View) -> v1::Status {
         awaited: named.map(ToString::to_string).collect(),
         awaited_count: count(view.awaited.len()),
         until_ms: view.until.map_or(0, Timestamp::get),
+        ..v1::Status::default()
     }
 }
 

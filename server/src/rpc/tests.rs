@@ -52,7 +52,7 @@ impl Served {
             ledger: ledger.clone(),
             clock: Clock::with_offset(0),
         };
-        let layer = AccessLayer::new("digits".parse().unwrap(), members, 100);
+        let layer = AccessLayer::new("digits".parse().unwrap(), members, 100, Refusals::default());
         let desk = Desk {
             name: "digits".parse().unwrap(),
             federation: running.federation,
@@ -65,6 +65,7 @@ impl Served {
             connections,
             max_clients: 8,
             max_downloads: 4,
+            refusals: Refusals::default(),
             traffic: Traffic::default(),
             stop: stop.clone(),
             tasks: tasks.clone(),

@@ -81,17 +81,19 @@ pub(super) fn play(
     let fates: Vec<Mutex<Option<Result<Fate, PlayError>>>> =
         cells.iter().map(|_| Mutex::new(None)).collect();
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let play_next = || {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        let Some(cell) = cells.get(number) else {
+            return false;
+        };
+        let fate = fields[cell.seed].play(&rules[cell.rule].plan, cell.attack);
+        *fates[number].lock().expect("no player has panicked") = Some(fate);
+        tell(done.fetch_add(1, Ordering::Relaxed) + 1, cells.len());
+        true
+    };
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(cell) = cells.get(number) else { break };
-                    let fate = fields[cell.seed].play(&rules[cell.rule].plan, cell.attack);
-                    *fates[number].lock().expect("no player has panicked") = Some(fate);
-                    tell(done.fetch_add(1, Ordering::Relaxed) + 1, cells.len());
-                }
-            });
+            scope.spawn(|| while play_next() {});
         }
     });
     let mut fates = fates.into_iter().map(|fate| {

@@ -16,7 +16,7 @@ fn weights(seed: u32) -> Vec<f32> {
 }
 
 struct Site {
-    directory: TempDir,
+    _directory: TempDir,
     base: Checkpoint,
 }
 
@@ -36,7 +36,7 @@ impl Site {
         writer.finish().unwrap();
         Self {
             base: Checkpoint::open(&path).unwrap(),
-            directory,
+            _directory: directory,
         }
     }
 
@@ -52,7 +52,6 @@ impl Site {
             ("weight", Dtype::F32, &[SIDE, SIDE], &update),
         ];
         let upload = upload_of(Encoding::F32, &payload(&tensors, &[(FORMAT_KEY, FORMAT)]));
-        assert!(self.directory.path().exists());
         let go_on = AtomicBool::new(false);
         validate(
             &upload.path,
@@ -119,6 +118,21 @@ fn the_same_neurons_in_another_order_are_found() {
 fn whoever_begins_with_zeros_may_become_anything() {
     let site = Site::new(&vec![0.0; ELEMENTS]);
     assert!(site.judge(&weights(2), &terms()).is_ok());
+}
+
+#[test]
+fn noise_that_could_turn_anything_around_says_nothing() {
+    let base = weights(1);
+    let site = Site::new(&base);
+    // Private updates: noise many times as long as the weights, in whatever direction, is no other model.
+    for seed in 2..30 {
+        let noisy: Vec<f32> = base
+            .iter()
+            .zip(weights(seed))
+            .map(|(w, s)| w + 60.0 * s)
+            .collect();
+        assert!(site.judge(&noisy, &terms()).is_ok(), "{seed}");
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use tower::{Layer, Service};
 use crate::listener::{Door, Peer};
 use crate::rpc::access::pace::Paces;
 use crate::rpc::access::{Access, Caller, access_of};
+use crate::rpc::refusals::Refusals;
 
 /// Who is enrolled.
 pub trait Members: Clone + Send + Sync + 'static {
@@ -31,14 +32,21 @@ pub trait Members: Clone + Send + Sync + 'static {
 #[derive(Debug, Clone)]
 pub struct AccessLayer<M> {
     guard: Guard<M>,
+    refusals: Refusals,
 }
 
 impl<M: Members> AccessLayer<M> {
     /// A layer for one federation's members, each of whom may make so many calls in a second, in the long run, as may an
     /// address from which strangers call.
     #[must_use]
-    pub fn new(federation: FederationName, members: M, calls_per_second: u32) -> Self {
+    pub fn new(
+        federation: FederationName,
+        members: M,
+        calls_per_second: u32,
+        refusals: Refusals,
+    ) -> Self {
         Self {
+            refusals,
             guard: Guard {
                 federation: Arc::new(federation),
                 members,
@@ -56,6 +64,7 @@ impl<S, M: Members> Layer<S> for AccessLayer<M> {
         AccessService {
             inner,
             guard: self.guard.clone(),
+            refusals: self.refusals.clone(),
         }
     }
 }
@@ -65,6 +74,7 @@ impl<S, M: Members> Layer<S> for AccessLayer<M> {
 pub struct AccessService<S, M> {
     inner: S,
     guard: Guard<M>,
+    refusals: Refusals,
 }
 
 impl<S, M, B, R> Service<http::Request<B>> for AccessService<S, M>
@@ -87,15 +97,20 @@ where
         // The one that was polled ready serves this request; its copy waits for the next.
         let copy = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, copy);
-        let guard = self.guard.clone();
+        let (guard, refusals) = (self.guard.clone(), self.refusals.clone());
         Box::pin(async move {
             let peer = request.extensions().get::<Peer>();
             match guard.caller(request.uri().path(), peer).await {
                 Ok(caller) => {
                     request.extensions_mut().insert(caller);
-                    inner.call(request).await
+                    let answer = inner.call(request).await?;
+                    refusals.count_answer(answer.headers());
+                    Ok(answer)
                 }
-                Err(refusal) => Ok(Status::from(refusal).into_http()),
+                Err(refusal) => {
+                    refusals.count(refusal.reason);
+                    Ok(Status::from(refusal).into_http())
+                }
             }
         })
     }

@@ -21,6 +21,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use super::*;
 use crate::enrolment::authority::testbed::Federation;
 use crate::listener::{Door, ListenLimits, Listener, Peer};
+use crate::rpc::Refusals;
 use crate::testbed::channel_through;
 
 const PROTOCOL: [&str; 4] = [
@@ -149,7 +150,7 @@ async fn call_at(
         since: Timestamp::new(0),
         door,
     });
-    let service = AccessLayer::new(federation(), members, 100).layer(service);
+    let service = AccessLayer::new(federation(), members, 100, Refusals::default()).layer(service);
     let response = service.oneshot(request).await.unwrap();
     if let Some(caller) = response.extensions().get::<Caller>() {
         return Ok(caller.clone());
@@ -302,6 +303,7 @@ async fn over_the_real_wire_a_client_is_served_and_others_are_told_why_not() {
             federation(),
             known(enrolled.key_sha256),
             100,
+            Refusals::default(),
         ))
         .add_service(health)
         .serve_with_incoming(streams);
