@@ -23,9 +23,9 @@ pub use directory::{CheckModelError, check, resources};
 
 /// The name of the file in a model's directory.
 pub const FILE: &str = "model.sig";
-/// What may lie beside a model and is no part of it: the proof, and the memory of the server's optimizer, which stays with the server
-/// and whose digest is in `fedmerge.json`.
-const BESIDE: [&str; 2] = [FILE, "optimizer.safetensors"];
+/// What may lie beside a model and is no part of it: the proof, one that a crash has left half written, and the memory of the server's
+/// optimizer, which stays with the server and whose digest is in `fedmerge.json`.
+const BESIDE: [&str; 3] = [FILE, "model.sig.part", "optimizer.safetensors"];
 
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 const PREDICATE_TYPE: &str = "https://model_signing/signature/v1.0";

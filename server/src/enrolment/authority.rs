@@ -199,6 +199,12 @@ impl Authority {
         })
     }
 
+    /// The name under which a model is signed.
+    #[must_use]
+    pub fn name_of(&self, version: ModelVersion) -> String {
+        format!("{}/{version}", self.federation)
+    }
+
     /// Signs that a published model has these files: the content of `model.sig`.
     ///
     /// # Errors
@@ -208,7 +214,7 @@ impl Authority {
         version: ModelVersion,
         resources: &[Resource],
     ) -> Result<Vec<u8>, SignError> {
-        let payload = proof::statement(&format!("{}/{version}", self.federation), resources);
+        let payload = proof::statement(&self.name_of(version), resources);
         let words = proof::pre_authentication_encoding(&payload);
         let signature = self.server.key.sign(&words).map_err(SignError::Model)?;
         let mut chain = vec![self.server.certificate.as_ref()];

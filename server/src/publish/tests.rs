@@ -226,3 +226,34 @@ async fn a_base_with_nothing_to_merge_is_refused() {
     );
     assert_eq!(desk.ledger.newest_model().await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn after_a_rotation_models_are_proven_anew_but_not_under_another_s_name() {
+    let desk = Import::new().await;
+    let path = desk.root.path().join("base.safetensors");
+    write(&path, &[("w", Dtype::F32, &[1.0, 2.0])]);
+    desk.import(&path).await.unwrap();
+    let first = desk.directory.model(ModelVersion::new(0));
+    // Somebody passes the first model off as the second, and changes a third.
+    for version in [1, 2] {
+        let copy = desk.directory.model(ModelVersion::new(version));
+        fs::create_dir(&copy).unwrap();
+        for entry in fs::read_dir(&first).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+        }
+    }
+    let third = desk.directory.model(ModelVersion::new(2));
+    fs::write(third.join(files::MANIFEST), "{}").unwrap();
+    let now = Clock::with_offset(0).now();
+    let day = fedmerge_common::units::Millis::from_secs(86_400);
+    let new = desk.authority.rotate(&desk.directory, now, day).unwrap();
+    let old = desk.authority.certificate();
+    let mut unproven = prove_again(&desk.directory, old, &new).unwrap();
+    unproven.sort_unstable();
+    assert_eq!(unproven, [1, 2].map(ModelVersion::new));
+    // Whoever knows the new authority alone believes it, and so does whoever knows the old one alone.
+    for authority in [new.certificate(), old] {
+        assert_eq!(proof::check(&first, authority).unwrap().name, "digits/0");
+    }
+}

@@ -1,4 +1,4 @@
-//! Texts and certificates from other machines and from disks: join strings, identifiers, certificates, records of rounds.
+//! Texts and certificates from other machines and from disks: join strings, identifiers, certificates, proofs, records of rounds.
 //!
 //! The first byte chooses the reader. What is read is written as it was.
 #![no_main]
@@ -10,6 +10,7 @@ use fedmerge_common::digest::Digest;
 use fedmerge_common::identity::{PeerCertificate, public_key_sha256};
 use fedmerge_common::ids::{ClientId, FederationName, UploadId};
 use fedmerge_common::join::JoinString;
+use fedmerge_common::proof;
 use fedmerge_common::rollback::Rollback;
 use fedmerge_common::units::{ByteSize, Millis};
 use fedmerge_coordinator::{Record, RoundSummary};
@@ -36,6 +37,8 @@ fuzz_target!(|bytes: &[u8]| {
     if which % 10 == 0 {
         let _certificate = PeerCertificate::parse(bytes);
         let _key = public_key_sha256(bytes);
+        // A proof is JSON around Base64; a certificate of its own bytes signs nothing.
+        assert!(proof::verify(bytes, bytes).is_err());
         return;
     }
     let Ok(text) = std::str::from_utf8(bytes) else {

@@ -99,7 +99,7 @@ fn signed(directory: &ServerDirectory, stored: &StoredModel) -> Result<SignedMod
         checked => checked,
     };
     let signed = checked.map_err(|error| unproven(stored.model.version, &error))?;
-    let expected = format!("{}/{}", authority.federation(), stored.model.version);
+    let expected = authority.name_of(stored.model.version);
     let tensors = signed
         .resources
         .iter()
@@ -260,6 +260,14 @@ async fn private(
         return Ok(None);
     };
     let path = directory.noise_key();
+    if !path.exists() {
+        let message = format!(
+            "{} is gone, and with it what the noise was drawn from",
+            path.display()
+        );
+        return Err(Failure::new(ExitCode::BadData, message)
+            .with_hint("restore it from a backup: without it no private merge can be repeated"));
+    }
     let key = NoiseKey::of(&path).map_err(|error| {
         let message = format!("{} cannot be read", path.display());
         Failure::new(ExitCode::Unavailable, message).with_source(&error)
