@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use fedmerge_client::enrolment::identity;
+use fedmerge_client::link::trouble::Trouble;
 use fedmerge_client::link::{Greeting, Link};
 use fedmerge_client::settings::ClientDirectory;
 use fedmerge_common::clock::Clock;
@@ -64,6 +65,31 @@ impl RawClient {
     }
 
     fn connect(federation: &Federation, tls: rustls::ClientConfig) -> Self {
+        Self::try_connect(federation, tls).unwrap()
+    }
+
+    /// Connects with the certificate of an enrolled client and makes one call. False where the connection was lost on the way: a handshake
+    /// that lasts may have to make room among strangers of its address, and a client tries again.
+    pub(crate) fn reaches(federation: &Federation, name: &str) -> bool {
+        let directory = ClientDirectory::new(federation.path(name));
+        let tls = identity::load(&directory, &Clock::system()).unwrap();
+        let Ok(connected) = Self::try_connect(federation, tls) else {
+            return false;
+        };
+        let mut client = RoundClient::new(connected.channel.clone());
+        let call = client.report_progress(v1::ReportProgressRequest {
+            round: 1,
+            progress: 0.5,
+            loss: None,
+        });
+        let answer = connected
+            .runtime
+            .block_on(async { timeout(LIMIT, call).await });
+        let answer = answer.expect("no answer in time");
+        answer.map_or_else(|status| Refusal::from_status(&status).is_some(), |_| true)
+    }
+
+    fn try_connect(federation: &Federation, tls: rustls::ClientConfig) -> Result<Self, Trouble> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -71,12 +97,12 @@ impl RawClient {
             .unwrap();
         let address = federation.address.parse().unwrap();
         let link = Link::new(address, tls, Greeting::None, Output::default());
-        let channel = runtime.block_on(link.connection()).unwrap().channel;
-        Self {
+        let channel = runtime.block_on(link.connection())?.channel;
+        Ok(Self {
             runtime,
             channel,
             notices: None,
-        }
+        })
     }
 
     /// Attends until it is invited; the place is kept as long as this client lives.
