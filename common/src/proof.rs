@@ -1,7 +1,6 @@
 //! Proof of a published model: what its files are, signed by the federation's server, whose certificate the authority signed.
 //!
-//! The file `model.sig` is a bundle of OpenSSF Model Signing 1.0 (`model_signing verify certificate` reads it): a DSSE envelope around
-//! an in-toto statement that lists every file of the model's directory with its BLAKE3 digest, and the chain of certificates.
+//! The file `model.sig` is a bundle of OpenSSF Model Signing 1.0, which its reference library reads: a DSSE envelope around an in-toto statement that lists every file of the model's directory with its BLAKE3 digest, and the chain of certificates.
 //! `fedmerge.json` is one of these files, so parent, recipe, seed and the digests of the updates are signed with it.
 //! Signatures are ECDSA over P-256 with SHA-256, ASN.1 DER.
 

@@ -1,7 +1,7 @@
 //! Client-level differential privacy: what a plan promises, what it costs, and when the budget is spent.
 //!
-//! One client more or less, its update put in or left out (add or remove, of a public number of participants `n`), changes the mean of
-//! updates of length `C` at most by `C / n`; Gaussian noise of `z` times that on the released mean makes each round a Gaussian
+//! What is hidden is whether one client's update is in the sum or left out of it, while the number `n` of those who take part is public
+//! ("zero-out" neighbours): that changes the mean of updates of length `C` at most by `C / n`; Gaussian noise of `z` times that on the released mean makes each round a Gaussian
 //! mechanism with multiplier `z`. Rounds compose to one of `z / √T`: nothing is claimed for sampling, because who takes part is no
 //! secret. Centered clipping with one step around the base's own step is such a mean, too. Noise that the clients add themselves
 //! is paid by each of them alone, and every merge after it is free.

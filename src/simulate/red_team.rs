@@ -98,7 +98,12 @@ fn rules(arguments: &SimulateArguments) -> Result<Vec<Rule>, Failure> {
     let named = RULES
         .iter()
         .map(|(method, before)| arguments.with_merge(method, before));
-    Ok(named.filter_map(|arguments| rule(arguments).ok()).collect())
+    let (rules, refused): (Vec<_>, Vec<_>) = named.map(rule).partition(Result::is_ok);
+    // Some merges need more clients than there are. Where none is left, what is said of the last holds for all.
+    match refused.into_iter().next_back() {
+        Some(failure) if rules.is_empty() => failure.map(|rule| vec![rule]),
+        Some(_) | None => rules.into_iter().collect(),
+    }
 }
 
 fn rule(arguments: SimulateArguments) -> Result<Rule, Failure> {

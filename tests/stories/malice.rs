@@ -5,7 +5,7 @@ mod lies;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use fedmerge_proto::v1::commit_upload_response::Outcome;
 use crate::harness::command::run;
 use crate::harness::federation::Federation;
 use crate::harness::plan::Plan;
+use crate::harness::process::LIMIT;
 use crate::harness::raw_client::{Answer, HeldStream, RawClient, header};
 use crate::harness::trainer::Gate;
 use crate::harness::values::Values;
@@ -178,21 +179,27 @@ fn each_of_many_hostile_deeds_gets_its_answer_and_the_honest_model_is_untouched(
     );
 }
 
-/// Peers that do not even speak TLS, or not to its end.
+/// Peers that do not even speak TLS: they are cut off. Those who only keep silent are answered by nobody, and are there all the time.
 fn crude_peers(federation: &Federation, deeds: &mut Deeds) -> Vec<TcpStream> {
-    let words: [(&str, &[u8]); 4] = [
-        ("silence before TLS", b""),
-        ("HTTP without TLS", b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n"),
-        ("a TLS record that never ends", &[0x16, 3, 1, 0x40, 0, 1]),
-        ("nonsense", &[0xff; 512]),
-    ];
-    let crude = words.map(|(deed, words)| {
+    let say = |words: &[u8]| {
         let mut stream = TcpStream::connect(&federation.address).unwrap();
         stream.write_all(words).unwrap();
-        deeds.done(deed);
         stream
-    });
-    crude.into()
+    };
+    let words: [(&str, &[u8]); 2] = [
+        ("HTTP without TLS", b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n"),
+        ("nonsense", &[0xff; 512]),
+    ];
+    for (deed, words) in words {
+        let mut stream = say(words);
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        let cut_off = stream.read_to_end(&mut Vec::new());
+        let is_reset = |error: std::io::Error| error.kind() == ErrorKind::ConnectionReset;
+        assert!(cut_off.map_or_else(is_reset, |_| true), "{deed}");
+        deeds.done(deed);
+    }
+    let silent: [&[u8]; 2] = [b"", &[0x16, 3, 1, 0x40, 0, 1]];
+    silent.map(say).into()
 }
 
 /// Join strings that let nobody in: the command of an honest client tells why.
@@ -379,8 +386,13 @@ fn lies_are_seen_through(
 fn never_ending(sloth: &RawClient, task: &v1::Invitation, deeds: &mut Deeds) -> HeldStream {
     let upload = sloth.begin_upload(header(task, GARBAGE)).unwrap().upload_id;
     let held = sloth.hold(&upload, chunk(0, Bytes::from_static(&GARBAGE[..100])));
-    deeds.done("an upload that falls silent");
-    held.unwrap()
+    let held = held.unwrap();
+    deeds.refused(
+        "the end of an upload that has fallen silent",
+        sloth.commit(&upload),
+        RefusalReason::WrongOffset,
+    );
+    held
 }
 
 /// Memory and disk after all that.

@@ -359,7 +359,9 @@ fn every_command_of_the_readme_works() {
     let path = dir.path().join("policy.toml");
     fs::write(&path, policy).unwrap();
     let policy = Policy::read(&path).unwrap();
-    assert!(policy.withholds("head.weight") && policy.max_norm.is_some());
+    assert!(
+        policy.withholds("head.weight") && policy.max_norm.is_some() && policy.min_noise.is_some()
+    );
     let mut shell = Command::new("sh");
     shell
         .args(["-c", &script(&commands)])

@@ -94,6 +94,10 @@ pub(super) async fn download(workshop: Arc<Workshop>, task: Task) -> Result<Even
 
 pub(super) async fn train(workshop: Arc<Workshop>, task: Task) -> Result<Event, Trouble> {
     let round = task.round;
+    // Said before hours of training, and again before anything leaves.
+    if let Err(decline) = workshop.site.policy.check_noise(task.noise.as_ref()) {
+        return Ok(Event::TaskFailed { round, decline });
+    }
     let settings = &workshop.site.settings;
     let prepared = Workplace::prepare(
         &workshop.site.directory.work(),

@@ -93,6 +93,26 @@ fn the_sites_own_limit_holds_whatever_the_server_accepts() {
 }
 
 #[test]
+fn a_plan_with_less_noise_than_the_site_wants_is_declined() {
+    let noise = |multiplier: f64| LocalNoise::new(1.0, multiplier).unwrap();
+    let policy = read("min_noise = 0.5").unwrap();
+    assert_eq!(policy.check_noise(Some(&noise(0.5))), Ok(()));
+    for (asked, told) in [
+        (None, "noise of 0 times"),
+        (Some(noise(0.49)), "noise of 0.49 times"),
+    ] {
+        let decline = policy.check_noise(asked.as_ref()).unwrap_err();
+        assert_eq!(decline.kind, DeclineKind::Policy);
+        assert!(decline.detail.contains(told), "{decline}");
+    }
+    assert_eq!(
+        read("").unwrap().check_noise(None),
+        Ok(()),
+        "no rule, no noise"
+    );
+}
+
+#[test]
 fn a_length_may_reach_its_limit_and_not_pass_it() {
     let leaving = Leaving::new();
     let judged = |limit: &str| {
@@ -142,6 +162,8 @@ fn what_is_not_understood_lets_nothing_out() {
         "max_norm = nan",
         "max_norm = -1.0",
         "max_norm = inf",
+        "min_noise = nan",
+        "min_noise = -1.0",
         "servers = \"fed.example\"",
         "= 1",
     ] {

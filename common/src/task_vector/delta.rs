@@ -68,12 +68,7 @@ pub fn write_task_vector(
     is_withheld: &dyn Fn(&str) -> bool,
     out: &Path,
 ) -> Result<WrittenCheckpoint, WriteTaskVectorError> {
-    if let Some(difference) = base
-        .schema()
-        .first_difference(fine_tuned.schema(), DtypeRule::AnyFloat)
-    {
-        return Err(WriteTaskVectorError::SchemaMismatch(difference));
-    }
+    check_schema(base, fine_tuned)?;
     // Equal names in equal order: a position in one schema is the same position in the other.
     let mut changed = Vec::new();
     for (position, tensor) in base.schema().iter().enumerate() {
@@ -82,11 +77,7 @@ pub fn write_task_vector(
             changed.push((position, tensor));
         }
     }
-    let tensors = changed.iter().map(|(_, tensor)| tensor.with_dtype(dtype));
-    let schema = Schema::new(tensors.collect()).expect("names and sizes are those of a schema");
-    let metadata = BTreeMap::from([(FORMAT_KEY.to_owned(), FORMAT.to_owned())]);
-    let writer =
-        CheckpointWriter::create(out, &schema, &metadata).map_err(WriteTaskVectorError::Write)?;
+    let writer = begin(out, dtype, changed.iter().map(|(_, tensor)| *tensor))?;
     for (target, (source, tensor)) in changed.into_iter().enumerate() {
         subtract(base, fine_tuned, source, tensor, |offset, values| {
             let written = writer.write_f32(target, offset, values);
@@ -95,6 +86,30 @@ pub fn write_task_vector(
         })?;
     }
     writer.finish().map_err(WriteTaskVectorError::Write)
+}
+
+/// Refuses a checkpoint with other tensors than the base.
+pub(super) fn check_schema(
+    base: &Checkpoint,
+    fine_tuned: &Checkpoint,
+) -> Result<(), WriteTaskVectorError> {
+    let rule = DtypeRule::AnyFloat;
+    match base.schema().first_difference(fine_tuned.schema(), rule) {
+        Some(difference) => Err(WriteTaskVectorError::SchemaMismatch(difference)),
+        None => Ok(()),
+    }
+}
+
+/// The file of a task vector in which these tensors of the base are floats of one type.
+pub(super) fn begin<'a>(
+    out: &Path,
+    dtype: Dtype,
+    tensors: impl Iterator<Item = &'a TensorSpec>,
+) -> Result<CheckpointWriter, WriteTaskVectorError> {
+    let tensors = tensors.map(|tensor| tensor.with_dtype(dtype));
+    let schema = Schema::new(tensors.collect()).expect("names and sizes are those of a schema");
+    let metadata = BTreeMap::from([(FORMAT_KEY.to_owned(), FORMAT.to_owned())]);
+    CheckpointWriter::create(out, &schema, &metadata).map_err(WriteTaskVectorError::Write)
 }
 
 /// Whether a tensor differs from the base's anywhere; one that was trained shows it in the first block.

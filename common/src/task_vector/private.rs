@@ -3,14 +3,11 @@
 //! `τ · min(1, C / ‖τ‖) + z C · N(0, I)` over all tensors that are sent, also those that did not change: that they did not would be told
 //! by their silence. Memory is two blocks, whatever the model's size.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::delta::{WriteTaskVectorError, subtract};
-use super::header::{FORMAT, FORMAT_KEY};
-use crate::checkpoint::{Checkpoint, CheckpointWriter, WrittenCheckpoint};
+use super::delta::{WriteTaskVectorError, begin, check_schema, subtract};
+use crate::checkpoint::{Checkpoint, WrittenCheckpoint};
 use crate::dtype::Dtype;
-use crate::schema::{DtypeRule, Schema};
 
 /// Noise that a client adds to its own update.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -61,9 +58,6 @@ impl LocalNoise {
 ///
 /// # Errors
 /// When the checkpoints differ in a tensor's name, shape or kind, a value is not finite, or a file cannot be read or written.
-///
-/// # Panics
-/// Never: names and sizes are those of the base.
 pub fn write_private_task_vector(
     (base, fine_tuned): (&Checkpoint, &Checkpoint),
     noise: &LocalNoise,
@@ -71,12 +65,7 @@ pub fn write_private_task_vector(
     is_withheld: &dyn Fn(&str) -> bool,
     out: &Path,
 ) -> Result<WrittenCheckpoint, WriteTaskVectorError> {
-    if let Some(difference) = base
-        .schema()
-        .first_difference(fine_tuned.schema(), DtypeRule::AnyFloat)
-    {
-        return Err(WriteTaskVectorError::SchemaMismatch(difference));
-    }
+    check_schema(base, fine_tuned)?;
     let sent = base.schema().iter().enumerate();
     let sent = sent.filter(|(_, tensor)| tensor.is_mergeable() && !is_withheld(tensor.name()));
     let sent: Vec<_> = sent.collect();
@@ -102,11 +91,7 @@ pub fn write_private_task_vector(
         1.0
     };
     let deviation = noise.clip * noise.multiplier;
-    let tensors = sent.iter().map(|(_, tensor)| tensor.with_dtype(Dtype::F32));
-    let schema = Schema::new(tensors.collect()).expect("names and sizes are those of a schema");
-    let metadata = BTreeMap::from([(FORMAT_KEY.to_owned(), FORMAT.to_owned())]);
-    let writer =
-        CheckpointWriter::create(out, &schema, &metadata).map_err(WriteTaskVectorError::Write)?;
+    let writer = begin(out, Dtype::F32, sent.iter().map(|(_, tensor)| *tensor))?;
     let mut noisy = Vec::new();
     for (target, (position, tensor)) in sent.into_iter().enumerate() {
         subtract(base, fine_tuned, position, tensor, |offset, values| {
@@ -134,10 +119,13 @@ fn rounded(value: f64) -> f32 {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed test should panic")]
 mod tests {
+    use std::collections::BTreeMap;
+
     use tempfile::TempDir;
 
     use super::*;
-    use crate::schema::TensorSpec;
+    use crate::checkpoint::CheckpointWriter;
+    use crate::schema::{Schema, TensorSpec};
 
     fn checkpoint(directory: &TempDir, file: &str, a: &[f32], b: &[f32]) -> Checkpoint {
         let spec =

@@ -63,14 +63,6 @@ pub struct Checked {
     resources: Resources,
 }
 
-impl Checked {
-    /// What a merge may use.
-    #[must_use]
-    pub fn resources(&self) -> Resources {
-        self.resources
-    }
-}
-
 /// Reads and checks a server's files; `base` is the plan's, or the newest model's where rounds were held.
 fn checked(
     directory: &ServerDirectory,

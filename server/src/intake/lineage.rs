@@ -106,6 +106,8 @@ impl<'a> Lineage<'a> {
         }
     }
 
+    /// Judges all that was looked at.
+    ///
     /// # Errors
     /// When more is replaced than may be.
     pub(super) fn check(&self, max_replaced: f64) -> Result<(), Rejection> {

@@ -5,7 +5,7 @@
 //! could be measured by, and is refused instead of being given an ε that means nothing.
 
 use fedmerge_common::task_vector::Encoding;
-use fedmerge_merge::{Before, ClipNorm, Method, Recipe};
+use fedmerge_merge::{Before, ClipNorm, Method, Recipe, Scope};
 use toml::Spanned;
 
 use super::choice::Choice;
@@ -107,6 +107,11 @@ fn check_server(
         if iterations != 1 {
             return refuse(
                 "needs iterations = 1 of centered-clipping: each further step sees every update again",
+            );
+        }
+        if recipe.scope != Scope::Model {
+            return refuse(
+                "needs scope = \"model\" of centered-clipping: with a radius for each tensor one client can change more than the radius",
             );
         }
         Some(radius)

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 
 use clap::Args;
 use fedmerge_common::clock::Clock;
@@ -16,11 +15,11 @@ use fedmerge_common::proof::{self, CheckModelError, SignedModel, VerifyProofErro
 use fedmerge_common::units::ByteSize;
 use fedmerge_common::update::ModelRef;
 use fedmerge_coordinator::{Counted, UpdateRef};
+use fedmerge_merge::Resources;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::kept;
-use crate::app::check;
 use crate::cli::DirectoryArguments;
 use crate::compute::Compute;
 use crate::directory::ServerDirectory;
@@ -30,6 +29,7 @@ use crate::merging::manifest::{self, Manifest, MergeStory, MergedUpdate};
 use crate::merging::{self, MergeJob, PrivateJob};
 use crate::plan::FederationPlan;
 use crate::privacy::NoiseKey;
+use crate::settings::Settings;
 use crate::store::ledger::{Ledger, StoredModel};
 
 /// What `server models verify` takes.
@@ -136,12 +136,13 @@ async fn recompute(
     stored: &StoredModel,
 ) -> Result<usize, Failure> {
     let (origin, story) = story(directory, stored)?;
-    let job = job(directory, ledger, origin, &story).await?;
+    let mut job = job(directory, ledger, origin, &story).await?;
     let updates = job.updates.len();
     let version = stored.model.version;
     // No round's: a running server leaves it alone.
     let place = directory.candidates().join(format!("{version}.recomputed"));
     let compute = Compute::start(job.resources.threads)?;
+    job.resources.threads = compute.threads();
     let merged = compute.run(move |cancelled| {
         let merged = merging::merge_to(&job, &place, cancelled);
         let _left = fs::remove_dir_all(&place);
@@ -196,24 +197,23 @@ async fn job(
     origin: ModelVersion,
     story: &MergeStory,
 ) -> Result<MergeJob, Failure> {
-    let checked = check(directory)?;
+    let settings = Settings::read(directory)?.merge;
     let row = ledger.plan_of(story.round).await?;
     let plan = match row {
         Some(row) => FederationPlan::parse(&row.text, &directory.plan())?,
-        None => checked.plan.clone(),
+        None => FederationPlan::read(&directory.plan())?,
     };
     let base = base(ledger, origin, &story.parent).await?;
     let updates = story.updates.iter().map(|update| {
         unchanged(directory, story, update)?;
-        let round = update.task_round.unwrap_or(story.round);
-        let path = files::update(directory, round, &update.client, &update.digest);
         let counted = Counted {
             update: UpdateRef {
                 payload: update.digest,
                 num_examples: update.num_examples,
-                bytes: size(&path),
+                // No merge asks for it.
+                bytes: 0,
             },
-            round,
+            round: update.task_round.unwrap_or(story.round),
             staleness: update.staleness,
         };
         Ok((update.client.clone(), counted))
@@ -232,8 +232,11 @@ async fn job(
         trusted: plan.trusted.clone(),
         freeze: plan.freeze.clone(),
         seed: plan.round.seed,
-        resources: checked.resources(),
-        keep_updates: checked.settings.merge.keep_updates,
+        resources: Resources {
+            threads: settings.threads,
+            memory_bytes: settings.memory.get(),
+        },
+        keep_updates: settings.keep_updates,
     })
 }
 
@@ -301,8 +304,4 @@ fn unchanged(
         format!("the update of {client} for round {round} has {found}, merged was {digest}");
     Err(Failure::new(ExitCode::BadData, message)
         .with_hint("restore the server's directory from a backup"))
-}
-
-fn size(path: &Path) -> u64 {
-    fs::metadata(path).map_or(0, |found| found.len())
 }

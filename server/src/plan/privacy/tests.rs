@@ -66,6 +66,8 @@ fn one_step_of_centered_clipping_is_bounded_by_its_radius() {
         &format!("{merge}{PROMISE}"),
         "`radius` of centered-clipping",
     );
+    let tensors = format!("{merge}scope = \"tensor\"\n{promise}");
+    refused(&tensors, "needs scope = \"model\"");
     let three = merge.replace("iterations = 1", "iterations = 3");
     refused(&format!("{three}{promise}"), "needs iterations = 1");
 }
