@@ -6,6 +6,7 @@
 pub(crate) mod command;
 pub(crate) mod events;
 pub(crate) mod federation;
+pub(crate) mod loris;
 pub(crate) mod machine;
 pub(crate) mod network;
 pub(crate) mod plan;

@@ -40,5 +40,6 @@ mod stories {
     mod readme;
     mod recovery;
     mod simulate;
+    mod site_pki;
     mod transfers;
 }

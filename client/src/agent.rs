@@ -303,8 +303,12 @@ impl Agent {
         }
     }
 
-    /// Begins a task, unless its base is a step backwards that nobody signed.
+    /// Begins a task, unless its base is in doubt, or a step backwards that nobody signed.
     fn begin_task(&mut self, task: Task, effects: &mut Vec<Effect>) {
+        if let Some(doubt) = &task.doubt {
+            let decline = Decline::new(DeclineKind::BaseRefused, doubt.clone());
+            return self.decline(task.round, decline, effects);
+        }
         let is_new = self.lineage.newest_version() != Some(task.base.version);
         if let Err(backwards) = self.lineage.follow(&task.base, task.step_back.as_ref()) {
             let decline = Decline::new(DeclineKind::BaseRefused, backwards.to_string());

@@ -30,7 +30,7 @@ use tonic::{Response, Status};
 
 use crate::agent::{Agent, Effect, Evaluator, Event, Memory, Stay};
 use crate::cache::Cache;
-use crate::enrolment::renewal::Renewer;
+use crate::enrolment::Keeper;
 use crate::journal::Journal;
 use crate::lineage::Lineage;
 use crate::link::trouble::Trouble;
@@ -66,8 +66,8 @@ pub struct Site {
     pub stay: Stay,
     /// How long to wait for another process with the same certificate.
     pub identity_wait: Millis,
-    /// What renews the client's certificate; none where it outlives the process.
-    pub renewer: Option<Renewer>,
+    /// What keeps the client's certificate good; none where it outlives the process.
+    pub keeper: Option<Keeper>,
 }
 
 /// At a moment; never, without one.
@@ -136,7 +136,7 @@ pub async fn drive_until(
     let lineage = blocking(move || here.recall()).await?;
     let link = Link::new(site.settings.server.clone(), tls, Greeting::Hello, output);
     let link = Arc::new(link);
-    let renewer = site.renewer.take();
+    let keeper = site.keeper.take();
     let evaluator = match site.evaluator {
         Some(_) => Evaluator::Present,
         None => Evaluator::Absent,
@@ -160,7 +160,7 @@ pub async fn drive_until(
         teller: Teller::new(output),
     };
     let _attendance = driver.attend();
-    let _renewal = renewer.map(|renewer| driver.keep_renewed(renewer));
+    let _renewal = keeper.map(|keeper| driver.keep_renewed(keeper));
     tokio::pin!(stop);
     loop {
         let due = driver.teller.due();
@@ -239,10 +239,10 @@ impl Driver {
         }))
     }
 
-    fn keep_renewed(&self, renewer: Renewer) -> AbortOnDropHandle<()> {
+    fn keep_renewed(&self, keeper: Keeper) -> AbortOnDropHandle<()> {
         let (link, reports) = (Arc::clone(&self.workshop.link), self.reports.clone());
         AbortOnDropHandle::new(tokio::spawn(async move {
-            let failure = renewer.keep_renewed(link).await;
+            let failure = keeper.keep_renewed(link).await;
             // Without a listener there is nobody left to tell.
             let _ = reports.send(Report::Fatal(Box::new(failure))).await;
         }))

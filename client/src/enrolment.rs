@@ -5,14 +5,17 @@
 //! is repeated with the same key.
 
 pub mod identity;
+pub mod own;
 pub mod renewal;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
+use fedmerge_common::authority::{AuthorityClaim, is_signed_by};
 use fedmerge_common::clock::Clock;
 use fedmerge_common::failure::{ExitCode, Failure};
-use fedmerge_common::identity::{Identity, PeerCertificate, is_signed_by};
+use fedmerge_common::identity::{Identity, PeerCertificate};
 use fedmerge_common::ids::{ClientId, FederationName};
 use fedmerge_common::join::JoinString;
 use fedmerge_common::lock::DirectoryLock;
@@ -26,6 +29,8 @@ use crate::link::address::ServerAddress;
 use crate::link::trouble::Trouble;
 use crate::link::{Greeting, Link};
 
+use self::own::Follower;
+use self::renewal::Renewer;
 use crate::policy::Policy;
 use crate::settings::{ClientDirectory, Settings};
 
@@ -69,12 +74,13 @@ pub async fn enrol(
     };
     let admission = exchange(&link, &request, wish.wait)
         .await
-        .and_then(|response| Admission::check(response, wish, &key))
+        .and_then(|response| Admission::check(response, wish, &key, clock.now()))
         .map_err(|trouble| trouble.into_failure(&wish.server, &clock))?;
     let settings = Settings {
         server: wish.server.clone(),
         federation: admission.federation,
         client: wish.client.clone(),
+        certificate: None,
     };
     identity::store(directory, &admission.certificate, &admission.authority)?;
     write_settings(directory, &settings)?;
@@ -97,6 +103,14 @@ fn refuse_enrolled(
     if is_same && identity::certificate_end(directory).is_ok_and(|end| end <= now) {
         return Ok(());
     }
+    refuse_enrolled_at_all(directory)
+}
+
+fn refuse_enrolled_at_all(directory: &ClientDirectory) -> Result<(), Failure> {
+    if !directory.settings().exists() {
+        return Ok(());
+    }
+    let settings = Settings::read(directory);
     let who = settings.map_or_else(
         |_| "another client".to_owned(),
         |settings| {
@@ -132,6 +146,17 @@ async fn exchange(
     }
 }
 
+/// Whether a server's word leads from the authority with the key of this SHA-256 to another one.
+fn follows(
+    authority: &[u8],
+    change: Option<&v1::AuthorityChange>,
+    pin: [u8; 32],
+    now: Timestamp,
+) -> bool {
+    let change = change.map(|change| (&change.previous[..], &change.successor[..]));
+    AuthorityClaim { authority, change }.follows(pin, now)
+}
+
 /// An answer that is what was asked for.
 #[derive(Debug)]
 struct Admission {
@@ -145,6 +170,7 @@ impl Admission {
         response: v1::EnrolResponse,
         wish: &Wish,
         key: &rcgen::KeyPair,
+        now: Timestamp,
     ) -> Result<Self, Trouble> {
         let nonsense = |what: &str| Trouble::Nonsense(what.to_owned());
         let certificate = PeerCertificate::parse(&response.certificate)
@@ -155,10 +181,15 @@ impl Admission {
         if certificate.public_key_sha256 != identity::public_key_of(key) {
             return Err(nonsense("the new certificate is for another key"));
         }
-        // It may be the successor of the one that the join string pins, which the handshake has verified.
         if !is_signed_by(&response.certificate, &response.authority) {
             return Err(nonsense(
                 "the authority in the answer has not signed the new certificate",
+            ));
+        }
+        let pin = wish.join.authority_pin;
+        if !follows(&response.authority, response.change.as_ref(), pin, now) {
+            return Err(nonsense(
+                "the authority in the answer is not the one that the join string pins, nor the one after it",
             ));
         }
         if response.federation != certificate.federation.as_str() {
@@ -187,6 +218,51 @@ fn write_settings(directory: &ClientDirectory, settings: &Settings) -> Result<()
         )
         .with_source(&error)
     })
+}
+
+/// What keeps the certificate of a client good while it runs.
+#[derive(Debug)]
+pub enum Keeper {
+    /// The certificate is the federation's, which the client asks for the next one.
+    Federation(Renewer),
+    /// It is of a site's own authority, which writes the next one.
+    Site(Follower),
+}
+
+impl Keeper {
+    /// For the client of a directory.
+    ///
+    /// # Errors
+    /// When the directory's identity cannot be read.
+    pub fn new(
+        directory: &ClientDirectory,
+        settings: &Settings,
+        output: Output,
+    ) -> Result<Self, Failure> {
+        Ok(match &settings.certificate {
+            Some(_) => Self::Site(Follower::new(directory, settings, output)),
+            None => Self::Federation(Renewer::new(directory, settings, output)?),
+        })
+    }
+
+    /// Renews a certificate that has ended, where that is the client's to do.
+    ///
+    /// # Errors
+    /// When the server does not renew it any more.
+    pub async fn revive(&self) -> Result<(), Failure> {
+        match self {
+            Self::Federation(renewer) => renewer.revive().await,
+            Self::Site(_) => Ok(()),
+        }
+    }
+
+    /// Has `link` use each next certificate. Ends when the server has struck the client off.
+    pub async fn keep_renewed(self, link: Arc<Link>) -> Failure {
+        match self {
+            Self::Federation(renewer) => renewer.keep_renewed(link).await,
+            Self::Site(follower) => follower.keep_renewed(link).await,
+        }
+    }
 }
 
 #[cfg(test)]

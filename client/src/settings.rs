@@ -147,6 +147,19 @@ pub struct Settings {
     pub federation: FederationName,
     /// The name it was admitted under.
     pub client: ClientId,
+    /// The certificate that it shows, where its site's own authority gave it one; else that in the directory's `identity/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<OwnCertificate>,
+}
+
+/// A certificate that a site's own authority gave a machine, kept where the site's tools keep it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnCertificate {
+    /// The certificate, and those that lead from it to the authority, PEM.
+    pub chain: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
 }
 
 /// Why a client's settings cannot be used.
@@ -226,9 +239,20 @@ mod tests {
             server: "localhost:7600".parse().unwrap(),
             federation: "digits".parse().unwrap(),
             client: "ward-3".parse().unwrap(),
+            certificate: None,
         };
-        fs::write(directory.settings(), toml::to_string(&settings).unwrap()).unwrap();
-        assert_eq!(Settings::read(&directory).unwrap(), settings);
+        let own = OwnCertificate {
+            chain: "/etc/site/ward-3.pem".into(),
+            key: "/etc/site/ward-3.key".into(),
+        };
+        for certificate in [None, Some(own)] {
+            let settings = Settings {
+                certificate,
+                ..settings.clone()
+            };
+            fs::write(directory.settings(), toml::to_string(&settings).unwrap()).unwrap();
+            assert_eq!(Settings::read(&directory).unwrap(), settings);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A notice that cannot be read is an error that names the field; encodings this client does not know are skipped,
 //! because a plan may prefer newer ones.
 
+use fedmerge_common::endorsement::Endorsement;
 use fedmerge_common::ids::{ClientId, RoundNumber};
 use fedmerge_common::rollback::Rollback;
 use fedmerge_common::task_vector::Encoding;
@@ -36,6 +37,26 @@ pub struct Task {
     pub step_back: Option<StepBack>,
     /// Noise to be added to the update before it leaves.
     pub noise: Option<LocalNoise>,
+    /// Why it is not believed that the base is the federation's now; then nothing is trained.
+    pub doubt: Option<String>,
+}
+
+/// What an invitation says that the federation's authority has signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claims {
+    /// That the base is an older model again.
+    pub rollback: Option<Rollback>,
+    /// That it is the federation's base now.
+    pub endorsement: Option<Endorsement>,
+}
+
+/// What a client believes of that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Belief {
+    /// That the base is an older model again.
+    pub step_back: Option<StepBack>,
+    /// Why it is not the federation's base now.
+    pub doubt: Option<String>,
 }
 
 impl Task {
@@ -70,13 +91,13 @@ pub enum Notice {
 }
 
 impl Task {
-    /// Reads an invitation; `believe` says what is believed of a rollback to its base.
+    /// Reads an invitation; `believe` says what is believed of what it claims of its base.
     ///
     /// # Errors
     /// When a field is missing or wrong.
     fn read(
         message: v1::Invitation,
-        believe: impl FnOnce(Rollback, &ModelRef) -> Option<StepBack>,
+        believe: impl FnOnce(Claims, &ModelRef) -> Belief,
     ) -> Result<Self, InvalidMessage> {
         let encodings = message
             .encodings
@@ -85,7 +106,11 @@ impl Task {
             .filter_map(|encoding| Encoding::try_from(encoding).ok())
             .collect();
         let base = nested("base", message.base)?;
-        let rollback = message.rollback.map(Rollback::try_from).transpose()?;
+        let claims = Claims {
+            rollback: message.rollback.map(Rollback::try_from).transpose()?,
+            endorsement: message.endorsement.map(Endorsement::try_from).transpose()?,
+        };
+        let Belief { step_back, doubt } = believe(claims, &base);
         Ok(Self {
             round: round_number("round", message.round)?,
             base,
@@ -93,20 +118,21 @@ impl Task {
             encodings,
             density: density("density_ppm", message.density_ppm)?,
             max_update_bytes: ByteSize::new(message.max_update_bytes),
-            step_back: rollback.and_then(|rollback| believe(rollback, &base)),
+            step_back,
+            doubt,
             noise: message.noise.map(LocalNoise::try_from).transpose()?,
         })
     }
 }
 
 impl Notice {
-    /// Reads a notice; `believe` says what is believed of a rollback to a base.
+    /// Reads a notice; `believe` says what is believed of what it claims of a base.
     ///
     /// # Errors
     /// When a field is missing or wrong.
     pub fn read(
         message: v1::Notice,
-        believe: impl FnOnce(Rollback, &ModelRef) -> Option<StepBack>,
+        believe: impl FnOnce(Claims, &ModelRef) -> Belief,
     ) -> Result<Self, InvalidMessage> {
         match message.state {
             Some(v1::notice::State::Standby(standby)) => Ok(Self::Standby {

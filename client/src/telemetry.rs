@@ -2,12 +2,11 @@
 //!
 //! Started once, by `client run`. Nothing here leaves the machine.
 
-use std::fs;
 use std::io;
-use std::path::Path;
 use std::sync::Mutex;
 
 use fedmerge_common::failure::{ExitCode, Failure};
+use fedmerge_common::log_file::LogFile;
 use fedmerge_common::output::Output;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer;
@@ -16,7 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::settings::ClientDirectory;
 
-/// A log over this size is begun anew at the next start, bytes.
+/// Size of the log, bytes; one more of that size, the one before, is kept beside it.
 const MAX_LOG_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Begins to log.
@@ -25,7 +24,7 @@ const MAX_LOG_BYTES: u64 = 16 * 1024 * 1024;
 /// When the log file cannot be opened.
 pub fn start(directory: &ClientDirectory, output: &Output) -> Result<(), Failure> {
     let path = directory.log().join("client.log");
-    let file = open(&path).map_err(|error| {
+    let file = LogFile::open(&path, MAX_LOG_BYTES).map_err(|error| {
         Failure::new(
             ExitCode::Unavailable,
             format!("{} cannot be opened", path.display()),
@@ -51,19 +50,4 @@ pub fn start(directory: &ClientDirectory, output: &Output) -> Result<(), Failure
         .with(file)
         .try_init();
     Ok(())
-}
-
-fn open(path: &Path) -> io::Result<fs::File> {
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)?;
-    }
-    let is_large = path
-        .metadata()
-        .is_ok_and(|found| found.len() > MAX_LOG_BYTES);
-    fs::File::options()
-        .create(true)
-        .write(true)
-        .append(!is_large)
-        .truncate(is_large)
-        .open(path)
 }

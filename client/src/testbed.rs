@@ -10,13 +10,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use fedmerge_common::clock::Clock;
+use fedmerge_common::endorsement::{self, Endorsement};
 use fedmerge_common::identity::{Identity, public_key_sha256};
 use fedmerge_common::ids::{ClientId, FederationName};
 use fedmerge_common::output::Output;
 use fedmerge_common::tls;
+use fedmerge_common::units::Timestamp;
+use fedmerge_common::update::ModelRef;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, IsCa, Issuer, KeyPair,
-    SanType,
+    SanType, SigningKey,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -87,6 +90,16 @@ impl Authority {
         signed.unwrap().der().clone()
     }
 
+    /// What the authority signs of a base.
+    pub(crate) fn endorse(&self, base: &ModelRef, at: Timestamp) -> Endorsement {
+        let words = endorsement::statement(&federation(), base, at);
+        Endorsement {
+            at,
+            signature: self.issuer.key().sign(&words).unwrap(),
+            successor: None,
+        }
+    }
+
     fn issue(&self, identity: &Identity) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
         let key = KeyPair::generate().unwrap();
         let certificate = params_of(identity).signed_by(&key, &self.issuer).unwrap();
@@ -111,7 +124,11 @@ impl Authority {
     fn server_tls(&self) -> rustls::ServerConfig {
         let (certificate, key) = self.issue(&Identity::Server);
         let chain = vec![certificate, self.certificate.clone()];
-        tls::server_config(vec![self.certificate.clone()], chain, key, Clock::system()).unwrap()
+        let clients = tls::ClientAuthorities {
+            authorities: vec![self.certificate.clone()],
+            revoked: Vec::new(),
+        };
+        tls::server_config(clients, chain, key, Clock::system()).unwrap()
     }
 }
 

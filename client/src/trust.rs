@@ -7,9 +7,11 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
+use fedmerge_common::endorsement::VerifyEndorsementError;
 use fedmerge_common::failure::{ExitCode, Failure};
 use fedmerge_common::ids::FederationName;
 use fedmerge_common::rollback::Rollback;
+use fedmerge_common::units::Timestamp;
 use fedmerge_common::update::ModelRef;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +19,7 @@ use crate::enrolment::identity;
 use crate::journal::write_durably;
 use crate::lineage::{Lineage, StepBack};
 use crate::settings::{ClientDirectory, Settings};
+use crate::task::{Belief, Claims};
 
 /// The form that is written, and the only one that is read.
 const VERSION: u64 = 1;
@@ -143,37 +146,50 @@ impl Trust {
         write_durably(&self.path, &serde_json::to_vec(&page)?)
     }
 
-    /// What the authority says of a base, where it says that it is an older model again. The authority is the one that the directory
-    /// names now: a renewal may have brought a new one.
+    /// What is believed of what the federation's authority is said to have signed of a base. The authority is the one that the
+    /// directory names now: a renewal may have brought a new one.
     #[must_use]
-    pub fn step_back(&self, rollback: Rollback, base: &ModelRef) -> Option<StepBack> {
+    pub fn believe(&self, claims: Claims, base: &ModelRef, now: Timestamp) -> Belief {
         let authority = identity::authority(&self.directory);
         let authority = authority.as_ref().map_or(&[][..], |authority| authority);
-        if let Err(error) = rollback.verify(authority, &self.federation, base) {
-            tracing::warn!(base = %base.version, %error, "rollback not believed");
-            return None;
-        }
-        Some(StepBack {
-            of: rollback.of,
-            reason: rollback.reason,
-        })
+        let endorsed = match claims.endorsement {
+            Some(endorsement) => endorsement.verify(authority, &self.federation, base, now),
+            None => Err(VerifyEndorsementError::Missing),
+        };
+        let doubt = endorsed.err().map(|error| {
+            tracing::warn!(base = %base.version, %error, "base not believed");
+            format!("model {}: {error}", base.version)
+        });
+        let rollback = claims.rollback.filter(|rollback| {
+            let verified = rollback.verify(authority, &self.federation, base);
+            if let Err(error) = &verified {
+                tracing::warn!(base = %base.version, %error, "rollback not believed");
+            }
+            verified.is_ok()
+        });
+        let step_back = rollback.map(|Rollback { of, reason, .. }| StepBack { of, reason });
+        Belief { step_back, doubt }
     }
 }
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed test should panic")]
 mod tests {
+    use fedmerge_common::clock::Clock;
     use fedmerge_common::digest::Digest;
+    use fedmerge_common::endorsement::FRESH;
     use fedmerge_common::ids::ModelVersion;
+    use fedmerge_common::units::Millis;
 
     use super::*;
-    use crate::testbed::{client_id, federation};
+    use crate::testbed::{Authority, client_id, federation};
 
     fn trust(root: &tempfile::TempDir) -> Trust {
         let settings = Settings {
             server: "localhost:7600".parse().unwrap(),
             federation: federation(),
             client: client_id(),
+            certificate: None,
         };
         Trust::of(&ClientDirectory::new(root.path()), &settings)
     }
@@ -230,6 +246,42 @@ mod tests {
             reason: "as it was".into(),
             signature: vec![0; 70],
         };
-        assert_eq!(trust(&root).step_back(rollback, &base()), None);
+        let claims = Claims {
+            rollback: Some(rollback),
+            endorsement: None,
+        };
+        let belief = trust(&root).believe(claims, &base(), Timestamp::new(0));
+        assert_eq!(belief.step_back, None);
+    }
+
+    #[test]
+    fn a_base_that_the_authority_does_not_endorse_is_doubted() {
+        let root = tempfile::tempdir().unwrap();
+        let (trust, ours) = (trust(&root), Authority::new());
+        fs::create_dir(trust.directory.identity()).unwrap();
+        let pem = pem::encode(&pem::Pem::new("CERTIFICATE", &*ours.certificate));
+        fs::write(trust.directory.authority(), pem).unwrap();
+        let now = Clock::system().now();
+        let doubt = |endorsement, now| {
+            let claims = Claims {
+                rollback: None,
+                endorsement,
+            };
+            trust.believe(claims, &base(), now).doubt
+        };
+        assert_eq!(doubt(Some(ours.endorse(&base(), now)), now), None);
+        let later = now + FRESH + Millis::new(1);
+        for (endorsement, now, words) in [
+            (None, now, "has not signed that it is the base"),
+            (
+                Some(Authority::new().endorse(&base(), now)),
+                now,
+                "not its own",
+            ),
+            (Some(ours.endorse(&base(), now)), later, "the limit is 1h"),
+        ] {
+            let doubt = doubt(endorsement, now).unwrap();
+            assert!(doubt.contains(words), "{doubt}");
+        }
     }
 }

@@ -14,7 +14,7 @@ mod sharded;
 mod stamp;
 mod write;
 
-pub use header::{InvalidCheckpoint, MAX_HEADER_BYTES};
+pub use header::{HeaderLimits, InvalidCheckpoint, MAX_HEADER_BYTES, MAX_NAME_BYTES};
 pub use read::{Checkpoint, Floats, ReadCheckpointError};
 pub use sharded::{ShardedWriter, WrittenFile};
 pub use write::{CheckpointWriter, WriteCheckpointError, WrittenCheckpoint};

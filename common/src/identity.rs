@@ -10,7 +10,6 @@ use std::fmt;
 use std::str::FromStr;
 
 use ring::digest::{SHA256, digest};
-use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -22,6 +21,8 @@ const SCHEME: &str = "fedmerge://";
 const LABEL_SCHEME: &str = "fedmerge-label:";
 /// Longest key and longest value of a label, characters.
 const MAX_LABEL_CHARACTERS: usize = 63;
+/// Labels of a certificate that are read.
+const MAX_LABELS: usize = 64;
 
 /// What a client is labelled with: `site`, `tier`, …
 pub type Labels = BTreeMap<String, String>;
@@ -130,9 +131,20 @@ fn parse_uri(uri: &str) -> Option<(FederationName, Identity)> {
     Some((FederationName::from_str(federation).ok()?, identity))
 }
 
+/// Whose certificate it is that a peer shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Issuer {
+    /// The federation's own authority: the certificate names its owner as this module says.
+    Federation,
+    /// An authority that a site brought along: its names mean what the server's settings make of them.
+    Site,
+}
+
 /// What a peer's certificate says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerCertificate {
+    /// Whose it is.
+    pub issuer: Issuer,
     /// The federation it belongs to.
     pub federation: FederationName,
     /// Its owner.
@@ -156,18 +168,47 @@ impl PeerCertificate {
     /// When the bytes are no certificate or it does not carry exactly one identity.
     pub fn parse(der: &[u8]) -> Result<Self, ReadCertificateError> {
         let certificate = parse_certificate(der)?;
-        let uris = uris_of(&certificate)?;
+        let names = alternative_names(&certificate)?;
+        let uris: Vec<&str> = names.iter().filter_map(AlternativeName::uri).collect();
         let (federation, identity) = identity_of(&uris)?;
-        let validity = certificate.validity();
-        Ok(Self {
+        let owner = (Issuer::Federation, federation, identity);
+        Ok(Self::of(&certificate, owner, labels_of(&uris)))
+    }
+
+    /// Reads a certificate that TLS has verified as one of a site's own authority. Whom it names is what `name` makes of its
+    /// alternative names; what it says of federations and roles counts for nothing.
+    ///
+    /// # Errors
+    /// When the bytes are no certificate, or `name` finds nobody.
+    pub fn parse_of_site<E: From<ReadCertificateError>>(
+        der: &[u8],
+        federation: &FederationName,
+        name: impl FnOnce(&[AlternativeName<'_>]) -> Result<ClientId, E>,
+    ) -> Result<Self, E> {
+        let certificate = parse_certificate(der)?;
+        let names = alternative_names(&certificate)?;
+        let client = name(&names)?;
+        let uris: Vec<&str> = names.iter().filter_map(AlternativeName::uri).collect();
+        let owner = (Issuer::Site, federation.clone(), Identity::Client(client));
+        Ok(Self::of(&certificate, owner, labels_of(&uris)))
+    }
+
+    fn of(
+        certificate: &X509Certificate<'_>,
+        (issuer, federation, identity): (Issuer, FederationName, Identity),
+        labels: Labels,
+    ) -> Self {
+        let (not_before, not_after) = life(certificate);
+        Self {
+            issuer,
             federation,
             identity,
-            labels: labels_of(&uris),
-            not_before: Timestamp::from_unix_seconds(validity.not_before.timestamp()),
-            not_after: Timestamp::from_unix_seconds(validity.not_after.timestamp()),
+            labels,
+            not_before,
+            not_after,
             serial: hex::encode(certificate.raw_serial()),
             public_key_sha256: sha256(certificate.public_key().raw),
-        })
+        }
     }
 
     /// When it is time for the next one: two thirds of its life are over.
@@ -178,29 +219,20 @@ impl PeerCertificate {
     }
 }
 
+/// First and last moment of a certificate's life, whoever it is for.
+///
+/// # Errors
+/// When the bytes are no certificate.
+pub fn life_of(der: &[u8]) -> Result<(Timestamp, Timestamp), ReadCertificateError> {
+    Ok(life(&parse_certificate(der)?))
+}
+
 /// SHA-256 of a certificate's subject public key info: what a join string pins of the authority.
 ///
 /// # Errors
 /// When the bytes are no certificate.
 pub fn public_key_sha256(der: &[u8]) -> Result<[u8; 32], ReadCertificateError> {
     Ok(sha256(parse_certificate(der)?.public_key().raw))
-}
-
-/// Whether an authority signed a certificate, both DER: ECDSA over P-256 with SHA-256, as every authority of a federation signs.
-#[must_use]
-pub fn is_signed_by(certificate: &[u8], authority: &[u8]) -> bool {
-    let (Ok(certificate), Ok(authority)) =
-        (parse_certificate(certificate), parse_certificate(authority))
-    else {
-        return false;
-    };
-    let key = &authority.public_key().subject_public_key.data;
-    UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key)
-        .verify(
-            certificate.tbs_certificate.as_ref(),
-            &certificate.signature_value.data,
-        )
-        .is_ok()
 }
 
 pub(crate) fn sha256(content: &[u8]) -> [u8; 32] {
@@ -210,32 +242,79 @@ pub(crate) fn sha256(content: &[u8]) -> [u8; 32] {
         .expect("SHA-256 has 32 bytes")
 }
 
-fn parse_certificate(der: &[u8]) -> Result<X509Certificate<'_>, ReadCertificateError> {
+pub(crate) fn parse_certificate(der: &[u8]) -> Result<X509Certificate<'_>, ReadCertificateError> {
     match X509Certificate::from_der(der) {
         Ok(([], certificate)) => Ok(certificate),
         Ok(_) | Err(_) => Err(ReadCertificateError::Encoding),
     }
 }
 
-fn uris_of<'a>(certificate: &'a X509Certificate<'_>) -> Result<Vec<&'a str>, ReadCertificateError> {
+/// A name of a certificate's owner beside the subject's, of the kinds that can name a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlternativeName<'a> {
+    /// A host.
+    Dns(&'a str),
+    /// A URI, such as a SPIFFE ID.
+    Uri(&'a str),
+    /// A mail address.
+    Email(&'a str),
+}
+
+impl<'a> AlternativeName<'a> {
+    fn uri(&self) -> Option<&'a str> {
+        match self {
+            Self::Uri(uri) => Some(uri),
+            Self::Dns(_) | Self::Email(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for AlternativeName<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dns(name) => write!(formatter, "dns:{name}"),
+            Self::Uri(name) => write!(formatter, "uri:{name}"),
+            Self::Email(name) => write!(formatter, "email:{name}"),
+        }
+    }
+}
+
+fn alternative_names<'a>(
+    certificate: &'a X509Certificate<'_>,
+) -> Result<Vec<AlternativeName<'a>>, ReadCertificateError> {
     let names = certificate
         .subject_alternative_name()
         .map_err(|_| ReadCertificateError::Encoding)?;
     let names = names.map_or(&[][..], |extension| &extension.value.general_names);
-    let uris = names.iter().filter_map(|name| {
-        if let GeneralName::URI(uri) = name {
-            Some(*uri)
-        } else {
-            None
-        }
+    let names = names.iter().filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some(AlternativeName::Dns(name)),
+        GeneralName::URI(uri) => Some(AlternativeName::Uri(uri)),
+        GeneralName::RFC822Name(address) => Some(AlternativeName::Email(address)),
+        GeneralName::OtherName(..)
+        | GeneralName::X400Address(_)
+        | GeneralName::DirectoryName(_)
+        | GeneralName::EDIPartyName(_)
+        | GeneralName::IPAddress(_)
+        | GeneralName::RegisteredID(_)
+        | GeneralName::Invalid(..) => None,
     });
-    Ok(uris.collect())
+    Ok(names.collect())
+}
+
+pub(crate) fn life(certificate: &X509Certificate<'_>) -> (Timestamp, Timestamp) {
+    let validity = certificate.validity();
+    (
+        Timestamp::from_unix_seconds(validity.not_before.timestamp()),
+        Timestamp::from_unix_seconds(validity.not_after.timestamp()),
+    )
 }
 
 fn labels_of(uris: &[&str]) -> Labels {
     let labels = uris.iter().filter_map(|uri| uri.strip_prefix(LABEL_SCHEME));
     let labels = labels.filter_map(|label| label.split_once('='));
     labels
+        .filter(|(key, value)| check_label(key, value).is_ok())
+        .take(MAX_LABELS)
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect()
 }
@@ -308,6 +387,7 @@ mod tests {
             "fedmerge-label:site=ward-3",
             "fedmerge://digits/server",
             "fedmerge-label:x",
+            "fedmerge-label:site=\u{1b}[2J",
         ];
         let labels = labels_of(&uris);
         assert_eq!(

@@ -5,13 +5,15 @@
 //! position. It must never contain an async runtime, the wire, or a decision about a round.
 //!
 //! Read it in this order: [`ids`], [`units`], [`digest`], then [`schema`], [`checkpoint`] and
-//! [`task_vector`], then [`update`], [`rollback`] and [`reason`], and last [`identity`], [`join`], [`renewal`]
-//! and [`tls`].
+//! [`task_vector`], then [`update`], [`rollback`], [`endorsement`] and [`reason`], and last [`identity`], [`authority`], [`join`],
+//! [`renewal`] and [`tls`].
 
+pub mod authority;
 pub mod checkpoint;
 pub mod clock;
 pub mod digest;
 pub mod dtype;
+pub mod endorsement;
 pub mod failpoint;
 pub mod failure;
 pub mod hex;
@@ -19,6 +21,7 @@ pub mod identity;
 pub mod ids;
 pub mod join;
 pub mod lock;
+pub mod log_file;
 pub mod output;
 pub mod packing;
 pub mod pieces;

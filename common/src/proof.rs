@@ -11,9 +11,10 @@ use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::authority::is_signed_by;
 use crate::digest::Digest;
 use crate::hex;
-use crate::identity::{Identity, PeerCertificate, is_signed_by, sha256};
+use crate::identity::{Identity, PeerCertificate, sha256};
 use crate::ids::FederationName;
 
 pub use bundle::seal;

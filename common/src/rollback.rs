@@ -3,10 +3,9 @@
 //! The federation's authority signs it, so that a client can tell it from a server that lost its memory or lies about it. The
 //! signature is ECDSA over P-256 with SHA-256 (ASN.1 DER) of [`statement`]. Invariant: what is signed says all that a client is told.
 
-use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::authority::has_signed;
 use crate::hex;
 use crate::ids::{FederationName, ModelVersion};
 use crate::update::ModelRef;
@@ -64,13 +63,12 @@ impl Rollback {
         federation: &FederationName,
         model: &ModelRef,
     ) -> Result<(), VerifyRollbackError> {
-        let (_, certificate) =
-            X509Certificate::from_der(authority).map_err(|_| VerifyRollbackError::Authority)?;
-        let key = &certificate.public_key().subject_public_key.data;
         let words = statement(federation, model, self.of, &self.reason);
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key)
-            .verify(&words, &self.signature)
-            .map_err(|_| VerifyRollbackError::Signature)
+        match has_signed(authority, &words, &self.signature) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(VerifyRollbackError::Signature),
+            Err(_) => Err(VerifyRollbackError::Authority),
+        }
     }
 }
 

@@ -10,16 +10,17 @@ mod pin;
 
 use std::sync::Arc;
 
-use rustls::client::Resumption;
+use rustls::client::{Resumption, WantsClientCert};
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::version::TLS13;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig};
 
 use crate::clock::Clock;
 
-pub use failure::{TlsFailure, failure_of};
+pub use failure::{TlsFailure, failure_of, refusal_in_words};
 
 /// The DNS name in every server certificate, which clients verify whatever the address.
 pub const SERVER_NAME: &str = "fedmerge-server";
@@ -73,15 +74,36 @@ pub fn client_config_pinned(
     pin: [u8; 32],
     clock: Clock,
 ) -> Result<ClientConfig, ConfigureTlsError> {
+    Ok(finish_client(pinned(pin, clock)?.with_no_client_auth()))
+}
+
+/// For a machine that knows only the hash of the authority's public key, and shows a certificate that another authority gave it.
+///
+/// # Errors
+/// When certificate and key cannot be used together, or TLS 1.3 is not available.
+pub fn client_config_pinned_with(
+    pin: [u8; 32],
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    clock: Clock,
+) -> Result<ClientConfig, ConfigureTlsError> {
+    let config = pinned(pin, clock)?.with_client_auth_cert(chain, key);
+    Ok(finish_client(config.map_err(ConfigureTlsError::Key)?))
+}
+
+fn pinned(
+    pin: [u8; 32],
+    clock: Clock,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, ConfigureTlsError> {
     let provider = provider();
     let verifier = pin::PinnedVerifier::new(pin, Arc::clone(&provider));
-    let config = ClientConfig::builder_with_details(provider, Arc::new(clock))
-        .with_protocol_versions(&[&TLS13])
-        .map_err(ConfigureTlsError::Version)?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    Ok(finish_client(config))
+    Ok(
+        ClientConfig::builder_with_details(provider, Arc::new(clock))
+            .with_protocol_versions(&[&TLS13])
+            .map_err(ConfigureTlsError::Version)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier)),
+    )
 }
 
 /// For an enrolled client or an administrator: both ends show a certificate of `authority`.
@@ -104,24 +126,49 @@ pub fn client_config_mutual(
     Ok(finish_client(config))
 }
 
-/// For the server: `chain` is its certificate followed by those of its authorities. A client may come without a certificate (to
-/// enrol); one that it shows must be of one of `authorities`.
+/// Whose certificates a server takes from clients.
+#[derive(Debug, Clone, Default)]
+pub struct ClientAuthorities {
+    /// Authorities, DER.
+    pub authorities: Vec<CertificateDer<'static>>,
+    /// What some of them have taken back, DER. Where an authority has no list, none of its certificates is taken back.
+    pub revoked: Vec<CertificateRevocationListDer<'static>>,
+}
+
+fn verifier_of(
+    clients: ClientAuthorities,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, ConfigureTlsError> {
+    let roots = roots(clients.authorities).map_err(ConfigureTlsError::Authority)?;
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .allow_unauthenticated()
+        .with_crls(clients.revoked)
+        .allow_unknown_revocation_status()
+        .build()
+        .map_err(ConfigureTlsError::Verifier)
+}
+
+/// Whether clients can be verified with these authorities.
 ///
 /// # Errors
-/// When a certificate or the key cannot be used.
+/// When a certificate or a list cannot be used.
+pub fn check_client_authorities(clients: ClientAuthorities) -> Result<(), ConfigureTlsError> {
+    verifier_of(clients, provider()).map(drop)
+}
+
+/// For the server: `chain` is its certificate followed by those of its authorities. A client may come without a certificate (to
+/// enrol); one that it shows must be of one of `clients`, and not taken back.
+///
+/// # Errors
+/// When a certificate, a list or the key cannot be used.
 pub fn server_config(
-    authorities: Vec<CertificateDer<'static>>,
+    clients: ClientAuthorities,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     clock: Clock,
 ) -> Result<ServerConfig, ConfigureTlsError> {
-    let roots = roots(authorities).map_err(ConfigureTlsError::Authority)?;
     let provider = provider();
-    let clients =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-            .allow_unauthenticated()
-            .build()
-            .map_err(ConfigureTlsError::Verifier)?;
+    let clients = verifier_of(clients, Arc::clone(&provider))?;
     let mut config = ServerConfig::builder_with_details(provider, Arc::new(clock))
         .with_protocol_versions(&[&TLS13])
         .map_err(ConfigureTlsError::Version)?

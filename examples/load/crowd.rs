@@ -118,8 +118,8 @@ impl Crowd {
     ) -> Result<(), Failure> {
         for number in clients {
             let directory = self.directory(number);
-            let tls = identity::load(&directory, &Clock::system())?;
             let settings = fedmerge_client::settings::Settings::read(&directory)?;
+            let tls = identity::load(&directory, &settings, &Clock::system())?;
             let site = Site {
                 directory,
                 settings,
@@ -128,7 +128,7 @@ impl Crowd {
                 policy: Policy::default(),
                 stay: Stay::WhileItLasts,
                 identity_wait: PATIENCE,
-                renewer: None,
+                keeper: None,
             };
             let stop = self.stop.clone().cancelled_owned();
             self.running

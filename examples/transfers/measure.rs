@@ -136,8 +136,8 @@ async fn yardstick(arguments: &Arguments) -> Result<f64, Failure> {
     let failed = |error: &dyn std::error::Error| unavailable("the yardstick failed", error);
     let clock = Clock::system();
     let authority = Authority::load(&directory, clock.now()).map_err(|error| failed(&error))?;
-    let server = authority.server_tls(&directory, clock);
-    let server = server.map_err(|error| failed(&error))?;
+    let server = authority.server_tls(&directory, None, clock);
+    let server = server.map_err(|error| failed(&error))?.config;
     let client = setting.sites[0].tls()?;
     let bytes = arguments.yardstick_bytes.get();
     let took = yardstick::time(server, client, bytes).await;

@@ -9,8 +9,8 @@ use fedmerge_client::agent::Answer;
 use fedmerge_client::cache::Cache;
 use fedmerge_client::enrolment::{self, Wish, identity};
 use fedmerge_client::link::{Greeting, Link};
-use fedmerge_client::settings::ClientDirectory;
-use fedmerge_client::task::{Notice, Task};
+use fedmerge_client::settings::{ClientDirectory, Settings};
+use fedmerge_client::task::{Belief, Notice, Task};
 use fedmerge_client::transfer::{download, upload};
 use fedmerge_common::clock::Clock;
 use fedmerge_common::digest::Digest;
@@ -87,8 +87,8 @@ impl Site {
             client: name.parse().map_err(|error| failed(&error))?,
             wait: PATIENCE,
         };
-        Box::pin(enrolment::enrol(&directory, &wish, &QUIET)).await?;
-        let tls = identity::load(&directory, &Clock::system())?;
+        let settings = Box::pin(enrolment::enrol(&directory, &wish, &QUIET)).await?;
+        let tls = identity::load(&directory, &settings, &Clock::system())?;
         let link = Link::new(wish.server, tls, Greeting::Hello, QUIET);
         Ok(Self { directory, link })
     }
@@ -98,7 +98,8 @@ impl Site {
     /// # Errors
     /// When its files cannot be read.
     pub(crate) fn tls(&self) -> Result<rustls::ClientConfig, Failure> {
-        identity::load(&self.directory, &Clock::system())
+        let settings = Settings::read(&self.directory)?;
+        identity::load(&self.directory, &settings, &Clock::system())
     }
 
     /// Takes part in a round. All that share the `gate` begin to download together, and to upload together.
@@ -153,13 +154,19 @@ impl Site {
     }
 }
 
+/// Whatever the server says of its base.
+const BELIEF: Belief = Belief {
+    step_back: None,
+    doubt: None,
+};
+
 async fn invitation(notices: &mut tonic::Streaming<v1::Notice>) -> Result<Task, Failure> {
     loop {
         let notice = notices.message().await.map_err(|error| failed(&error))?;
         let notice = notice.ok_or_else(|| {
             Failure::new(ExitCode::Unavailable, "the server ended before it invited")
         })?;
-        let notice = Notice::read(notice, |_, _| None).map_err(|error| failed(&error))?;
+        let notice = Notice::read(notice, |_, _| BELIEF).map_err(|error| failed(&error))?;
         if let Notice::Invited(task) = notice {
             return Ok(task);
         }

@@ -21,13 +21,13 @@ const PIECE_BYTES: usize = 256 * 1024;
 /// # Errors
 /// The stream's.
 pub(crate) async fn time(
-    server: rustls::ServerConfig,
+    server: Arc<rustls::ServerConfig>,
     client: rustls::ClientConfig,
     bytes: u64,
 ) -> io::Result<Duration> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    let acceptor = TlsAcceptor::from(Arc::new(server));
+    let acceptor = TlsAcceptor::from(server);
     let sending = tokio::spawn(async move {
         let (stream, _) = listener.accept().await?;
         let mut stream = acceptor.accept(stream).await?;

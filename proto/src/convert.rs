@@ -1,4 +1,5 @@
-//! Messages to domain types and back: a file for each description in `proto/fedmerge/v1`, and one for the gate before publishing.
+//! Messages to domain types and back: a file for each description in `proto/fedmerge/v1`, one for invitations, and one for the gate before
+//! publishing.
 //!
 //! A conversion from the wire checks everything and names the field that is wrong; the domain types
 //! it makes are valid. Nothing is filled in that was not sent.
@@ -6,6 +7,7 @@
 pub mod admin;
 pub mod enrolment;
 pub mod evaluation;
+pub mod invitation;
 mod noise;
 pub mod round;
 pub mod transfer;

@@ -33,3 +33,6 @@ pub const INSTANCE_BYTES: usize = 16;
 
 /// Longest signature, bytes: many times that of any key in use.
 pub const MAX_SIGNATURE_BYTES: usize = 1024;
+
+/// Longest certificate that is looked at, bytes.
+pub const MAX_CERTIFICATE_BYTES: usize = 16 * 1024;

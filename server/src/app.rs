@@ -11,7 +11,6 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use fedmerge_common::clock::Clock;
 use fedmerge_common::failure::{ExitCode, Failure};
 use fedmerge_common::ids::FederationName;
 use fedmerge_common::lock::DirectoryLock;
@@ -27,11 +26,13 @@ use tonic::transport::Server;
 use crate::console;
 use crate::directory::ServerDirectory;
 use crate::driver::Driver;
+use crate::enrolment::authority::ServerTls;
 use crate::enrolment::keeper::{Keeper, Newest};
 use crate::files;
 use crate::listener::{ListenLimits, Listener, PeerStream};
+use crate::refusals::Refusals;
+use crate::rpc::LedgerMembers;
 use crate::rpc::access::AccessLayer;
-use crate::rpc::{LedgerMembers, Refusals};
 use crate::store::ledger::Ledger;
 
 pub(crate) use build::restored;
@@ -40,8 +41,6 @@ pub use plan_change::PlanChange;
 
 /// A silent client is asked for a sign of life this often, and given up after as long again.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// Most streams that one connection may have open.
-const MAX_STREAMS: u32 = 32;
 /// A certificate is looked at when a connection begins: none is older than this. Its streams then have the grace to end.
 const LONGEST_CONNECTION: Duration = Duration::from_secs(3600);
 /// Streams that are cut after it begin again where they ended.
@@ -56,22 +55,39 @@ struct Doors {
     admins: Listener,
 }
 
+/// What may be asked of a server at once.
+#[derive(Debug, Clone, Copy)]
+struct CallLimits {
+    /// Calls of a client in a second.
+    per_second: u32,
+    /// Calls that are under way on a connection.
+    streams: u32,
+    /// All headers of a call, bytes.
+    header_bytes: u32,
+}
+
 /// Administrators have their own limits: a crowd at the other door does not lock them out.
 const ADMIN_LIMITS: ListenLimits = ListenLimits {
     strangers: 64,
     connections: 64,
+    of_client: 16,
+    handshakes: 200,
 };
 
 impl Doors {
     /// Takes connections at both until `stop`.
     fn serve(
         self,
-        tls: &Newest<rustls::ServerConfig>,
+        tls: &Newest<ServerTls>,
         limits: ListenLimits,
+        refusals: &Refusals,
         stop: &CancellationToken,
         tasks: &TaskTracker,
     ) -> impl Stream<Item = io::Result<PeerStream>> + use<> {
-        let serve = |door: Listener, limits| door.serve(tls.clone(), limits, stop.clone(), tasks);
+        let serve = |door: Listener, limits| {
+            let refusals = refusals.clone();
+            door.serve(tls.clone(), limits, refusals, stop.clone(), tasks)
+        };
         serve(self.clients, limits).merge(serve(self.admins, ADMIN_LIMITS))
     }
 }
@@ -93,8 +109,8 @@ pub struct App {
     doors: Doors,
     keeper: Keeper,
     limits: ListenLimits,
-    /// What a client may call in a second.
-    calls: u32,
+    members: LedgerMembers,
+    calls: CallLimits,
     refusals: Refusals,
     routes: Routes,
     driver: Driver,
@@ -116,27 +132,28 @@ impl App {
         write_address(&self.directory.address(), &address)?;
         let admin_address = self.doors.admins.address().to_string();
         write_address(&self.directory.admin_address(), &admin_address)?;
-        let members = LedgerMembers {
-            ledger: self.ledger.clone(),
-            clock: Clock::system(),
-        };
-        let incoming = self
-            .doors
-            .serve(&self.keeper.tls(), self.limits, &self.stop, &self.tasks);
+        let incoming = self.doors.serve(
+            &self.keeper.tls(),
+            self.limits,
+            &self.refusals,
+            &self.stop,
+            &self.tasks,
+        );
         self.tasks.spawn(self.keeper.keep(self.stop.clone()));
         let serving = Server::builder()
             .initial_stream_window_size(UPLOAD_WINDOW_BYTES)
             .initial_connection_window_size(UPLOADS_WINDOW_BYTES)
             .max_frame_size(MAX_FRAME_BYTES)
-            .max_concurrent_streams(MAX_STREAMS)
+            .max_concurrent_streams(self.calls.streams)
+            .http2_max_header_list_size(self.calls.header_bytes)
             .http2_keepalive_interval(Some(KEEP_ALIVE))
             .http2_keepalive_timeout(Some(KEEP_ALIVE))
             .max_connection_age(LONGEST_CONNECTION)
             .max_connection_age_grace(CONNECTION_GRACE)
             .layer(AccessLayer::new(
                 self.federation.clone(),
-                members,
-                self.calls,
+                self.members,
+                self.calls.per_second,
                 self.refusals,
             ))
             .add_routes(self.routes)

@@ -36,8 +36,9 @@ pub enum AuditEvent {
     ClientEnrolled {
         /// Its name.
         client: ClientId,
-        /// The token that it showed.
-        token: TokenId,
+        /// The token that it showed; none where it came with a certificate of a site's own authority.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<TokenId>,
         /// SHA-256 of its public key, hexadecimal.
         key_sha256: String,
         /// `admitted`, or `waiting` for approval.

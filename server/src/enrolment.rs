@@ -7,6 +7,7 @@ pub mod authority;
 pub mod eviction;
 pub mod keeper;
 mod random;
+pub mod site;
 pub mod token;
 
 pub use random::RandomError;

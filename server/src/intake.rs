@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fedmerge_common::checkpoint::{Checkpoint, ReadCheckpointError};
+use fedmerge_common::checkpoint::{Checkpoint, HeaderLimits, ReadCheckpointError};
 use fedmerge_common::digest::Digest;
 use fedmerge_common::reason::Rejection;
 use fedmerge_common::task_vector::Encoding;
@@ -35,6 +35,8 @@ pub struct Terms {
     pub sparsity: Sparsity,
     /// Largest payload.
     pub max_update: ByteSize,
+    /// What is accepted of the payload's header.
+    pub header: HeaderLimits,
     /// Largest number of examples; the least is 1.
     pub max_examples: u64,
     /// Largest magnitude of a value.

@@ -12,29 +12,31 @@ mod peer;
 mod strangers;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fedmerge_common::clock::Clock;
 use fedmerge_common::failure::{ExitCode, Failure, explain};
+use fedmerge_common::identity::Identity;
 use fedmerge_common::tls::failure_of;
-use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
-use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::enrolment::authority::ServerTls;
 use crate::enrolment::keeper::Newest;
+use crate::pace::Paces;
+use crate::refusals::{LostConnection, Refusals};
 
 pub use connections::Connections;
-use handshake::shake_hands;
+use handshake::{Shown, shake_hands};
 use peer::Hold;
 pub use peer::{Door, Peer, PeerStream};
-use strangers::Strangers;
+use strangers::{Strangers, subscriber};
 
 /// Pause after the system refused to accept, as it does when a process has too many files open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -95,6 +97,10 @@ pub struct ListenLimits {
     pub strangers: usize,
     /// Connections of those who have shown one; more wait.
     pub connections: usize,
+    /// Connections of a client; the oldest makes room.
+    pub of_client: usize,
+    /// Handshakes that an address begins in a second, in the long run.
+    pub handshakes: u32,
 }
 
 /// A bound port.
@@ -154,8 +160,9 @@ impl Listener {
     /// Accepts until `stop`, in tasks of `tracker`. The stream ends after `stop`.
     pub fn serve(
         self,
-        tls: Newest<ServerConfig>,
+        tls: Newest<ServerTls>,
         limits: ListenLimits,
+        refusals: Refusals,
         stop: CancellationToken,
         tracker: &TaskTracker,
     ) -> ReceiverStream<io::Result<PeerStream>> {
@@ -166,6 +173,9 @@ impl Listener {
             clock: self.clock,
             open: self.connections,
             strangers: Strangers::new(limits.strangers),
+            handshakes: Paces::new(limits.handshakes),
+            of_client: limits.of_client,
+            refusals,
             connections: Arc::new(Gate::new("connections", limits.connections)),
             tls,
             streams: streams.clone(),
@@ -190,8 +200,11 @@ struct Accepting {
     clock: Clock,
     open: Connections,
     strangers: Strangers,
+    handshakes: Paces<IpAddr>,
+    of_client: usize,
+    refusals: Refusals,
     connections: Arc<Gate>,
-    tls: Newest<ServerConfig>,
+    tls: Newest<ServerTls>,
     streams: mpsc::Sender<io::Result<PeerStream>>,
     stop: CancellationToken,
     tracker: TaskTracker,
@@ -211,25 +224,49 @@ impl Accepting {
     }
 
     fn shake_hands(&self, socket: TcpStream, address: SocketAddr) {
+        let paced = self
+            .handshakes
+            .take(&subscriber(address.ip()), Instant::now());
+        if paced.is_err() {
+            // Whoever is honest comes again; an answer would cost what the limit is to save.
+            self.refusals.count_lost(LostConnection::TooManyHandshakes);
+            return;
+        }
         let stranger = self.strangers.enter(address.ip());
         let given_up = stranger.given_up.clone();
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.tls.borrow()));
+        let tls = Arc::clone(&self.tls.borrow());
         let streams = self.streams.clone();
         let (door, clock, open) = (self.door, self.clock, self.open.clone());
         let connections = Arc::clone(&self.connections);
+        let (of_client, refusals) = (self.of_client, self.refusals.clone());
+        let failures = refusals.clone();
         let shaking = async move {
-            match shake_hands(&acceptor, socket).await {
+            match shake_hands(&tls, socket).await {
                 Ok((certificate, stream)) => {
+                    let (certificate, unnamed) = match certificate {
+                        Shown::Nothing => (None, None),
+                        Shown::Certificate(certificate) => (Some(certificate), None),
+                        Shown::Unnamed(error) => (None, Some(Arc::from(error.to_string()))),
+                    };
                     let peer = Peer {
                         address,
                         certificate,
+                        unnamed,
                         since: clock.now(),
                         door,
                     };
                     let hold = match &peer.certificate {
+                        // Clients are refused at the other door, and take no place of those who are not.
+                        Some(shown)
+                            if door == Door::Admins
+                                && matches!(shown.identity, Identity::Client(_)) =>
+                        {
+                            Hold::Stranger(stranger)
+                        }
                         Some(shown) => {
                             let _permit = connections.enter().await;
-                            let connection = open.enter(shown.public_key_sha256);
+                            let connection =
+                                open.enter(&shown.identity, shown.public_key_sha256, of_client);
                             Hold::Known {
                                 connection,
                                 _permit,
@@ -242,6 +279,7 @@ impl Accepting {
                     let _ = streams.send(Ok(stream)).await;
                 }
                 Err(error) => {
+                    failures.count_lost(LostConnection::HandshakeFailed);
                     let reason = failure_of(&error)
                         .map_or_else(|| explain(&error), |failure| failure.to_string());
                     tracing::info!(peer = %address, reason, "handshake failed");
@@ -254,6 +292,7 @@ impl Accepting {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = given_up.cancelled() => {
+                    refusals.count_lost(LostConnection::MadeRoom);
                     tracing::debug!(peer = %address, "handshake given up for newer ones");
                 }
                 () = shaking => {}

@@ -12,7 +12,7 @@ use fedmerge_common::task_vector::private::LocalNoise;
 use fedmerge_common::units::ByteSize;
 use fedmerge_coordinator::{Assignment, EvaluationTask, Task};
 use fedmerge_proto::convert::evaluation::EvaluationRequest;
-use fedmerge_proto::convert::round::Invitation;
+use fedmerge_proto::convert::invitation::Invitation;
 use fedmerge_proto::v1;
 use fedmerge_proto::v1::notice::State;
 
@@ -86,6 +86,7 @@ impl Offer {
             max_update: self.max_update,
             rollback,
             noise: self.noise,
+            endorsement: None,
         }
     }
 }

@@ -6,7 +6,6 @@ pub mod access;
 mod admin;
 mod enrolment;
 mod members;
-mod refusals;
 mod round;
 mod transfer;
 
@@ -14,7 +13,7 @@ use std::sync::Arc;
 
 use fedmerge_common::clock::Clock;
 use fedmerge_common::ids::FederationName;
-use fedmerge_proto::limits::MAX_MESSAGE_BYTES;
+use fedmerge_common::units::ByteSize;
 use fedmerge_proto::v1::FILE_DESCRIPTOR_SET;
 use fedmerge_proto::v1::admin_server::AdminServer;
 use fedmerge_proto::v1::enrolment_server::EnrolmentServer;
@@ -29,6 +28,7 @@ use crate::enrolment::authority::Authority;
 use crate::enrolment::keeper::Newest;
 use crate::listener::Connections;
 use crate::plan::Selector;
+use crate::refusals::Refusals;
 use crate::settings::EnrolmentSettings;
 use crate::store::ledger::Ledger;
 use crate::traffic::Traffic;
@@ -36,7 +36,6 @@ use crate::uploads::Uploads;
 
 pub(crate) use admin::status;
 pub use members::LedgerMembers;
-pub use refusals::Refusals;
 
 /// What the services work with.
 #[derive(Debug)]
@@ -63,6 +62,8 @@ pub struct Desk {
     pub max_clients: usize,
     /// Downloads that run at the same time.
     pub max_downloads: usize,
+    /// Largest message.
+    pub message_bytes: ByteSize,
     /// How often callers were told no.
     pub refusals: Refusals,
     /// Where what is sent of models is counted.
@@ -84,6 +85,7 @@ impl Desk {
 /// # Panics
 /// When the descriptors that were compiled in are damaged.
 pub async fn routes(desk: Desk) -> Routes {
+    let message_bytes = usize::try_from(desk.message_bytes.get()).unwrap_or(usize::MAX);
     let desk = Arc::new(desk);
     let round = RoundServer::new(round::Service(Arc::clone(&desk)));
     let transfer = TransferServer::new(transfer::Service::new(Arc::clone(&desk)));
@@ -109,10 +111,10 @@ pub async fn routes(desk: Desk) -> Routes {
     let older_reflection = described()
         .build_v1alpha()
         .expect("the descriptors were compiled with the program");
-    Routes::new(round.max_decoding_message_size(MAX_MESSAGE_BYTES))
-        .add_service(transfer.max_decoding_message_size(MAX_MESSAGE_BYTES))
-        .add_service(enrolment.max_decoding_message_size(MAX_MESSAGE_BYTES))
-        .add_service(admin.max_decoding_message_size(MAX_MESSAGE_BYTES))
+    Routes::new(round.max_decoding_message_size(message_bytes))
+        .add_service(transfer.max_decoding_message_size(message_bytes))
+        .add_service(enrolment.max_decoding_message_size(message_bytes))
+        .add_service(admin.max_decoding_message_size(message_bytes))
         .add_service(health_service)
         .add_service(reflection)
         .add_service(older_reflection)

@@ -3,20 +3,26 @@
 //! Settings bound what the server spends on others, and never change what a merge computes. Every key has a default; a
 //! limit of zero would refuse everyone, so it is refused itself.
 
+mod limits;
 #[cfg(test)]
 mod tests;
 
 use std::net::Ipv6Addr;
+use std::path::PathBuf;
 
 use fedmerge_common::failure::{ExitCode, Failure};
+use fedmerge_common::identity::{Labels, check_label};
 use fedmerge_common::units::{ByteSize, Millis};
 use serde::Deserialize;
 
 use crate::compute::MOST_THREADS;
 use crate::directory::ServerDirectory;
+use crate::enrolment::site::NamePattern;
 use crate::plan::document::{Document, KnownTable};
 use crate::plan::fields::fields_of;
 use crate::plan::{Place, ReadDocumentError};
+
+pub use limits::Limits;
 
 const DAY: Millis = Millis::from_secs(24 * 60 * 60);
 
@@ -28,6 +34,8 @@ pub struct Settings {
     pub listen: String,
     /// How administrators come in.
     pub admin: AdminSettings,
+    /// Whose certificates clients may come with.
+    pub tls: TlsSettings,
     /// What clients may use.
     pub limits: Limits,
     /// How clients are admitted.
@@ -52,37 +60,21 @@ impl Default for AdminSettings {
     }
 }
 
-/// What clients may use: each limit keeps a hostile or broken client from harming the others.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+/// Whose certificates clients may come with, beside the federation's own authority's.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub struct Limits {
-    /// Enrolled clients; 10,000. Bounds the ledger and the tables of rounds.
-    pub clients: usize,
-    /// Open connections; 2,000. Each costs a file descriptor and its windows.
-    pub connections: usize,
-    /// Peers that have shown no certificate, those in a handshake among them; 256. They are open to anyone: over the limit, the oldest of
-    /// the address that has the most of them makes room.
-    pub strangers: usize,
-    /// Calls that a client makes in a second, in the long run, and an address from which machines enrol; 200. Five times as many are taken at once; more are told when to come
-    /// back. A round takes a client about ten.
-    pub calls: u32,
-    /// Bytes of all incomplete uploads together; 16 GiB. Bounds the disk that clients can fill.
-    pub staged_bytes: ByteSize,
-    /// Uploads that are sent at the same time; 16. Each takes memory for what is on its way to the disk; whoever else wants to send is
-    /// told when to come back.
-    pub uploads: usize,
-    /// Downloads that run at the same time; 64. Each takes memory for what is on its way to the wire; others wait their turn.
-    pub downloads: usize,
-    /// Rounds in a row in which a client's update may be rejected; 5. After that it is in quarantine until a person approves it.
-    pub rejections: u32,
-    /// Examples that an update may claim; 1,000,000,000. Bounds the weight that a claim can buy.
-    pub examples: u64,
-    /// Largest absolute value in a task vector; 1,000,000. Far above any training, and far from overflow.
-    pub magnitude: f32,
-    /// How many times as long as the median of the last merge an update may be; 100. What is more is no training any more.
-    pub length: f64,
-    /// Largest share of the base's weights that an update may put others in the place of, 0 to 1; 0.1. With 1 nothing is looked for.
-    pub replaced: f64,
+pub struct TlsSettings {
+    /// Certificates of an authority that the site has already, PEM, seen from the server's directory: whoever has one of it takes part
+    /// without a token. None by default.
+    pub client_ca: Option<PathBuf>,
+    /// What that authority has taken back, PEM.
+    pub client_crl: Option<PathBuf>,
+    /// Which names of its certificates name clients: `dns:*.wards.example`, `uri:spiffe://site/*`, `email:*@site.example`.
+    pub client_names: Vec<NamePattern>,
+    /// What its clients are labelled with, beside the labels of their certificates, and above them.
+    pub client_labels: Labels,
+    /// Whether a person has to approve each of its clients before it takes part.
+    pub require_approval: bool,
 }
 
 /// How clients are admitted.
@@ -114,28 +106,10 @@ impl Default for Settings {
         Self {
             listen: "0.0.0.0:7600".to_owned(),
             admin: AdminSettings::default(),
+            tls: TlsSettings::default(),
             limits: Limits::default(),
             enrolment: EnrolmentSettings::default(),
             merge: MergeSettings::default(),
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            clients: 10_000,
-            connections: 2_000,
-            strangers: 256,
-            calls: 200,
-            rejections: 5,
-            staged_bytes: ByteSize::from_mebibytes(16 * 1024),
-            uploads: 16,
-            downloads: 64,
-            examples: 1_000_000_000,
-            magnitude: 1e6,
-            length: 100.0,
-            replaced: 0.1,
         }
     }
 }
@@ -221,6 +195,7 @@ impl Settings {
         document.refuse_unknown_keys(&[
             KnownTable::new("", fields_of::<Self>()),
             KnownTable::new("admin", fields_of::<AdminSettings>()),
+            KnownTable::new("tls", fields_of::<TlsSettings>()),
             KnownTable::new("limits", fields_of::<Limits>()),
             KnownTable::new("enrolment", fields_of::<EnrolmentSettings>()),
             KnownTable::new("merge", fields_of::<MergeSettings>()),
@@ -250,6 +225,7 @@ impl Settings {
         } = self.merge;
         let is_life = life >= Millis::from_secs(1) && life <= Millis::new(3650 * DAY.get());
         let mut checks = self.limits.checks();
+        checks.extend(self.tls.checks());
         checks.extend([
             check(
                 "admin.listen",
@@ -288,52 +264,33 @@ impl Settings {
     }
 }
 
-impl Limits {
-    /// Upper ends are far above any use; they keep absurd numbers from overflowing where they are used.
+impl TlsSettings {
     fn checks(&self) -> Vec<Check> {
-        let is_magnitude = self.magnitude > 0.0 && self.magnitude.is_finite();
-        let is_examples = (1..=1_000_000_000_000).contains(&self.examples);
-        let count = |key, number: usize| {
-            let holds = (1..=1_000_000).contains(&number);
-            check(key, number, holds, "from 1 to 1000000")
-        };
+        let has_authority = self.client_ca.is_some();
+        let is_idle = self.client_crl.is_none()
+            && self.client_names.is_empty()
+            && self.client_labels.is_empty()
+            && !self.require_approval;
+        let mut labels = self.client_labels.iter();
+        let label = labels.find(|(key, value)| check_label(key, value).is_err());
         vec![
-            count("limits.clients", self.clients),
-            count("limits.connections", self.connections),
-            count("limits.strangers", self.strangers),
-            count("limits.calls", self.calls as usize),
-            count("limits.rejections", self.rejections as usize),
-            count("limits.uploads", self.uploads),
-            count("limits.downloads", self.downloads),
             check(
-                "limits.staged_bytes",
-                self.staged_bytes,
-                self.staged_bytes.get() > 0,
-                "at least 1 byte",
+                "tls.client_ca",
+                "missing",
+                has_authority || is_idle,
+                "there for the other keys of [tls] to mean something",
             ),
             check(
-                "limits.examples",
-                self.examples,
-                is_examples,
-                "from 1 to 1000000000000",
+                "tls.client_names",
+                "empty",
+                !has_authority || !self.client_names.is_empty(),
+                "at least one pattern, such as [\"dns:*.wards.example\"]: without one nobody is named",
             ),
             check(
-                "limits.magnitude",
-                self.magnitude,
-                is_magnitude,
-                "over 0 and finite",
-            ),
-            check(
-                "limits.length",
-                self.length,
-                self.length >= 1.0,
-                "at least 1; inf is no limit",
-            ),
-            check(
-                "limits.replaced",
-                self.replaced,
-                (0.0..=1.0).contains(&self.replaced),
-                "a share, from 0 to 1",
+                "tls.client_labels",
+                label.map_or_else(String::new, |(key, value)| format!("{key} = {value:?}")),
+                label.is_none(),
+                "of letters, digits and `. _ -`, in values also `: / @`, 63 at most",
             ),
         ]
     }

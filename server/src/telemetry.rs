@@ -2,13 +2,13 @@
 //!
 //! Every event and effect of the round protocol is logged by the driver. Nothing here leaves the machine.
 
-use std::fs;
 use std::io;
-use std::path::Path;
 use std::sync::Mutex;
 
 use fedmerge_common::failure::{ExitCode, Failure};
+use fedmerge_common::log_file::LogFile;
 use fedmerge_common::output::Output;
+use fedmerge_common::units::ByteSize;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::SubscriberExt;
@@ -16,16 +16,13 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::directory::ServerDirectory;
 
-/// A log over this size is begun anew at the next start, bytes; the one before is kept beside it.
-const MAX_LOG_BYTES: u64 = 64 * 1024 * 1024;
-
-/// Begins to log.
+/// Begins to log; the file has at most so many bytes, and one more of that size is beside it.
 ///
 /// # Errors
 /// When the log file cannot be opened.
-pub fn start(directory: &ServerDirectory, output: &Output) -> Result<(), Failure> {
+pub fn start(directory: &ServerDirectory, limit: ByteSize, output: &Output) -> Result<(), Failure> {
     let path = directory.log().join("server.log");
-    let file = open(&path).map_err(|error| {
+    let file = LogFile::open(&path, limit.get()).map_err(|error| {
         let message = format!("`{}` cannot be opened", path.display());
         Failure::new(ExitCode::Unavailable, message).with_source(&error)
     })?;
@@ -48,17 +45,4 @@ pub fn start(directory: &ServerDirectory, output: &Output) -> Result<(), Failure
         .with(file)
         .try_init();
     Ok(())
-}
-
-fn open(path: &Path) -> io::Result<fs::File> {
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)?;
-    }
-    if path
-        .metadata()
-        .is_ok_and(|found| found.len() > MAX_LOG_BYTES)
-    {
-        fs::rename(path, path.with_added_extension("1"))?;
-    }
-    fs::File::options().create(true).append(true).open(path)
 }

@@ -76,11 +76,30 @@ listen = "0.0.0.0:7600"       # HOST:PORT, TLS always; port 0 takes a free one
 [admin]
 listen = "127.0.0.1:0"        # where administrators come in, with certificates of their own; a free port of this machine
 
+# [tls]                       # for a site with an authority of its own: its machines take part without tokens
+# client_ca    = "site-ca.pem"  # PEM, seen from this file; whoever has a certificate of it and fits a name below is a client
+# client_crl   = "site.crl"     # what that authority has taken back, PEM
+# client_names = ["dns:*.wards.example"]
+                              # which names of a certificate name clients, by what stands for *: dns:, uri: or email:
+# client_labels = { site = "north" }
+                              # labels of its clients, beside those of their certificates (uri:fedmerge-label:KEY=VALUE)
+# require_approval = false      # true: a person approves each
+
 [limits]
 clients      = 10_000         # enrolled clients
 connections  = 2_000          # open connections
 strangers    = 256            # peers that have shown no certificate yet; the oldest of the largest crowd makes room
 calls        = 200            # calls of a client in a second, in the long run; more are told when to come back
+handshakes   = 200            # TLS handshakes of an address in a second, in the long run; more are not answered
+connections_of_client = 16    # open connections of one client; the oldest makes room
+streams      = 32             # calls under way on a connection
+message_bytes     = "8MiB"    # largest message
+call_header_bytes = "16KiB"   # all headers of a call
+header_bytes = "16MiB"        # header of an update's file
+tensors      = 1_000_000      # tensors in an update's file
+name_bytes   = 1024           # longest name of a tensor
+ledger_bytes = "4GiB"         # the ledger; a server whose ledger is full waits
+log_bytes    = "64MiB"        # the log; the one before is kept beside it
 rejections   = 5              # rounds in a row in which an update may be rejected before its client is in quarantine
 staged_bytes = "16GiB"        # all incomplete uploads together, on disk
 uploads      = 16             # uploads that are sent at the same time; others are told when to come back

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use fedmerge_common::checkpoint::{Checkpoint, CheckpointWriter};
+use fedmerge_common::checkpoint::{Checkpoint, CheckpointWriter, HeaderLimits};
 use fedmerge_common::clock::Clock;
 use fedmerge_common::digest::Digest;
 use fedmerge_common::dtype::Dtype;
@@ -300,6 +300,7 @@ impl Bed {
             clock,
             offers,
             max_examples: 1000,
+            header: HeaderLimits::default(),
             max_magnitude: 100.0,
             max_length: 100.0,
             max_replaced: 0.1,

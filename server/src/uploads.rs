@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use fedmerge_common::checkpoint::{Checkpoint, ReadCheckpointError};
+use fedmerge_common::checkpoint::{Checkpoint, HeaderLimits, ReadCheckpointError};
 use fedmerge_common::clock::Clock;
 use fedmerge_common::failure::explain;
 use fedmerge_common::ids::{ClientId, RoundNumber, UploadId};
@@ -55,6 +55,8 @@ pub struct Uploads {
     pub offers: ByRound<Offer>,
     /// Most training examples that an update may claim.
     pub max_examples: u64,
+    /// What is accepted of an update's header.
+    pub header: HeaderLimits,
     /// Largest magnitude of a value.
     pub max_magnitude: f32,
     /// How many times as long as the median of the last merge an update may be.
@@ -228,6 +230,7 @@ impl Uploads {
             sparsity: Sparsity::of_update(offer.density, &base.digest, round, client),
             max_update: offer.max_update,
             max_examples: self.max_examples,
+            header: self.header,
             max_magnitude: self.max_magnitude,
             // What only the bytes can tell is asked when they are there.
             length: None,

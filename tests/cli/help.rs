@@ -78,7 +78,7 @@ fn enrolling_is_explained_with_an_example() {
     assert_snapshot!(own_help(&["client", "enrol"]), @r#"
     Exchange a join string for a certificate, once per machine
 
-    Usage: fedmerge client enrol [OPTIONS] --server <URL> --token <STRING> --dir <DIR>
+    Usage: fedmerge client enrol [OPTIONS] --server <URL> --dir <DIR>
 
     Options:
           --server <URL>
@@ -88,6 +88,17 @@ fn enrolling_is_explained_with_an_example() {
               The join string that `fedmerge server token create` printed
 
               [env: FEDMERGE_TOKEN]
+
+          --certificate <FILE>
+              Certificate that the site's own authority gave this machine, with its chain, PEM: it stays
+              where it is
+
+          --key <FILE>
+              Private key of that certificate, PEM
+
+          --authority <SHA256>
+              The federation's authority, beside a certificate of the site's own: `server check-config`
+              prints it
 
           --dir <DIR>
               Directory to make: the client's key, certificate and cache

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use fedmerge_client::enrolment::identity;
 use fedmerge_client::link::trouble::Trouble;
 use fedmerge_client::link::{Greeting, Link};
-use fedmerge_client::settings::ClientDirectory;
+use fedmerge_client::settings::{ClientDirectory, Settings};
 use fedmerge_common::clock::Clock;
 use fedmerge_common::digest::Digest;
 use fedmerge_common::join::JoinString;
@@ -49,12 +49,17 @@ pub(crate) struct HeldStream {
     _acknowledged: Streaming<v1::UploadChunksResponse>,
 }
 
+/// TLS with the certificate of an enrolled client.
+pub(crate) fn tls_of(federation: &Federation, name: &str) -> rustls::ClientConfig {
+    let directory = ClientDirectory::new(federation.path(name));
+    let settings = Settings::read(&directory).unwrap();
+    identity::load(&directory, &settings, &Clock::system()).unwrap()
+}
+
 impl RawClient {
     /// With the certificate of an enrolled client.
     pub(crate) fn with_certificate_of(federation: &Federation, name: &str) -> Self {
-        let directory = ClientDirectory::new(federation.path(name));
-        let tls = identity::load(&directory, &Clock::system()).unwrap();
-        Self::connect(federation, tls)
+        Self::connect(federation, tls_of(federation, name))
     }
 
     /// As a machine that has a join string and is not enrolled.
@@ -71,9 +76,7 @@ impl RawClient {
     /// Connects with the certificate of an enrolled client and makes one call. False where the connection was lost on the way: a handshake
     /// that lasts may have to make room among strangers of its address, and a client tries again.
     pub(crate) fn reaches(federation: &Federation, name: &str) -> bool {
-        let directory = ClientDirectory::new(federation.path(name));
-        let tls = identity::load(&directory, &Clock::system()).unwrap();
-        let Ok(connected) = Self::try_connect(federation, tls) else {
+        let Ok(connected) = Self::try_connect(federation, tls_of(federation, name)) else {
             return false;
         };
         let mut client = RoundClient::new(connected.channel.clone());
@@ -171,6 +174,23 @@ impl RawClient {
                 _acknowledged: acknowledged,
             }))
         })
+    }
+
+    /// Opens so many streams of chunks on which nothing comes; they stay open as long as the answer lives. Those over the server's limit
+    /// wait for their turn.
+    pub(crate) fn hold_silent(&self, count: usize) -> Vec<mpsc::Sender<v1::UploadChunksRequest>> {
+        (0..count)
+            .map(|_| {
+                let (chunks, outgoing) = mpsc::channel(1);
+                let mut client = TransferClient::new(self.channel.clone());
+                self.runtime.spawn(async move {
+                    let opened = client.upload_chunks(ReceiverStream::new(outgoing)).await;
+                    let mut answers = opened?.into_inner();
+                    answers.message().await
+                });
+                chunks
+            })
+            .collect()
     }
 
     /// Ends an upload.

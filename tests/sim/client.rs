@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fedmerge_client::agent::{Agent, Answer, Effect, Evaluator, Event, Memory, Stay};
 use fedmerge_client::lineage::{Lineage, StepBack};
 use fedmerge_client::submission::Prepared;
-use fedmerge_client::task::{Notice, Task};
+use fedmerge_client::task::{Belief, Notice, Task};
 use fedmerge_client::trainer::{Measurement, Trained};
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::{ClientId, RoundNumber};
@@ -254,11 +254,16 @@ impl Client {
         if !is_ours {
             return Vec::new();
         }
-        let notice = Notice::read(streamed.notice, |rollback, _| {
-            (rollback.signature == SIGNATURE).then_some(StepBack {
-                of: rollback.of,
-                reason: rollback.reason,
-            })
+        let notice = Notice::read(streamed.notice, |claims, _| {
+            let rollback = claims.rollback;
+            let signed = rollback.filter(|rollback| rollback.signature == SIGNATURE);
+            Belief {
+                step_back: signed.map(|rollback| StepBack {
+                    of: rollback.of,
+                    reason: rollback.reason,
+                }),
+                doubt: None,
+            }
         });
         let notice = notice.unwrap();
         let mut wishes = self.step(Event::NoticeReceived(notice.clone()), random);

@@ -1,20 +1,32 @@
 //! A crowd that says nothing, or nonsense, keeps nobody out who has a certificate.
 
+use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fedmerge_common::clock::Clock;
+use fedmerge_common::join::JoinString;
+use fedmerge_common::tls;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
+
 use crate::harness::federation::Federation;
+use crate::harness::loris::Loris;
 use crate::harness::plan::Plan;
 use crate::harness::process::LIMIT;
-use crate::harness::raw_client::RawClient;
+use crate::harness::raw_client::{RawClient, tls_of};
 
 /// Connections that are opened and then say nothing; more than the server keeps of strangers.
 const USUAL_SILENT: usize = 400;
 /// Connections that say nonsense, at least.
 const USUAL_NONSENSE: usize = 200;
+/// Connections whose headers never end.
+const USUAL_SLOW: usize = 200;
+/// Streams of chunks on which nothing comes, on each of so many connections of one client.
+const SILENT_STREAMS: [usize; 2] = [4, 64];
 /// Threads that open these, one after another.
 const BABBLERS: usize = 4;
 /// Connections of an honest client, each a new one, at least.
@@ -66,13 +78,99 @@ fn babble(address: &str, is_over: &AtomicBool, babbled: &AtomicUsize) {
     }
 }
 
-#[test]
-#[expect(clippy::print_stderr, reason = "a measurement is read by a person")]
-fn those_who_say_nothing_or_nonsense_keep_nobody_out() {
-    fedmerge_server::open_files::allow_all();
+/// A federation of one honest client, whose server takes as many handshakes as come: the crowd has its address here.
+fn federation() -> Federation {
     let mut federation = Federation::new(&Plan::of(1));
+    let settings = "[limits]\nhandshakes = 1_000_000\n";
+    fs::write(federation.path("server/server.toml"), settings).unwrap();
+    federation.start_server();
+    federation.enrol(&["honest", "eve"]);
+    federation
+}
+
+#[expect(clippy::print_stderr, reason = "a measurement is read by a person")]
+fn tell(who: &str, during: [Duration; 2], before: [Duration; 2]) {
+    let ratio = during[0].as_secs_f64() / before[0].as_secs_f64();
+    eprintln!(
+        "{who}: a new connection and a call take {:?}, at most {:?}; without them {:?}, {:?}: {ratio:.1} times as long",
+        during[0], during[1], before[0], before[1],
+    );
+}
+
+#[test]
+fn those_whose_headers_or_streams_never_end_keep_nobody_waiting() {
+    let mut federation = federation();
+    let join: JoinString = federation.token().parse().unwrap();
+    let before = latencies(&federation, || false);
+    let slow = wanted("FEDMERGE_TEST_SLOW", USUAL_SLOW);
+    let unknown = tls::client_config_pinned(join.authority_pin, Clock::system()).unwrap();
+    let mut strangers = Loris::start(&federation.address, unknown, slow);
+    let mut members = Loris::start(&federation.address, tls_of(&federation, "eve"), 8);
+    strangers.wait_for(slow);
+    members.wait_for(8);
+    let [connections, streams] = SILENT_STREAMS;
+    let eves: Vec<_> = (0..connections)
+        .map(|_| RawClient::with_certificate_of(&federation, "eve"))
+        .collect();
+    let held: Vec<_> = eves.iter().map(|eve| eve.hold_silent(streams)).collect();
+    let during = latencies(&federation, || false);
+    let silent = connections * streams;
+    tell(
+        &format!(
+            "{slow} strangers and a client whose headers never end, and {silent} silent streams"
+        ),
+        during,
+        before,
+    );
+    drop(held);
+    assert!(federation.stop_server().status.success());
+}
+
+/// Connections from another address of this machine, one after another: how many the server closed before it said anything.
+fn knock(address: &str, count: usize) -> usize {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let knocking = async {
+        let mut closed = 0;
+        for _ in 0..count {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+            let mut stream = socket.connect(address.parse().unwrap()).await.unwrap();
+            // Nonsense, which is answered with an alert where it is looked at.
+            let _gone = stream.write_all(&[0x16, 3, 1, 0, 200, 7, 7, 7]).await;
+            let _gone = stream.shutdown().await;
+            let mut answer = Vec::new();
+            let read = stream.read_to_end(&mut answer).await;
+            closed += usize::from(read.is_err() || answer.is_empty());
+        }
+        closed
+    };
+    runtime.block_on(knocking)
+}
+
+#[test]
+fn an_address_that_shakes_hands_too_often_is_not_answered_and_others_are() {
+    let mut federation = Federation::new(&Plan::of(1));
+    let settings = "[limits]\nhandshakes = 20\n";
+    fs::write(federation.path("server/server.toml"), settings).unwrap();
     federation.start_server();
     federation.enrol(&["honest"]);
+    let closed = knock(&federation.address, 400);
+    assert!(closed > 100, "{closed} of 400");
+    assert!(RawClient::reaches(&federation, "honest"));
+    let status = federation.run(&["server", "status", "--dir", "server", "--format", "json"]);
+    let status: serde_json::Value = serde_json::from_str(&status.well().stdout).unwrap();
+    let refused = status["refusals"]["too-many-handshakes"].as_u64();
+    assert!(refused.is_some_and(|count| count > 100), "{status}");
+    assert!(federation.stop_server().status.success());
+}
+
+#[test]
+fn those_who_say_nothing_or_nonsense_keep_nobody_out() {
+    fedmerge_server::open_files::allow_all();
+    let mut federation = federation();
     let before = latencies(&federation, || false);
     let silent: Vec<TcpStream> = (0..wanted("FEDMERGE_TEST_SILENT", USUAL_SILENT))
         .map(|_| TcpStream::connect(&federation.address).unwrap())
@@ -86,16 +184,11 @@ fn those_who_say_nothing_or_nonsense_keep_nobody_out() {
         let _raise = Raise(&is_over);
         latencies(&federation, || babbled.load(Ordering::Relaxed) < nonsense)
     });
-    let ratio = during[0].as_secs_f64() / before[0].as_secs_f64();
-    eprintln!(
-        "{} silent and {} nonsensical connections: a new connection and a call take {:?}, at most {:?}; without them {:?}, {:?}: {ratio:.1} \
-         times as long",
-        silent.len(),
-        babbled.into_inner(),
-        during[0],
-        during[1],
-        before[0],
-        before[1],
+    let (silent, babbled) = (silent.len(), babbled.into_inner());
+    tell(
+        &format!("{silent} silent and {babbled} nonsensical connections"),
+        during,
+        before,
     );
     // Whoever comes without a certificate finds a place among the crowd, too.
     federation.enrol(&["late"]);

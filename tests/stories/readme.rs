@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::Command;
 
 use fedmerge_client::policy::Policy;
+use fedmerge_server::directory::ServerDirectory;
 use fedmerge_server::plan::FederationPlan;
+use fedmerge_server::settings::Settings;
 
 use crate::harness::command::PROGRAM;
 use crate::harness::process::Process;
@@ -331,8 +333,8 @@ fn script(commands: &[String]) -> String {
     script
 }
 
-/// The files of TOML that the page shows: a plan, one with privacy, a recipe and a policy.
-fn toml(page: &str) -> [&str; 4] {
+/// The files of TOML that the page shows: settings of a site's authority, a plan, one with privacy, a recipe and a policy.
+fn toml(page: &str) -> [&str; 5] {
     let blocks = page.split("```toml\n").skip(1);
     let blocks: Vec<_> = blocks
         .map(|block| block.split_once("```").unwrap().0)
@@ -351,7 +353,12 @@ fn every_command_of_the_readme_works() {
         );
     }
     let dir = tempfile::tempdir().unwrap();
-    let [plan, private, recipe, policy] = toml(&page);
+    let [site, plan, private, recipe, policy] = toml(&page);
+    let server = ServerDirectory::new(dir.path().join("site"));
+    fs::create_dir(server.root()).unwrap();
+    fs::write(server.settings(), site).unwrap();
+    let settings = Settings::read(&server).unwrap();
+    assert!(settings.tls.client_ca.is_some() && settings.tls.client_crl.is_some());
     let private = FederationPlan::parse(private, Path::new("federation.toml")).unwrap();
     assert_eq!(private.round.private_rounds, Some(50));
     fs::write(dir.path().join("plan.toml"), plan).unwrap();

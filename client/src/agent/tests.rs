@@ -40,6 +40,7 @@ fn task(number: u64) -> Task {
         density: Density::default(),
         max_update_bytes: ByteSize::new(1_000),
         step_back: None,
+        doubt: None,
         noise: None,
     }
 }

@@ -11,8 +11,7 @@ use fedmerge_common::units::Millis;
 
 use crate::agent::Stay;
 use crate::driver::{self, Site};
-use crate::enrolment::identity;
-use crate::enrolment::renewal::Renewer;
+use crate::enrolment::{Keeper, identity};
 
 use crate::policy::Policy;
 use crate::settings::{ClientDirectory, Settings};
@@ -81,7 +80,7 @@ pub(super) fn run(arguments: RunArguments, output: &Output) -> Result<(), Failur
         (false, true) => Stay::Always,
         (false, false) => Stay::WhileItLasts,
     };
-    let renewer = Renewer::new(&directory, &settings, *output)?;
+    let keeper = Keeper::new(&directory, &settings, *output)?;
     let site = Site {
         directory: directory.clone(),
         settings,
@@ -96,13 +95,13 @@ pub(super) fn run(arguments: RunArguments, output: &Output) -> Result<(), Failur
         policy,
         stay,
         identity_wait: arguments.identity_wait,
-        renewer: None,
+        keeper: None,
     };
     super::block_on(async {
-        renewer.revive().await?;
+        keeper.revive().await?;
         let clock = Clock::system();
-        let identity = identity::load(&directory, &clock)?;
-        let renewer = Some(renewer);
-        driver::drive(Site { renewer, ..site }, identity, *output).await
+        let identity = identity::load(&directory, &site.settings, &clock)?;
+        let keeper = Some(keeper);
+        driver::drive(Site { keeper, ..site }, identity, *output).await
     })
 }

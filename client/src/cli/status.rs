@@ -39,7 +39,7 @@ struct ClientStatus {
 pub(super) fn run(arguments: &StatusArguments, output: &Output) -> Result<(), Failure> {
     let directory = ClientDirectory::new(&arguments.dir);
     let settings = Settings::read(&directory)?;
-    let until: Timestamp = identity::certificate_end(&directory)?;
+    let until: Timestamp = identity::life(&directory, &settings)?.1;
     let status = ClientStatus {
         certificate_until: until.to_string(),
         certificate_valid: Clock::system().now() < until,

@@ -86,8 +86,8 @@ impl Attendance<'_> {
             let notice = notice.map_err(|status| Trouble::from_status(&status))?;
             let notice =
                 notice.ok_or_else(|| Trouble::Cut("the server ended the stream".to_owned()))?;
-            let notice = Notice::read(notice, |rollback, base| {
-                self.trust.step_back(rollback, base)
+            let notice = Notice::read(notice, |claims, base| {
+                self.trust.believe(claims, base, self.link.clock().now())
             })
             .map_err(|error| Trouble::Nonsense(error.to_string()))?;
             self.retry.progressed();

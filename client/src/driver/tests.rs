@@ -64,6 +64,14 @@ impl Play {
     }
 }
 
+/// Writes down in a client's directory whom it believes.
+fn believe_in(authority: &Authority, directory: &Path) {
+    let directory = ClientDirectory::new(directory);
+    fs::create_dir_all(directory.identity()).unwrap();
+    let pem = pem::encode(&pem::Pem::new("CERTIFICATE", &*authority.certificate));
+    fs::write(directory.authority(), pem).unwrap();
+}
+
 const COPY: &str = "cp \"$FEDMERGE_BASE\" \"$FEDMERGE_OUT\"";
 
 /// Runs a client until it leaves; what the server saw.
@@ -76,8 +84,9 @@ async fn perform_until<F: Future<Output = ()>>(
     play: Play,
     command: &str,
 ) -> (Result<(), Failure>, Seen) {
-    let authority = Authority::new();
+    let authority = Arc::clone(&play.theatre.authority);
     let theatre = Arc::new(play.theatre);
+    believe_in(&authority, &play.directory);
     let served = serve(&authority, routes(&theatre)).await;
     let site = Site {
         directory: ClientDirectory::new(play.directory),
@@ -85,6 +94,7 @@ async fn perform_until<F: Future<Output = ()>>(
             server: served.address.clone(),
             federation: federation(),
             client: client_id(),
+            certificate: None,
         },
         trainer: Trainer::Command(TrainerCommand {
             command: command.to_owned(),
@@ -97,7 +107,7 @@ async fn perform_until<F: Future<Output = ()>>(
         policy: Policy::default(),
         stay: Stay::WhileItLasts,
         identity_wait: Millis::new(0),
-        renewer: None,
+        keeper: None,
     };
     let quiet = Output {
         quiet: true,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use fedmerge_common::clock::Clock;
 use fedmerge_common::failure::{ExitCode, Failure};
-use fedmerge_common::identity::PeerCertificate;
+use fedmerge_common::identity::{PeerCertificate, life_of};
 use fedmerge_common::tls;
 use fedmerge_common::units::Timestamp;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
@@ -19,7 +19,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::journal::write_durably;
-use crate::settings::ClientDirectory;
+use crate::settings::{ClientDirectory, OwnCertificate, Settings};
 
 /// The key of a directory: the one an enrolment that was cut off left there, or a new one.
 ///
@@ -87,6 +87,23 @@ pub(super) fn certificate_request(key: &KeyPair) -> Result<Vec<u8>, Failure> {
 pub(super) fn public_key_of(key: &KeyPair) -> [u8; 32] {
     let hash = digest(&SHA256, &key.subject_public_key_info());
     hash.as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+/// Writes the certificate of the federation's authority, DER in, PEM out.
+pub(super) fn store_authority(
+    directory: &ClientDirectory,
+    authority: &[u8],
+) -> Result<(), Failure> {
+    let path = directory.authority();
+    let write = || {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory.identity())?;
+        let text = pem::encode(&pem::Pem::new("CERTIFICATE", authority));
+        write_durably(&path, text.as_bytes())
+    };
+    write().map_err(|error| unwritable(&path, &error))
 }
 
 /// Writes both certificates, DER in, PEM out.
@@ -165,30 +182,112 @@ pub fn authority(directory: &ClientDirectory) -> Result<CertificateDer<'static>,
     CertificateDer::from_pem_file(&path).map_err(|error| broken(&path, &error))
 }
 
+/// A certificate that a client shows, with its key.
+#[derive(Debug)]
+pub(super) struct Shown {
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) key: PrivateKeyDer<'static>,
+    /// First and last moment of its life.
+    life: (Timestamp, Timestamp),
+    /// What to do when that is over.
+    hint: String,
+}
+
+impl Shown {
+    /// Refuses a certificate that is not valid now.
+    pub(super) fn check(&self, now: Timestamp) -> Result<(), Failure> {
+        let (begin, end) = self.life;
+        let (word, moment) = if now < begin {
+            ("is not valid before", begin)
+        } else if now >= end {
+            ("expired at", end)
+        } else {
+            return Ok(());
+        };
+        let message =
+            format!("this client's certificate {word} {moment}; this machine's clock says {now}");
+        Err(Failure::new(ExitCode::NotPermitted, message).with_hint(&self.hint))
+    }
+}
+
+/// The certificate that a site's own authority gave this machine.
+pub(super) fn own(certificate: &OwnCertificate) -> Result<Shown, Failure> {
+    let (path, key_path) = (&certificate.chain, &certificate.key);
+    let broken = |path: &Path, error: &dyn std::error::Error| {
+        let message = format!("{} cannot be used", path.display());
+        Failure::new(ExitCode::BadData, message)
+            .with_source(error)
+            .with_hint("it is this site's own certificate, which its own authority gives out")
+    };
+    let chain = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    let chain: Vec<_> = chain.map_err(|error| broken(path, &error))?;
+    let Some(first) = chain.first() else {
+        return Err(broken(path, &rustls_pki_types::pem::Error::NoItemsFound));
+    };
+    Ok(Shown {
+        life: life_of(first).map_err(|error| broken(path, &error))?,
+        key: PrivateKeyDer::from_pem_file(key_path).map_err(|error| broken(key_path, &error))?,
+        hint: format!(
+            "check the clock; if it is right, have the site's authority write a new one to {}",
+            path.display()
+        ),
+        chain,
+    })
+}
+
+fn of_federation(directory: &ClientDirectory) -> Result<Shown, Failure> {
+    let (certificate, parsed) = read_certificate(&directory.certificate())?;
+    let key_path = directory.key();
+    Ok(Shown {
+        chain: vec![certificate],
+        key: PrivateKeyDer::from_pem_file(&key_path).map_err(|error| broken(&key_path, &error))?,
+        life: (parsed.not_before, parsed.not_after),
+        hint: "check the clock; if it is right, enrol again into this directory, under this name, with a new token"
+            .to_owned(),
+    })
+}
+
+fn shown(directory: &ClientDirectory, settings: &Settings) -> Result<Shown, Failure> {
+    match &settings.certificate {
+        Some(certificate) => own(certificate),
+        None => of_federation(directory),
+    }
+}
+
+/// First and last moment of the life of the certificate that the client shows.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn life(
+    directory: &ClientDirectory,
+    settings: &Settings,
+) -> Result<(Timestamp, Timestamp), Failure> {
+    Ok(shown(directory, settings)?.life)
+}
+
+/// The certificates that the client shows, and when they end.
+pub(super) fn chain(
+    directory: &ClientDirectory,
+    settings: &Settings,
+) -> Result<(Vec<CertificateDer<'static>>, Timestamp), Failure> {
+    let shown = shown(directory, settings)?;
+    Ok((shown.chain, shown.life.1))
+}
+
 /// TLS with the client's certificate, for one that is valid now.
 ///
 /// # Errors
 /// When key or certificates cannot be read, or the certificate is not valid at this moment.
-pub fn load(directory: &ClientDirectory, clock: &Clock) -> Result<rustls::ClientConfig, Failure> {
+pub fn load(
+    directory: &ClientDirectory,
+    settings: &Settings,
+    clock: &Clock,
+) -> Result<rustls::ClientConfig, Failure> {
     settle(directory)?;
-    let (certificate, parsed) = read_certificate(&directory.certificate())?;
-    let now = clock.now();
-    if now >= parsed.not_after || now < parsed.not_before {
-        let (word, moment) = if now < parsed.not_before {
-            ("is not valid before", parsed.not_before)
-        } else {
-            ("expired at", parsed.not_after)
-        };
-        let message =
-            format!("this client's certificate {word} {moment}; this machine's clock says {now}");
-        return Err(Failure::new(ExitCode::NotPermitted, message).with_hint(
-            "check the clock; if it is right, enrol again into this directory, under this name, with a new token",
-        ));
-    }
+    let shown = shown(directory, settings)?;
+    shown.check(clock.now())?;
     let authority = authority(directory)?;
-    let key_path = directory.key();
-    let key = PrivateKeyDer::from_pem_file(&key_path).map_err(|error| broken(&key_path, &error))?;
-    tls::client_config_mutual(authority, vec![certificate], key, *clock).map_err(|error| {
+    tls::client_config_mutual(authority, shown.chain, shown.key, *clock).map_err(|error| {
         Failure::new(
             ExitCode::BadData,
             "key and certificate of this client do not fit",

@@ -6,9 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fedmerge_common::authority::is_signed_by;
 use fedmerge_common::clock::Clock;
 use fedmerge_common::failure::{ExitCode, Failure};
-use fedmerge_common::identity::{Identity, PeerCertificate, is_signed_by, public_key_sha256};
+use fedmerge_common::identity::{Identity, PeerCertificate, public_key_sha256};
 use fedmerge_common::output::Output;
 use fedmerge_common::renewal::statement;
 use fedmerge_common::tls;
@@ -20,7 +21,7 @@ use rcgen::{KeyPair, PublicKeyData, SigningKey};
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::identity;
+use super::{follows, identity};
 use crate::link::trouble::{Trouble, ends_the_client};
 use crate::link::{Greeting, Link};
 use crate::settings::{ClientDirectory, Settings};
@@ -164,11 +165,12 @@ impl Renewer {
         let call = |channel| async move { EnrolmentClient::new(channel).renew(request).await };
         let response = self.link.attempt(call).await.map_err(RenewError::Server)?;
         self.check(&response, &next).map_err(RenewError::Server)?;
-        let (directory, clock) = (self.directory.clone(), self.clock);
+        let (directory, settings) = (self.directory.clone(), self.settings.clone());
+        let clock = self.clock;
         let renewed = blocking(move || {
             identity::replace(&directory, &response.certificate, &response.authority)?;
             let without = without_certificate(&directory, clock)?;
-            Ok::<_, Failure>((identity::load(&directory, &clock)?, without))
+            Ok::<_, Failure>((identity::load(&directory, &settings, &clock)?, without))
         });
         let (tls, without) = renewed.await?;
         // The authority may be a new one.
@@ -211,6 +213,13 @@ impl Renewer {
         }
         if !is_signed_by(&response.certificate, &response.authority) {
             return nonsense("the authority in the answer has not signed the next certificate");
+        }
+        let known = identity::authority(&self.directory)
+            .ok()
+            .and_then(|known| public_key_sha256(&known).ok());
+        let (authority, change) = (&response.authority, response.change.as_ref());
+        if !known.is_some_and(|pin| follows(authority, change, pin, self.clock.now())) {
+            return nonsense("the authority in the answer does not follow the known one");
         }
         Ok(())
     }

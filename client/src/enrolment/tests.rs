@@ -46,6 +46,7 @@ impl Enrolment for Registrar {
             client_id: request.client_id,
             federation: federation().to_string(),
             certificate: certificate.to_vec().into(),
+            change: None,
             authority: self.authority.certificate.to_vec().into(),
             server_time_ms: 0,
         };
@@ -80,6 +81,7 @@ impl Enrolment for Registrar {
         }
         Ok(Response::new(v1::RenewResponse {
             certificate: certificate.to_vec().into(),
+            change: None,
             authority: self.authority.certificate.to_vec().into(),
             server_time_ms: 0,
         }))
@@ -120,6 +122,10 @@ impl Bench {
 
     fn directory(&self) -> ClientDirectory {
         ClientDirectory::new(self.root.path().join("ward-3"))
+    }
+
+    fn settings(&self) -> Settings {
+        Settings::read(&self.directory()).unwrap()
     }
 
     fn wish(&self) -> Wish {
@@ -163,7 +169,7 @@ async fn a_client_whose_certificate_has_expired_comes_back_with_its_key() {
     let request = identity::certificate_request(&key).unwrap();
     let expired = bench.authority.sign_expired(&request, &client_id());
     identity::store(&directory, &expired, &bench.authority.certificate).unwrap();
-    identity::load(&directory, &Clock::system()).unwrap_err();
+    identity::load(&directory, &bench.settings(), &Clock::system()).unwrap_err();
     let other = Wish {
         client: "ward-4".parse().unwrap(),
         ..bench.wish()
@@ -171,7 +177,7 @@ async fn a_client_whose_certificate_has_expired_comes_back_with_its_key() {
     assert_eq!(bench.enrol(&other).await.unwrap_err().exit, ExitCode::Usage);
 
     bench.enrol(&bench.wish()).await.unwrap();
-    identity::load(&directory, &Clock::system()).unwrap();
+    identity::load(&directory, &bench.settings(), &Clock::system()).unwrap();
     let keys = bench.keys.lock().unwrap();
     assert_eq!(keys[0], keys[1]);
 }
@@ -186,7 +192,7 @@ async fn a_join_string_becomes_a_directory_that_can_connect() {
     let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&directory.key()), 0o600);
     assert_eq!(mode(&directory.identity()), 0o700);
-    identity::load(&directory, &Clock::system()).unwrap();
+    identity::load(&directory, &bench.settings(), &Clock::system()).unwrap();
 }
 
 #[tokio::test]
@@ -227,7 +233,7 @@ async fn an_answer_that_was_lost_is_asked_for_again_with_the_same_key() {
     let keys = bench.keys.lock().unwrap();
     assert_eq!(keys.len(), 4);
     assert!(keys.iter().all(|key| *key == keys[0]));
-    identity::load(&bench.directory(), &Clock::system()).unwrap();
+    identity::load(&bench.directory(), &bench.settings(), &Clock::system()).unwrap();
 }
 
 #[tokio::test]
@@ -321,7 +327,7 @@ async fn a_certificate_outside_its_life_asks_for_the_clock_or_a_new_enrolment() 
     bench.enrol(&bench.wish()).await.unwrap();
     for (offset_seconds, words) in [(86_400, "expired at"), (-86_400, "is not valid before")] {
         let clock = Clock::with_offset(offset_seconds);
-        let failure = identity::load(&bench.directory(), &clock).unwrap_err();
+        let failure = identity::load(&bench.directory(), &bench.settings(), &clock).unwrap_err();
         assert_eq!(failure.exit, ExitCode::NotPermitted);
         assert!(failure.message.contains(words), "{failure}");
         assert!(failure.hint.unwrap().contains("check the clock"));
@@ -356,7 +362,7 @@ async fn a_certificate_that_has_ended_is_renewed_for_a_new_key_whatever_gets_los
     let old = bench.key_on_disk();
     bench.losses.store(2, SeqCst);
     renewer.revive().await.unwrap();
-    identity::load(&bench.directory(), &Clock::system()).unwrap();
+    identity::load(&bench.directory(), &bench.settings(), &Clock::system()).unwrap();
     let new = bench.key_on_disk();
     assert_ne!(new, old);
     // Each loss was asked for again with the same key.
@@ -387,7 +393,7 @@ async fn a_renewal_that_broke_off_between_its_files_is_ended_by_the_next_process
             fs::write(directory.key(), &old_key).unwrap();
             fs::write(directory.next_key(), &key).unwrap();
         }
-        identity::load(&directory, &Clock::system()).unwrap();
+        identity::load(&directory, &bench.settings(), &Clock::system()).unwrap();
         assert_eq!(fs::read(directory.key()).unwrap(), key);
         assert_eq!(fs::read(directory.certificate()).unwrap(), certificate);
         assert!(!directory.next_key().exists() && !directory.next_certificate().exists());

@@ -26,6 +26,7 @@ fn desk() -> Desk {
         server: "localhost:7600".parse().unwrap(),
         federation: federation(),
         client: client_id(),
+        certificate: None,
     };
     let journal = Journal::of(&directory, &settings);
     let place = Workplace::of(&directory.work(), RoundNumber::new(3), PathBuf::new());

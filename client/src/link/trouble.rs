@@ -48,6 +48,9 @@ impl Trouble {
             return Self::Untrusted(failure);
         }
         let words = innermost(status.source()).unwrap_or_else(|| status.message().to_owned());
+        if let Some(failure) = tls::refusal_in_words(&words) {
+            return Self::Untrusted(failure);
+        }
         let is_nonsense = matches!(
             status.code(),
             Code::Unimplemented
@@ -138,7 +141,7 @@ impl Trouble {
     }
 }
 
-const ENROL_AGAIN: &str = "enrol again, into a new directory and under a new name, with a new token (`fedmerge server token create` on the server)";
+const ENROL_AGAIN: &str = "enrol again, into a new directory and under a new name, with a new token (`fedmerge server token create` on the server); a client with a certificate of its site's own asks the server's administrator";
 
 const COMPARE_VERSIONS: &str =
     "client and server may be of different versions: compare `fedmerge --version` on both";
@@ -162,7 +165,7 @@ fn of_tls(failure: &TlsFailure, server: &str, clock: &Clock) -> Failure {
     let words = format!("the server at {server} cannot be trusted: {failure}");
     match failure {
         TlsFailure::AuthorityMismatch { .. } => Failure::new(ExitCode::NotPermitted, words).with_hint(format!(
-            "the server at {server} is not the one that made this token; check the address, then the token"
+            "the server at {server} is not the one that made this token, or whose --authority this is; check the address, then these"
         )),
         TlsFailure::NotValidYet { .. } | TlsFailure::Expired { .. } => {
             Failure::new(ExitCode::BadConfiguration, words).with_hint(check_clock(clock))
@@ -198,7 +201,7 @@ fn of_refusal(refusal: &Refusal, server: &str, clock: &Clock) -> Failure {
         ),
         RefusalReason::NameTaken => (
             ExitCode::NotPermitted,
-            "choose another name: --name ID".to_owned(),
+            "choose another name: --name ID; the name in a certificate of the site's own is for its authority to change".to_owned(),
         ),
         RefusalReason::ClockSkew => (ExitCode::BadConfiguration, check_clock(clock)),
         RefusalReason::NotAuthenticated
@@ -220,7 +223,7 @@ fn of_refusal(refusal: &Refusal, server: &str, clock: &Clock) -> Failure {
         ),
         RefusalReason::NotSelected => (
             ExitCode::NotPermitted,
-            "labels come with the token: ask for one that has them, `fedmerge server token create --label KEY=VALUE`, and enrol a \
+            "labels come with the token, or with the certificate of a site's own: ask for one that has them, `fedmerge server token create --label KEY=VALUE`, and enrol a \
              client with it"
                 .to_owned(),
         ),

@@ -20,6 +20,7 @@ fn settings(federation: &str, client: &str) -> Settings {
         server: "localhost:7600".parse().unwrap(),
         federation: federation.parse().unwrap(),
         client: client.parse().unwrap(),
+        certificate: None,
     }
 }
 

@@ -57,6 +57,7 @@ fn residual(root: &Path) -> Residual {
         server: "localhost:7600".parse().unwrap(),
         federation: "digits".parse().unwrap(),
         client: "ward-3".parse().unwrap(),
+        certificate: None,
     };
     Residual::of(&ClientDirectory::new(root), &settings)
 }
@@ -80,6 +81,7 @@ fn bench() -> Bench {
         density: Density::default(),
         max_update_bytes: ByteSize::new(1 << 20),
         step_back: None,
+        doubt: None,
         noise: None,
     };
     Bench {

@@ -19,10 +19,32 @@ pub const MAX_HEADER_BYTES: u64 = 100_000_000;
 /// Size of the field before the header, bytes.
 pub(super) const LENGTH_BYTES: u64 = 8;
 /// Longest name of a tensor, bytes.
-const MAX_NAME_BYTES: usize = 1024;
+pub const MAX_NAME_BYTES: usize = 1024;
 const METADATA_KEY: &str = "__metadata__";
 /// The header is padded to a multiple of this, so that tensors are aligned in memory maps.
 const ALIGNMENT: usize = 8;
+
+/// What a reader accepts of a header, before it believes anything in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeaderLimits {
+    /// Size of the header, bytes; [`MAX_HEADER_BYTES`] at most.
+    pub bytes: u64,
+    /// Tensors in a file.
+    pub tensors: usize,
+    /// Length of a tensor's name, bytes; [`MAX_NAME_BYTES`] at most.
+    pub name_bytes: usize,
+}
+
+impl Default for HeaderLimits {
+    /// What other readers accept.
+    fn default() -> Self {
+        Self {
+            bytes: MAX_HEADER_BYTES,
+            tensors: usize::MAX,
+            name_bytes: MAX_NAME_BYTES,
+        }
+    }
+}
 
 /// What is wrong with a checkpoint's content. It names tensors and never paths.
 #[derive(Debug, thiserror::Error)]
@@ -43,11 +65,21 @@ pub enum InvalidCheckpoint {
         /// Bytes that it has.
         found: u64,
     },
-    /// The header or index is larger than any reader accepts.
-    #[error("the header has {bytes} bytes, the limit is {MAX_HEADER_BYTES}")]
+    /// The header or index is larger than this reader accepts.
+    #[error("the header has {bytes} bytes, the limit is {limit}")]
     HeaderTooLarge {
         /// Its size.
         bytes: u64,
+        /// What is accepted.
+        limit: u64,
+    },
+    /// There are more tensors than this reader accepts.
+    #[error("there are {found} tensors, the limit is {limit}")]
+    TooManyTensors {
+        /// How many there are.
+        found: usize,
+        /// What is accepted.
+        limit: usize,
     },
     /// The header or index is not the JSON it should be.
     #[error("the header is not valid")]
@@ -157,15 +189,19 @@ fn invalid(tensor: &str, problem: impl Into<String>) -> InvalidCheckpoint {
 }
 
 /// Reads the JSON of a header.
-pub(super) fn parse(json: &[u8]) -> Result<Header, InvalidCheckpoint> {
+pub(super) fn parse(json: &[u8], limits: &HeaderLimits) -> Result<Header, InvalidCheckpoint> {
     if json.first() != Some(&b'{') {
         return Err(InvalidCheckpoint::NotSafetensors);
     }
     let raw: RawHeader = serde_json::from_slice(json).map_err(InvalidCheckpoint::Header)?;
+    let (found, limit) = (raw.tensors.len(), limits.tensors);
+    if found > limit {
+        return Err(InvalidCheckpoint::TooManyTensors { found, limit });
+    }
     let mut entries = raw
         .tensors
         .into_iter()
-        .map(place)
+        .map(|entry| place(entry, limits.name_bytes))
         .collect::<Result<Vec<_>, _>>()?;
     entries.sort_by_key(|(tensor, end)| (tensor.begin, *end));
     let mut data_bytes = 0;
@@ -193,10 +229,13 @@ pub(super) fn parse(json: &[u8]) -> Result<Header, InvalidCheckpoint> {
 }
 
 /// Checks one entry by itself. Answers the tensor and where it ends.
-fn place((name, raw): (String, RawTensor)) -> Result<(PlacedTensor, u64), InvalidCheckpoint> {
-    if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
+fn place(
+    (name, raw): (String, RawTensor),
+    name_bytes: usize,
+) -> Result<(PlacedTensor, u64), InvalidCheckpoint> {
+    if name.is_empty() || name.len() > name_bytes || name.chars().any(char::is_control) {
         let problem =
-            format!("has a name that is empty, over {MAX_NAME_BYTES} bytes, or not plain text");
+            format!("has a name that is empty, over {name_bytes} bytes, or not plain text");
         return Err(invalid(&name, problem));
     }
     let dtype: Dtype = raw.dtype.parse().map_err(|_| {

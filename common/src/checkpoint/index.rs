@@ -69,7 +69,10 @@ fn read_index(directory: &Path, path: PathBuf) -> Result<Files, ReadCheckpointEr
     };
     let (file, bytes) = open_file(&path)?;
     if bytes > MAX_HEADER_BYTES {
-        return Err(invalid(InvalidCheckpoint::HeaderTooLarge { bytes }));
+        return Err(invalid(InvalidCheckpoint::HeaderTooLarge {
+            bytes,
+            limit: MAX_HEADER_BYTES,
+        }));
     }
     let mut json = Vec::new();
     file.take(MAX_HEADER_BYTES)

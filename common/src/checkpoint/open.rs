@@ -5,7 +5,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::checkpoint::header::{self, Header, InvalidCheckpoint, LENGTH_BYTES, MAX_HEADER_BYTES};
+use crate::checkpoint::header::{
+    self, Header, HeaderLimits, InvalidCheckpoint, LENGTH_BYTES, MAX_HEADER_BYTES,
+};
 use crate::checkpoint::read::ReadCheckpointError;
 
 /// Opens a regular file and tells its size. Anything else could block or never end.
@@ -27,7 +29,10 @@ pub(super) fn open_file(path: &Path) -> Result<(File, u64), ReadCheckpointError>
 
 /// Opens a file, reads its header and checks that the file is as long as that says. Answers also where the
 /// tensors begin.
-pub(super) fn open_shard(path: &Path) -> Result<(File, Header, u64), ReadCheckpointError> {
+pub(super) fn open_shard(
+    path: &Path,
+    limits: &HeaderLimits,
+) -> Result<(File, Header, u64), ReadCheckpointError> {
     let failed = |source| ReadCheckpointError::Io {
         path: path.to_owned(),
         source,
@@ -46,9 +51,11 @@ pub(super) fn open_shard(path: &Path) -> Result<(File, Header, u64), ReadCheckpo
     let mut length = [0; size_of::<u64>()];
     file.read_exact_at(&mut length, 0).map_err(failed)?;
     let header_bytes = u64::from_le_bytes(length);
-    if header_bytes > MAX_HEADER_BYTES {
+    let limit = limits.bytes.min(MAX_HEADER_BYTES);
+    if header_bytes > limit {
         return Err(invalid(InvalidCheckpoint::HeaderTooLarge {
             bytes: header_bytes,
+            limit,
         }));
     }
     let data_begin = LENGTH_BYTES + header_bytes;
@@ -61,7 +68,7 @@ pub(super) fn open_shard(path: &Path) -> Result<(File, Header, u64), ReadCheckpo
     let mut json = vec![0; usize::try_from(header_bytes).expect("the limit fits")];
     file.read_exact_at(&mut json, LENGTH_BYTES)
         .map_err(failed)?;
-    let header = header::parse(&json).map_err(invalid)?;
+    let header = header::parse(&json, limits).map_err(invalid)?;
     let expected = data_begin.saturating_add(header.data_bytes);
     if found < expected {
         return Err(invalid(InvalidCheckpoint::Truncated { expected, found }));

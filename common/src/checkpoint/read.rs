@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytemuck::cast_slice_mut;
 use half::{bf16, f16};
 
-use crate::checkpoint::header::InvalidCheckpoint;
+use crate::checkpoint::header::{HeaderLimits, InvalidCheckpoint};
 use crate::checkpoint::index::{self, Index};
 use crate::checkpoint::open::open_shard;
 use crate::checkpoint::stamp::Stamp;
@@ -134,10 +134,18 @@ impl Checkpoint {
     /// # Errors
     /// When a file cannot be read or breaks the format; the error names the file and the tensor.
     pub fn open(path: &Path) -> Result<Self, ReadCheckpointError> {
+        Self::open_within(path, &HeaderLimits::default())
+    }
+
+    /// The same, for a reader that accepts less: what strangers send.
+    ///
+    /// # Errors
+    /// Also when a header is over a limit.
+    pub fn open_within(path: &Path, limits: &HeaderLimits) -> Result<Self, ReadCheckpointError> {
         let files = index::find(path)?;
         let (mut shards, mut placed, mut metadata) = (Vec::new(), Vec::new(), BTreeMap::new());
         for (shard, path) in files.paths.into_iter().enumerate() {
-            let (file, header, data_begin) = open_shard(&path)?;
+            let (file, header, data_begin) = open_shard(&path, limits)?;
             let stamp = Stamp::of_open(&file).map_err(|source| ReadCheckpointError::Io {
                 path: path.clone(),
                 source,

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use crate::checkpoint::{Checkpoint, ReadCheckpointError};
+use crate::checkpoint::{Checkpoint, HeaderLimits, ReadCheckpointError};
 use crate::dtype::Dtype;
 use crate::schema::Schema;
 use crate::task_vector::encoding::{
@@ -306,7 +306,19 @@ impl TaskVector {
     /// # Errors
     /// When the file cannot be read or its encoded tensors do not fit the base's. Floats are not compared with the base.
     pub fn open(path: &Path, base: &Schema) -> Result<Self, ReadTaskVectorError> {
-        let checkpoint = Checkpoint::open(path)?;
+        Self::open_within(path, base, &HeaderLimits::default())
+    }
+
+    /// The same, for a reader that accepts less: what strangers send.
+    ///
+    /// # Errors
+    /// Also when the header is over a limit.
+    pub fn open_within(
+        path: &Path,
+        base: &Schema,
+        limits: &HeaderLimits,
+    ) -> Result<Self, ReadTaskVectorError> {
+        let checkpoint = Checkpoint::open_within(path, limits)?;
         let mark = checkpoint.metadata().get(FORMAT_KEY);
         if mark.is_some_and(|mark| mark == CODED_FORMAT) {
             return Ok(Self::Coded(Box::new(CodedTaskVector::of(

@@ -13,7 +13,7 @@ use crate::units::Timestamp;
 const MAX_CAUSES: usize = 32;
 
 /// TLS's alerts about the certificate of the one who receives them.
-const CERTIFICATE_ALERTS: [(AlertDescription, &str); 8] = [
+const CERTIFICATE_ALERTS: [(AlertDescription, &str); 9] = [
     (AlertDescription::BadCertificate, "bad certificate"),
     (
         AlertDescription::UnsupportedCertificate,
@@ -28,6 +28,8 @@ const CERTIFICATE_ALERTS: [(AlertDescription, &str); 8] = [
         AlertDescription::CertificateRequired,
         "certificate required",
     ),
+    // Of a certificate whose authority has the name of one that is trusted, and another key.
+    (AlertDescription::DecryptError, "a signature is wrong"),
 ];
 
 /// Why a handshake failed, as far as a person can do something about it.
@@ -102,6 +104,16 @@ pub fn failure_of(error: &(dyn StdError + 'static)) -> Option<TlsFailure> {
         };
     }
     None
+}
+
+/// Finds the refusal of this end's certificate in the words of an error. After the handshake an HTTP/2 library reads the alert, and
+/// of errors below it those keep nothing but the words.
+#[must_use]
+pub fn refusal_in_words(words: &str) -> Option<TlsFailure> {
+    CERTIFICATE_ALERTS
+        .into_iter()
+        .find(|(alert, _)| words.ends_with(&Error::AlertReceived(*alert).to_string()))
+        .map(|(_, alert)| TlsFailure::OwnCertificateRefused { alert })
 }
 
 fn classify(error: &Error) -> Option<TlsFailure> {

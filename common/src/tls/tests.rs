@@ -23,6 +23,13 @@ struct Authority {
     certificate: CertificateDer<'static>,
 }
 
+fn of(authority: &CertificateDer<'static>) -> ClientAuthorities {
+    ClientAuthorities {
+        authorities: vec![authority.clone()],
+        revoked: Vec::new(),
+    }
+}
+
 struct Leaf {
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
@@ -79,7 +86,7 @@ impl Authority {
     fn server_config(&self, leaf: Leaf) -> ServerConfig {
         let chain = vec![leaf.certificate, self.certificate.clone()];
         server_config(
-            vec![self.certificate.clone()],
+            of(&self.certificate),
             chain,
             leaf.key,
             Clock::with_offset(0),
@@ -173,7 +180,7 @@ fn showing_the_pinned_authority_is_not_enough_without_its_signature() {
     let leaf = theirs.server();
     let chain = vec![leaf.certificate, ours.certificate.clone()];
     let server = server_config(
-        vec![theirs.certificate.clone()],
+        of(&theirs.certificate),
         chain,
         leaf.key,
         Clock::with_offset(0),
@@ -311,4 +318,25 @@ fn a_certificate_tells_exactly_one_identity() {
         PeerCertificate::parse(b"not DER"),
         Err(ReadCertificateError::Encoding)
     );
+}
+
+#[test]
+fn the_refusal_of_a_certificate_is_told_by_its_words_too() {
+    let told = |words: &str| refusal_in_words(words);
+    for (alert, name) in [
+        (
+            rustls::AlertDescription::UnknownCA,
+            "unknown certificate authority",
+        ),
+        (
+            rustls::AlertDescription::CertificateExpired,
+            "certificate expired",
+        ),
+    ] {
+        let words = format!("connection error: {}", rustls::Error::AlertReceived(alert));
+        let refused = TlsFailure::OwnCertificateRefused { alert: name };
+        assert_eq!(told(&words), Some(refused));
+    }
+    assert_eq!(told("received fatal alert: InternalError"), None);
+    assert_eq!(told("broken pipe"), None);
 }

@@ -1,18 +1,15 @@
-//! `round.proto`: digests, models, encodings, invitations and declines.
+//! `round.proto`: digests, models, encodings, reports and declines; [`super::invitation`] has the invitation.
 
 use bytes::Bytes;
 use fedmerge_common::digest::Digest;
 use fedmerge_common::ids::{ModelVersion, RoundNumber};
-use fedmerge_common::reason::{Decline, DeclineKind, one_line};
-use fedmerge_common::rollback::Rollback;
+use fedmerge_common::reason::{Decline, DeclineKind};
 use fedmerge_common::task_vector::Encoding;
 use fedmerge_common::task_vector::encoding::Density;
-use fedmerge_common::task_vector::private::LocalNoise;
-use fedmerge_common::units::{ByteSize, Timestamp};
 use fedmerge_common::update::ModelRef;
 
 use crate::convert::{InvalidMessage, nested};
-use crate::limits::{INSTANCE_BYTES, MAX_SIGNATURE_BYTES};
+use crate::limits::INSTANCE_BYTES;
 use crate::v1;
 
 impl TryFrom<v1::Digest> for Digest {
@@ -134,97 +131,6 @@ pub fn round_number(field: &str, number: u64) -> Result<RoundNumber, InvalidMess
 
 pub(super) fn unknown(field: &str, number: i32) -> InvalidMessage {
     InvalidMessage::new(field, format!("has the unknown value {number}"))
-}
-
-impl TryFrom<v1::Rollback> for Rollback {
-    type Error = InvalidMessage;
-
-    fn try_from(message: v1::Rollback) -> Result<Self, Self::Error> {
-        let length = message.signature.len();
-        if length > MAX_SIGNATURE_BYTES {
-            let problem = format!("has {length} bytes, the limit is {MAX_SIGNATURE_BYTES}");
-            return Err(InvalidMessage::new("rollback.signature", problem));
-        }
-        Ok(Self {
-            of: ModelVersion::new(message.of),
-            reason: one_line(&message.reason),
-            signature: message.signature.into(),
-        })
-    }
-}
-
-impl From<Rollback> for v1::Rollback {
-    fn from(rollback: Rollback) -> Self {
-        Self {
-            of: rollback.of.get(),
-            reason: rollback.reason,
-            signature: rollback.signature.into(),
-        }
-    }
-}
-
-/// A client's task in one round.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invitation {
-    /// The round.
-    pub round: RoundNumber,
-    /// The base to start from.
-    pub base: ModelRef,
-    /// When uploads close, on the server's clock.
-    pub deadline: Timestamp,
-    /// Encodings the plan allows, preferred first; never empty.
-    pub encodings: Vec<Encoding>,
-    /// Share of the values that sparse encodings keep.
-    pub density: Density,
-    /// Largest payload that is accepted.
-    pub max_update: ByteSize,
-    /// That the base is an older model again, where it is one.
-    pub rollback: Option<Rollback>,
-    /// Noise that the client adds to its update.
-    pub noise: Option<LocalNoise>,
-}
-
-impl TryFrom<v1::Invitation> for Invitation {
-    type Error = InvalidMessage;
-
-    fn try_from(message: v1::Invitation) -> Result<Self, Self::Error> {
-        let encodings: Vec<_> = message
-            .encodings
-            .iter()
-            .map(|&number| encoding("encodings", number))
-            .collect::<Result<_, _>>()?;
-        if encodings.is_empty() {
-            return Err(InvalidMessage::new("encodings", "is empty"));
-        }
-        Ok(Self {
-            round: round_number("round", message.round)?,
-            base: nested("base", message.base)?,
-            deadline: Timestamp::new(message.deadline_ms),
-            encodings,
-            density: density("density_ppm", message.density_ppm)?,
-            max_update: ByteSize::new(message.max_update_bytes),
-            rollback: message.rollback.map(Rollback::try_from).transpose()?,
-            noise: message.noise.map(LocalNoise::try_from).transpose()?,
-        })
-    }
-}
-
-impl From<Invitation> for v1::Invitation {
-    fn from(invitation: Invitation) -> Self {
-        let encodings = invitation.encodings.into_iter();
-        Self {
-            round: invitation.round.get(),
-            base: Some(invitation.base.into()),
-            deadline_ms: invitation.deadline.get(),
-            encodings: encodings
-                .map(|encoding| v1::Encoding::from(encoding).into())
-                .collect(),
-            max_update_bytes: invitation.max_update.get(),
-            density_ppm: invitation.density.ppm(),
-            rollback: invitation.rollback.map(v1::Rollback::from),
-            noise: invitation.noise.map(v1::ClientNoise::from),
-        }
-    }
 }
 
 /// The bytes by which a client process tells itself apart.
@@ -349,74 +255,6 @@ impl From<(RoundNumber, Decline)> for v1::DeclineRequest {
 #[expect(clippy::unwrap_used, reason = "a failed test should panic")]
 mod tests {
     use super::*;
-    use crate::convert::Spoiler;
-
-    fn model() -> ModelRef {
-        ModelRef {
-            version: ModelVersion::new(3),
-            digest: Digest::of(b"m"),
-            size_bytes: 9,
-        }
-    }
-
-    fn invitation() -> Invitation {
-        Invitation {
-            round: RoundNumber::new(2),
-            base: model(),
-            deadline: Timestamp::new(77),
-            encodings: Encoding::ALL.to_vec(),
-            density: Density::WHOLE,
-            max_update: ByteSize::new(1024),
-            rollback: Some(Rollback {
-                of: ModelVersion::new(1),
-                reason: "as it was".into(),
-                signature: vec![1, 2, 3],
-            }),
-            noise: Some(LocalNoise::new(1.5, 4.0).unwrap()),
-        }
-    }
-
-    #[test]
-    fn an_invitation_round_trips() {
-        let message = v1::Invitation::from(invitation());
-        assert_eq!(Invitation::try_from(message).unwrap(), invitation());
-    }
-
-    #[test]
-    fn every_wrong_field_of_an_invitation_is_named() {
-        let cases: [Spoiler<v1::Invitation>; 9] = [
-            ("noise", |message| {
-                message.noise.as_mut().unwrap().clip = f64::NAN;
-            }),
-            ("rollback.signature", |message| {
-                let signature = &mut message.rollback.as_mut().unwrap().signature;
-                *signature = vec![0; MAX_SIGNATURE_BYTES + 1].into();
-            }),
-            ("round", |message| message.round = 0),
-            ("base", |message| message.base = None),
-            ("base.digest", |message| {
-                message.base.as_mut().unwrap().digest = None;
-            }),
-            ("encodings", |message| message.encodings.clear()),
-            ("encodings", |message| message.encodings.push(99)),
-            ("density_ppm", |message| message.density_ppm = 1_000_001),
-            ("base.digest.value", |message| {
-                message
-                    .base
-                    .as_mut()
-                    .unwrap()
-                    .digest
-                    .as_mut()
-                    .unwrap()
-                    .value = Bytes::from_static(b"short");
-            }),
-        ];
-        for (field, spoil) in cases {
-            let mut message = v1::Invitation::from(invitation());
-            spoil(&mut message);
-            assert_eq!(Invitation::try_from(message).unwrap_err().field, field);
-        }
-    }
 
     #[test]
     fn a_digest_of_an_unknown_algorithm_is_refused() {

@@ -20,13 +20,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::plan_change::Planned;
-use super::{App, Doors, News};
+use super::{App, CallLimits, Doors, News};
 use crate::compute::Compute;
 use crate::console::Console;
 use crate::directory::ServerDirectory;
 use crate::driver::{Driver, Equipment, Federation, MergeTerms, Quarantine, Stay, Workshop};
-use crate::enrolment::authority::Authority;
+use crate::enrolment::authority::{Authority, LoadAuthorityError};
 use crate::enrolment::keeper::{Keeper, Newest};
+use crate::enrolment::site::SiteAuthority;
 use crate::files;
 use crate::listener::{Connections, Door, ListenLimits, Listener};
 use crate::merging;
@@ -34,7 +35,8 @@ use crate::notice::Offer;
 use crate::plan::{ByRound, FederationPlan};
 use crate::privacy::Privacy;
 use crate::publish::{import_base, open_base};
-use crate::rpc::{Desk, Refusals, routes};
+use crate::refusals::Refusals;
+use crate::rpc::{Desk, LedgerMembers, routes};
 use crate::settings::Settings;
 use crate::store::ledger::{Ledger, RESTORE};
 use crate::store::staging::{Staging, StagingLimits};
@@ -58,6 +60,8 @@ pub struct Checked {
     /// `federation.toml`.
     pub plan: FederationPlan,
     plan_text: String,
+    /// SHA-256 of the public key of the federation's authority.
+    pub authority_pin: [u8; 32],
     /// The largest merge, of a whole cohort's updates: its memory is bounded and known.
     pub merge: MergePlan,
     resources: Resources,
@@ -81,6 +85,8 @@ fn checked(
         let hint = "a name is for life: set it back in federation.toml, or make a new server with `fedmerge server init`";
         return Err(Failure::new(ExitCode::BadConfiguration, message).with_hint(hint));
     }
+    let _readable =
+        SiteAuthority::read(directory, &settings.tls).map_err(LoadAuthorityError::Site)?;
     let base = base(&plan)?;
     let resources = Resources {
         threads,
@@ -96,6 +102,7 @@ fn checked(
         settings,
         plan,
         plan_text,
+        authority_pin: authority.pin(),
         merge,
         resources,
     })
@@ -128,13 +135,14 @@ impl App {
     ) -> Result<Self, Failure> {
         let lock = DirectoryLock::take(directory.root(), &directory.lock())?;
         let clock = Clock::system();
-        let ledger = Ledger::open(&directory.ledger()).await?;
+        let settings = Settings::read(&directory)?;
+        let most = settings.limits.ledger_bytes;
+        let ledger = Ledger::open_within(&directory.ledger(), most).await?;
         ledger.check().await?;
         let newest = ledger.newest_model().await?.map(|stored| stored.model);
         if newest.is_none() {
             refuse_forgotten_models(&directory)?;
         }
-        let settings = Settings::read(&directory)?;
         let compute = Compute::start(settings.merge.threads)?;
         let checked = checked(
             &directory,
@@ -150,7 +158,7 @@ impl App {
             clients: Listener::bind(listen, Door::Clients).await?,
             admins: Listener::bind(&checked.settings.admin.listen, Door::Admins).await?,
         };
-        let keeper = Keeper::new(directory.clone(), clock)?;
+        let keeper = Keeper::new(directory.clone(), checked.settings.tls.clone(), clock)?;
         let name = checked.plan.name.clone();
         let base = match newest {
             Some(model) => model,
@@ -230,10 +238,22 @@ impl Parts {
         let (driver, federation) = Driver::new(equipment);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let limits = &self.checked.settings.limits;
-        let calls = limits.calls;
+        let calls = CallLimits {
+            per_second: limits.calls,
+            streams: limits.streams,
+            header_bytes: u32::try_from(limits.call_header_bytes.get()).unwrap_or(u32::MAX),
+        };
+        let members = LedgerMembers {
+            ledger: self.ledger.clone(),
+            clock: self.clock,
+            max_clients: limits.clients,
+            needs_approval: self.checked.settings.tls.require_approval,
+        };
         let limits = ListenLimits {
             connections: limits.connections,
             strangers: limits.strangers,
+            of_client: limits.connections_of_client,
+            handshakes: limits.handshakes,
         };
         let (directory, ledger) = (self.directory.clone(), self.ledger.clone());
         let federation_name = self.checked.plan.name.clone();
@@ -247,6 +267,7 @@ impl Parts {
             doors,
             keeper,
             limits,
+            members,
             calls,
             refusals: desk.refusals.clone(),
             routes: routes(desk).await,
@@ -323,6 +344,7 @@ impl Parts {
             clock: self.clock,
             offers,
             max_examples: settings.limits.examples,
+            header: settings.limits.header(),
             max_magnitude: settings.limits.magnitude,
             max_length: settings.limits.length,
             max_replaced: settings.limits.replaced,
@@ -341,6 +363,7 @@ impl Parts {
             connections,
             max_clients: settings.limits.clients,
             max_downloads: settings.limits.downloads,
+            message_bytes: settings.limits.message_bytes,
             refusals: Refusals::default(),
             traffic,
             stop,

@@ -87,7 +87,7 @@ async fn list(arguments: &DirectoryArguments, output: &Output) -> Result<(), Fai
             client.state.to_string(),
             client.enrolled.to_second(),
             certificate(client, now),
-            client.token.to_string(),
+            token(client),
             labels(client),
         ]
     });
@@ -113,6 +113,7 @@ async fn show(arguments: &ClientArguments, output: &Output) -> Result<(), Failur
         ClientState::Admitted => "takes part",
         ClientState::Locked => "locked: two machines used its identity",
         ClientState::Quarantined => "in quarantine: its updates were rejected round after round",
+        ClientState::Evicted => "evicted: whatever certificate names it, it is refused",
     };
     let stay = if client.is_ephemeral {
         "until its certificate ends"
@@ -130,7 +131,7 @@ async fn show(arguments: &ClientArguments, output: &Output) -> Result<(), Failur
             format!("in {} rounds in a row", client.rejections),
         ),
         ("stays", stay.to_owned()),
-        ("token", client.token.to_string()),
+        ("token", token(&client)),
         ("labels", labels(&client)),
         ("key", format!("sha256:{}", hex::encode(&client.key))),
     ];
@@ -159,9 +160,9 @@ async fn evict(arguments: &EvictArguments, output: &Output) -> Result<(), Failur
     let client = arguments.client.id()?;
     let directory = arguments.client.directory.directory()?;
     let ledger = arguments.client.directory.ledger().await?;
-    if ledger.client(&client).await?.is_none() {
+    let Some(known) = ledger.client(&client).await? else {
         return Err(arguments.client.unknown());
-    }
+    };
     if DirectoryLock::holder_of(&directory.lock()).is_some() {
         let request = v1::EvictClientRequest {
             client_id: client.to_string(),
@@ -175,9 +176,13 @@ async fn evict(arguments: &EvictArguments, output: &Output) -> Result<(), Failur
         ledger.evict(&client, &reason, now).await?;
     }
     ledger.close().await;
-    output.line(format_args!(
-        "evicted {client}: its keys are refused from now on, and its name is free"
-    ));
+    let rest = match known.token {
+        Some(_) => "its keys are refused from now on, and its name is free",
+        None => {
+            "whatever certificate names it is refused from now on, until `clients approve` takes that back"
+        }
+    };
+    output.line(format_args!("evicted {client}: {rest}"));
     output.json(&serde_json::json!({ "event": "client-evicted", "client": client }));
     Ok(())
 }
@@ -188,6 +193,12 @@ fn certificate(client: &EnrolledClient, now: Timestamp) -> String {
         Some(until) if until <= now => format!("{} (over)", until.to_second()),
         Some(until) => until.to_second(),
     }
+}
+
+/// How it came in.
+fn token(client: &EnrolledClient) -> String {
+    let token = client.token.as_ref();
+    token.map_or_else(|| "none: the site's CA".to_owned(), ToString::to_string)
 }
 
 fn labels(client: &EnrolledClient) -> String {

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use fedmerge_common::failure::{ExitCode, Failure};
+use fedmerge_common::hex;
 use fedmerge_common::output::Output;
 use fedmerge_common::units::ByteSize;
 use tokio::signal::unix::{SignalKind, signal};
@@ -11,6 +12,7 @@ use crate::app::{self, App, Options};
 use crate::driver::Stay;
 use crate::open_files;
 use crate::privacy::Privacy;
+use crate::settings::Settings;
 use crate::telemetry;
 
 pub(super) const EXAMPLES: &str = "\
@@ -37,7 +39,8 @@ pub struct RunArguments {
 
 pub(super) fn run(arguments: RunArguments, output: Output) -> Result<(), Failure> {
     let directory = arguments.directory.directory()?;
-    telemetry::start(&directory, &output)?;
+    let settings = Settings::read(&directory)?;
+    telemetry::start(&directory, settings.limits.log_bytes, &output)?;
     open_files::allow_all();
     let options = Options {
         listen: arguments.listen,
@@ -93,9 +96,18 @@ pub(super) fn check(arguments: &DirectoryArguments, output: &Output) -> Result<(
     if let Some(privacy) = &plan.privacy {
         output.line(privacy_in_words(privacy, plan.round.rounds));
     }
+    let authority = hex::encode(&checked.authority_pin);
+    output.line(format_args!("authority {authority}"));
+    if let Some(path) = &checked.settings.tls.client_ca {
+        output.line(format_args!(
+            "certificates of {} are taken: fedmerge client enrol --server URL --authority {authority} --certificate FILE --key FILE --dir DIR",
+            path.display()
+        ));
+    }
     output.json(&serde_json::json!({
         "event": "checked",
         "federation": plan.name,
+        "authority_sha256": authority,
         "private_rounds": plan.round.private_rounds,
         "method": plan.recipe.method_name(),
         "tensors": tensors,

@@ -10,20 +10,25 @@ mod rotation;
 mod sign;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use fedmerge_common::clock::Clock;
+use fedmerge_common::endorsement::{self, Endorsement};
 use fedmerge_common::identity::{Identity, Labels, public_key_sha256};
 use fedmerge_common::ids::{ClientId, FederationName, ModelVersion};
 use fedmerge_common::proof::{self, Resource};
 use fedmerge_common::rollback::{self, Rollback};
-use fedmerge_common::tls;
+use fedmerge_common::tls::{self, ClientAuthorities};
 use fedmerge_common::units::{Millis, Timestamp};
 use fedmerge_common::update::ModelRef;
+use fedmerge_proto::v1;
 use rcgen::{Issuer, KeyPair, SigningKey};
+use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::directory::ServerDirectory;
+use crate::enrolment::site::{PeerNames, SiteAuthority};
 
 pub use create::CreateAuthorityError;
 pub use load::LoadAuthorityError;
@@ -49,6 +54,15 @@ pub struct Authority {
     server: Signer,
     /// Where another authority was before this one.
     overlap: Option<Overlap>,
+}
+
+/// How a server shakes hands.
+#[derive(Debug)]
+pub struct ServerTls {
+    /// What it shows, and whom it believes.
+    pub config: Arc<ServerConfig>,
+    /// Who those are.
+    pub names: PeerNames,
 }
 
 /// A key with its certificate.
@@ -199,6 +213,37 @@ impl Authority {
         })
     }
 
+    /// Signs that `model` is the federation's base now.
+    ///
+    /// # Errors
+    /// When the key refuses.
+    pub fn endorse(&self, model: &ModelRef, now: Timestamp) -> Result<Endorsement, SignError> {
+        let words = endorsement::statement(&self.federation, model, now);
+        let signature = self.issuer.key().sign(&words);
+        Ok(Endorsement {
+            at: now,
+            signature: signature.map_err(SignError::Endorsement)?,
+            successor: self.successor().map(<[u8]>::to_vec),
+        })
+    }
+
+    /// How this authority follows the one before it, while it is new.
+    #[must_use]
+    pub fn change(&self) -> Option<v1::AuthorityChange> {
+        let overlap = self.overlap.as_ref()?;
+        Some(v1::AuthorityChange {
+            previous: overlap.old.to_vec().into(),
+            successor: overlap.successor.to_vec().into(),
+        })
+    }
+
+    /// While this authority is new: the certificate of its key by the one before it, DER.
+    #[must_use]
+    pub fn successor(&self) -> Option<&[u8]> {
+        let overlap = self.overlap.as_ref()?;
+        Some(&overlap.successor)
+    }
+
     /// The name under which a model is signed.
     #[must_use]
     pub fn name_of(&self, version: ModelVersion) -> String {
@@ -218,11 +263,7 @@ impl Authority {
         let words = proof::pre_authentication_encoding(&payload);
         let signature = self.server.key.sign(&words).map_err(SignError::Model)?;
         let mut chain = vec![self.server.certificate.as_ref()];
-        chain.extend(
-            self.overlap
-                .iter()
-                .map(|overlap| overlap.successor.as_ref()),
-        );
+        chain.extend(self.successor());
         Ok(proof::seal(&payload, &signature, &chain))
     }
 
@@ -234,16 +275,17 @@ impl Authority {
         Ok(key_hash(&key_of_request(request)?))
     }
 
-    /// TLS of the server. Renews the certificates of server and administrator, for the keys they have, when two
-    /// thirds of their lives are over.
+    /// TLS of the server, which takes certificates of `site`, too, and whose they are. Renews the certificates of server and
+    /// administrator, for the keys they have, when two thirds of their lives are over.
     ///
     /// # Errors
     /// When certificate or key cannot be read, renewed or used.
     pub fn server_tls(
         &self,
         directory: &ServerDirectory,
+        site: Option<SiteAuthority>,
         clock: Clock,
-    ) -> Result<rustls::ServerConfig, LoadAuthorityError> {
+    ) -> Result<ServerTls, LoadAuthorityError> {
         let now = clock.now();
         let path = directory.certificate();
         let server = self.renewed(Stored::read(path.clone())?, now)?;
@@ -260,11 +302,22 @@ impl Authority {
             chain.extend([overlap.successor.clone(), overlap.old.clone()]);
             authorities.push(overlap.old.clone());
         }
-        tls::server_config(authorities, chain, key, clock).map_err(|source| {
-            LoadAuthorityError::Tls {
-                certificate: path,
-                source,
-            }
+        let mut clients = ClientAuthorities {
+            authorities: authorities.clone(),
+            revoked: Vec::new(),
+        };
+        if let Some(site) = &site {
+            clients.authorities.extend(site.certificates.clone());
+            clients.revoked = site.revocations(&authorities);
+        }
+        let config = tls::server_config(clients, chain, key, clock);
+        let config = config.map_err(|source| LoadAuthorityError::Tls {
+            certificate: path,
+            source,
+        })?;
+        Ok(ServerTls {
+            config: Arc::new(config),
+            names: PeerNames::new(self.federation.clone(), authorities, site),
         })
     }
 

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use fedmerge_common::clock::Clock;
 use fedmerge_common::failure::explain;
-use rustls::ServerConfig;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::compute;
 use crate::directory::ServerDirectory;
-use crate::enrolment::authority::{Authority, LoadAuthorityError};
+use crate::enrolment::authority::{Authority, LoadAuthorityError, ServerTls};
+use crate::enrolment::site::SiteAuthority;
+use crate::settings::TlsSettings;
 
 /// Between two looks at the files.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -26,17 +27,20 @@ pub type Newest<T> = watch::Receiver<Arc<T>>;
 #[derive(Debug)]
 pub struct Keeper {
     directory: ServerDirectory,
+    settings: TlsSettings,
     clock: Clock,
     authority: watch::Sender<Arc<Authority>>,
-    tls: watch::Sender<Arc<ServerConfig>>,
+    tls: watch::Sender<Arc<ServerTls>>,
 }
 
 fn load(
     directory: &ServerDirectory,
+    settings: &TlsSettings,
     clock: Clock,
-) -> Result<(Authority, ServerConfig), LoadAuthorityError> {
+) -> Result<(Authority, ServerTls), LoadAuthorityError> {
     let authority = Authority::load(directory, clock.now())?;
-    let tls = authority.server_tls(directory, clock)?;
+    let site = SiteAuthority::read(directory, settings)?;
+    let tls = authority.server_tls(directory, site, clock)?;
     Ok((authority, tls))
 }
 
@@ -45,10 +49,15 @@ impl Keeper {
     ///
     /// # Errors
     /// When it cannot be used.
-    pub fn new(directory: ServerDirectory, clock: Clock) -> Result<Self, LoadAuthorityError> {
-        let (authority, tls) = load(&directory, clock)?;
+    pub fn new(
+        directory: ServerDirectory,
+        settings: TlsSettings,
+        clock: Clock,
+    ) -> Result<Self, LoadAuthorityError> {
+        let (authority, tls) = load(&directory, &settings, clock)?;
         Ok(Self {
             directory,
+            settings,
             clock,
             authority: watch::Sender::new(Arc::new(authority)),
             tls: watch::Sender::new(Arc::new(tls)),
@@ -63,7 +72,7 @@ impl Keeper {
 
     /// TLS of the server, always the newest.
     #[must_use]
-    pub fn tls(&self) -> Newest<ServerConfig> {
+    pub fn tls(&self) -> Newest<ServerTls> {
         self.tls.subscribe()
     }
 
@@ -76,7 +85,8 @@ impl Keeper {
             .is_some()
         {
             let (directory, clock) = (self.directory.clone(), self.clock);
-            match compute::blocking(move || load(&directory, clock)).await {
+            let settings = self.settings.clone();
+            match compute::blocking(move || load(&directory, &settings, clock)).await {
                 Ok((authority, tls)) => {
                     self.show(authority, tls);
                     told = None;
@@ -95,7 +105,7 @@ impl Keeper {
         }
     }
 
-    fn show(&self, authority: Authority, tls: ServerConfig) {
+    fn show(&self, authority: Authority, tls: ServerTls) {
         if authority.pin() != self.authority.borrow().pin() {
             tracing::info!("the certificate authority was rotated");
         }

@@ -19,7 +19,7 @@ pub(super) fn check(
     terms: &Terms,
     cancelled: &AtomicBool,
 ) -> Result<TaskVector, Stop> {
-    let payload = TaskVector::open(path, base).map_err(blame)?;
+    let payload = TaskVector::open_within(path, base, &terms.header).map_err(blame)?;
     // Files of other programs lack the mark; one that is marked as something else was sent by mistake.
     payload.check_encoding(encoding).map_err(refuse)?;
     if let TaskVector::Coded(coded) = &payload {

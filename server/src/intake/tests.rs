@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use fedmerge_common::checkpoint::CheckpointWriter;
+use fedmerge_common::checkpoint::{CheckpointWriter, HeaderLimits};
 use fedmerge_common::dtype::Dtype;
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::reason::RejectionCode;
@@ -67,6 +67,7 @@ fn terms() -> Terms {
         ),
         max_update: ByteSize::from_mebibytes(1),
         max_examples: 1000,
+        header: HeaderLimits::default(),
         max_magnitude: 100.0,
         length: None,
         max_replaced: 0.1,
@@ -133,13 +134,17 @@ fn with_values(bias: &[f32], weight: &[f32]) -> Vec<u8> {
 }
 
 fn verdict(upload: &Upload) -> Result<ValidUpdate, Rejection> {
+    verdict_within(upload, &terms())
+}
+
+fn verdict_within(upload: &Upload, terms: &Terms) -> Result<ValidUpdate, Rejection> {
     let cancelled = AtomicBool::new(false);
     validate(
         &upload.path,
         &upload.header,
         None,
         &base(),
-        &terms(),
+        terms,
         &cancelled,
     )
     .unwrap()
@@ -262,6 +267,34 @@ fn what_is_no_safetensors_file_is_malformed_with_the_cause() {
         RejectionCode::Malformed,
         "the header is not valid: `a`: invalid type",
     );
+}
+
+#[test]
+fn a_header_over_a_limit_is_refused_before_it_is_believed() {
+    let upload = upload_of(Encoding::F32, &true_bytes());
+    let usual = HeaderLimits::default();
+    for (header, words) in [
+        (HeaderLimits { bytes: 64, ..usual }, "the limit is 64"),
+        (
+            HeaderLimits {
+                tensors: 1,
+                ..usual
+            },
+            "there are 2 tensors, the limit is 1",
+        ),
+        (
+            HeaderLimits {
+                name_bytes: 4,
+                ..usual
+            },
+            "over 4 bytes",
+        ),
+    ] {
+        let terms = Terms { header, ..terms() };
+        let rejection = verdict_within(&upload, &terms).unwrap_err();
+        assert_eq!(rejection.code, RejectionCode::Malformed);
+        assert!(rejection.detail.contains(words), "{rejection}");
+    }
 }
 
 #[test]

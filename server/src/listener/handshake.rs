@@ -10,6 +10,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::enrolment::authority::ServerTls;
+use crate::enrolment::site::UnnamedPeerError;
+
 /// A handshake that takes longer is given up.
 const LIMIT: Millis = Millis::from_secs(10);
 
@@ -27,24 +30,40 @@ pub(super) enum ShakeHandsError {
     Certificate(#[source] ReadCertificateError),
 }
 
-/// Shakes hands with whoever connected: the certificate that was shown, if one was, and the stream.
+/// What a peer showed of itself.
+#[derive(Debug)]
+pub(super) enum Shown {
+    /// No certificate.
+    Nothing,
+    /// One that tells whose it is.
+    Certificate(Arc<PeerCertificate>),
+    /// One of a site's authority, of somebody whom the settings do not name.
+    Unnamed(UnnamedPeerError),
+}
+
+/// Shakes hands with whoever connected: what it showed, and the stream.
 pub(super) async fn shake_hands(
-    acceptor: &TlsAcceptor,
+    tls: &ServerTls,
     socket: TcpStream,
-) -> Result<(Option<Arc<PeerCertificate>>, TlsStream<TcpStream>), ShakeHandsError> {
+) -> Result<(Shown, TlsStream<TcpStream>), ShakeHandsError> {
     socket.set_nodelay(true).map_err(ShakeHandsError::Tls)?;
+    let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
     let stream = timeout(LIMIT.to_duration(), acceptor.accept(socket))
         .await
         .map_err(|_| ShakeHandsError::TooSlow)?
         .map_err(ShakeHandsError::Tls)?;
-    let shown = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(<[_]>::first);
-    let certificate = shown
-        .map(|certificate| PeerCertificate::parse(certificate).map(Arc::new))
-        .transpose()
-        .map_err(ShakeHandsError::Certificate)?;
-    Ok((certificate, stream))
+    let certificates = stream.get_ref().1.peer_certificates();
+    let shown = match certificates.and_then(<[_]>::first) {
+        None => Shown::Nothing,
+        Some(certificate) => match tls.names.owner(certificate) {
+            Ok(certificate) => Shown::Certificate(Arc::new(certificate)),
+            Err(UnnamedPeerError::Certificate(error)) => {
+                return Err(ShakeHandsError::Certificate(error));
+            }
+            Err(error @ (UnnamedPeerError::NoName { .. } | UnnamedPeerError::Several { .. })) => {
+                Shown::Unnamed(error)
+            }
+        },
+    };
+    Ok((shown, stream))
 }

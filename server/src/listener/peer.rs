@@ -32,8 +32,10 @@ pub enum Door {
 pub struct Peer {
     /// Where it connects from.
     pub address: SocketAddr,
-    /// The certificate that it showed, which the authority signed.
+    /// The certificate that it showed, which the authority signed, or one that the site brought along.
     pub certificate: Option<Arc<PeerCertificate>>,
+    /// Why it counts as nobody, where it showed a certificate that names none of this server's clients.
+    pub unnamed: Option<Arc<str>>,
     /// When the connection began.
     pub since: Timestamp,
     /// Where it came in.

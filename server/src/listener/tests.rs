@@ -23,6 +23,8 @@ use crate::enrolment::authority::testbed::{Federation, certificate_request};
 const LIMITS: ListenLimits = ListenLimits {
     strangers: 4,
     connections: 16,
+    of_client: 16,
+    handshakes: 1_000,
 };
 /// When to give up on what should have come.
 const LONG: Duration = Duration::from_secs(60);
@@ -42,7 +44,7 @@ impl Listening {
         let address = listener.address();
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
         let tls = federation.server_tls();
-        let streams = listener.serve(tls, limits, stop.clone(), &tracker);
+        let streams = listener.serve(tls, limits, Refusals::default(), stop.clone(), &tracker);
         Self {
             address,
             streams,

@@ -4,7 +4,6 @@
 //! key that it shows, so that an evicted client is refused at its next call, on a connection however old.
 
 mod layer;
-mod pace;
 
 use fedmerge_common::ids::{AdminName, ClientId};
 use fedmerge_proto::status::{Refusal, RefusalReason};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fedmerge_common::renewal;
-use fedmerge_common::units::Timestamp;
+use fedmerge_common::units::{Millis, Timestamp};
 use fedmerge_proto::convert::enrolment::{EnrolmentRequest, RenewalRequest};
 use fedmerge_proto::status::{Refusal, RefusalReason};
 use fedmerge_proto::v1;
@@ -14,6 +14,9 @@ use super::Desk;
 use crate::enrolment::authority::Authority;
 use crate::enrolment::token::hash_secret;
 use crate::store::ledger::{Admission, Renewal};
+
+/// How often a client may renew in a certificate's life; one renews once and a half.
+const RENEWALS_OF_A_LIFE: u64 = 20;
 
 /// The service `fedmerge.v1.Enrolment`.
 #[derive(Debug)]
@@ -66,6 +69,7 @@ impl Service {
             certificate: certificate.to_vec().into(),
             authority: desk.authority().certificate().to_vec().into(),
             server_time_ms: now.get(),
+            change: desk.authority().change(),
         })
     }
 
@@ -82,6 +86,7 @@ impl Service {
             now,
             until: now + desk.enrolment.certificate_life,
             absence: desk.enrolment.absence,
+            spacing: Millis::new(desk.enrolment.certificate_life.get() / RENEWALS_OF_A_LIFE),
             client,
         };
         let client = desk.ledger.renew(&renewal).await??;
@@ -93,6 +98,7 @@ impl Service {
             certificate: certificate.to_vec().into(),
             authority: desk.authority().certificate().to_vec().into(),
             server_time_ms: now.get(),
+            change: desk.authority().change(),
         })
     }
 

@@ -6,9 +6,11 @@ use fedmerge_common::identity::Labels;
 use fedmerge_common::ids::RoundNumber;
 use fedmerge_common::reason::Decline;
 use fedmerge_coordinator::Event;
+use fedmerge_proto::convert::nested;
 use fedmerge_proto::convert::round::{ProgressReport, instance};
 use fedmerge_proto::status::{Refusal, RefusalReason};
 use fedmerge_proto::v1;
+use fedmerge_proto::v1::notice::State;
 use fedmerge_proto::v1::round_server::Round;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -36,11 +38,14 @@ impl Round for Service {
             Caller::Admin(name) | Caller::Observer(name) => name.to_string(),
             Caller::Anonymous => String::new(),
         };
+        let authority = self.0.authority();
         Ok(Response::new(v1::HelloResponse {
             software_version: env!("CARGO_PKG_VERSION").to_owned(),
             server_time_ms: self.0.clock.now().get(),
             federation: self.0.name.to_string(),
             client_id,
+            authority: authority.certificate().to_vec().into(),
+            change: authority.change(),
         }))
     }
 
@@ -115,7 +120,8 @@ impl Service {
 async fn tell(mut seat: Seat, notices: mpsc::Sender<Result<v1::Notice, Status>>, desk: &Desk) {
     loop {
         let notice = seat.notices.borrow_and_update().clone();
-        let sending = notices.send(Ok(notice));
+        let notice = endorsed(notice, desk);
+        let sending = notices.send(notice.map_err(|refusal| desk.refusals.counted(refusal.into())));
         // A client that does not read must not hold up the drain.
         let Some(Ok(())) = desk.stop.run_until_cancelled(sending).await else {
             return;
@@ -130,9 +136,19 @@ async fn tell(mut seat: Seat, notices: mpsc::Sender<Result<v1::Notice, Status>>,
             () = desk.stop.cancelled() => {
                 let words = "the server is about to stop";
                 let refusal = Refusal::new(RefusalReason::ShuttingDown, words);
-                let _gone = notices.try_send(Err(refusal.into()));
+                let _gone = notices.try_send(Err(desk.refusals.counted(refusal.into())));
                 return;
             }
         }
     }
+}
+
+/// A notice with the authority's word that the base it names is the federation's now.
+fn endorsed(mut notice: v1::Notice, desk: &Desk) -> Result<v1::Notice, Refusal> {
+    if let Some(State::Invitation(invitation)) = &mut notice.state {
+        let base = nested("base", invitation.base.clone())?;
+        let endorsement = desk.authority().endorse(&base, desk.clock.now())?;
+        invitation.endorsement = Some(endorsement.into());
+    }
+    Ok(notice)
 }

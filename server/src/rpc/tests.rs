@@ -42,15 +42,25 @@ impl Served {
         let limits = ListenLimits {
             strangers: 4,
             connections: 16,
+            of_client: 16,
+            handshakes: 1_000,
         };
         let connections = listener.connections();
         let now = Clock::with_offset(0).now();
         let authority = Authority::load(&identities.directory, now).unwrap();
-        let streams = listener.serve(identities.server_tls(), limits, stop.clone(), &tasks);
+        let streams = listener.serve(
+            identities.server_tls(),
+            limits,
+            Refusals::default(),
+            stop.clone(),
+            &tasks,
+        );
         let ledger = running.ledger;
         let members = LedgerMembers {
             ledger: ledger.clone(),
             clock: Clock::with_offset(0),
+            max_clients: 10,
+            needs_approval: false,
         };
         let layer = AccessLayer::new("digits".parse().unwrap(), members, 100, Refusals::default());
         let desk = Desk {
@@ -65,6 +75,7 @@ impl Served {
             connections,
             max_clients: 8,
             max_downloads: 4,
+            message_bytes: ByteSize::from_mebibytes(8),
             refusals: Refusals::default(),
             traffic: Traffic::default(),
             stop: stop.clone(),

@@ -70,6 +70,7 @@ impl Transfer for Service {
         };
         let (chunks, stream) = mpsc::channel(ANSWERS_AHEAD);
         let (stop, traffic) = (self.desk.stop.clone(), self.desk.traffic.clone());
+        let refusals = self.desk.refusals.clone();
         self.desk.tasks.spawn(async move {
             let count = |bytes| {
                 if let Caller::Client(client) = &caller {
@@ -82,11 +83,12 @@ impl Transfer for Service {
                 sent.unwrap_or(Ok(()))
             };
             let Some(sent) = stop.run_until_cancelled(sending).await else {
-                let _gone = chunks.try_send(Err(stopping()));
+                let _gone = chunks.try_send(Err(refusals.counted(stopping())));
                 return;
             };
             if let Err(error) = sent {
-                let _gone = chunks.send(Err(unreadable(&path, &error))).await;
+                let refused = refusals.counted(unreadable(&path, &error));
+                let _gone = chunks.send(Err(refused)).await;
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
@@ -142,7 +144,7 @@ impl Transfer for Service {
                 () = desk.stop.cancelled() => Err(stopping()),
             };
             if let Err(status) = result {
-                let _gone = acknowledgements.try_send(Err(status));
+                let _gone = acknowledgements.try_send(Err(desk.refusals.counted(status)));
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))

@@ -24,7 +24,11 @@ fn an_empty_file_has_the_defaults_and_they_are_possible() {
 #[test]
 fn every_key_can_be_set() {
     let settings = parse(
-        "listen = \"[::1]:0\"\n[admin]\nlisten = \"[::1]:1\"\n[limits]\nclients = 1\nconnections = 2\nstrangers = 3\ncalls = 11\nrejections = 12\nstaged_bytes = \"4KiB\"\nuploads = 4\ndownloads = 6\n\
+        "listen = \"[::1]:0\"\n[admin]\nlisten = \"[::1]:1\"\n\
+         [tls]\nclient_ca = \"a.pem\"\nclient_crl = \"a.crl\"\nclient_names = [\"dns:*.a\"]\nclient_labels = { site = \"n\" }\n\
+         require_approval = true\n[limits]\nclients = 1\nconnections = 2\nstrangers = 3\ncalls = 11\nhandshakes = 14\nconnections_of_client = 15\nstreams = 16\n\
+         message_bytes = \"2MiB\"\ncall_header_bytes = \"8KiB\"\nheader_bytes = \"1MiB\"\ntensors = 17\nname_bytes = 18\nledger_bytes = \"2MiB\"\n\
+         log_bytes = \"1MiB\"\nrejections = 12\nstaged_bytes = \"4KiB\"\nuploads = 4\ndownloads = 6\n\
          examples = 5\nmagnitude = 6\nlength = 13\nreplaced = 0.25\n[enrolment]\ncertificate_life = \"7d\"\nabsence = \"0s\"\nclock_skew = \"0s\"\n[merge]\n\
          memory = 8\nthreads = 9\nkeep_updates = 10\n",
     )
@@ -34,11 +38,28 @@ fn every_key_can_be_set() {
         admin: AdminSettings {
             listen: "[::1]:1".to_owned(),
         },
+        tls: TlsSettings {
+            client_ca: Some("a.pem".into()),
+            client_crl: Some("a.crl".into()),
+            client_names: vec!["dns:*.a".parse().unwrap()],
+            client_labels: Labels::from([("site".to_owned(), "n".to_owned())]),
+            require_approval: true,
+        },
         limits: Limits {
             clients: 1,
             connections: 2,
             strangers: 3,
             calls: 11,
+            handshakes: 14,
+            connections_of_client: 15,
+            streams: 16,
+            message_bytes: ByteSize::from_mebibytes(2),
+            call_header_bytes: ByteSize::new(8192),
+            header_bytes: ByteSize::from_mebibytes(1),
+            tensors: 17,
+            name_bytes: 18,
+            ledger_bytes: ByteSize::from_mebibytes(2),
+            log_bytes: ByteSize::from_mebibytes(1),
             rejections: 12,
             staged_bytes: ByteSize::new(4096),
             uploads: 4,
@@ -177,4 +198,25 @@ fn a_directory_without_settings_is_told_how_to_make_them() {
 fn the_deployed_example_is_possible() {
     let settings = parse(include_str!("../../../deploy/server.toml")).unwrap();
     assert_eq!(settings.limits.clients, 100);
+}
+
+#[test]
+fn an_authority_of_the_site_comes_with_names_and_its_settings_with_it() {
+    for (table, words) in [
+        ("client_ca = \"a.pem\"", "`tls.client_names` is empty"),
+        ("client_names = [\"dns:*.a\"]", "`tls.client_ca` is missing"),
+        ("require_approval = true", "`tls.client_ca` is missing"),
+        (
+            "client_ca = \"a.pem\"\nclient_names = [\"*.a\"]",
+            "`*.a` is no pattern of names",
+        ),
+        (
+            "client_ca = \"a.pem\"\nclient_names = [\"dns:*.a\"]\nclient_labels = { site = \"a b\" }",
+            "`tls.client_labels` is site = \"a b\"",
+        ),
+        ("client_cas = \"a.pem\"", "did you mean `client_ca`?"),
+    ] {
+        let refusal = refusal(&format!("[tls]\n{table}\n"));
+        assert!(refusal.contains(words), "{refusal}");
+    }
 }

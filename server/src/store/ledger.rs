@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fedmerge_common::units::ByteSize;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -21,6 +22,7 @@ mod audit;
 mod backup;
 mod clients;
 mod error;
+mod member_refusal;
 mod members;
 mod migrations;
 mod models;
@@ -28,6 +30,7 @@ mod plans;
 mod quarantine;
 mod rounds;
 mod row;
+mod site_clients;
 mod tokens;
 mod uploads;
 
@@ -36,11 +39,13 @@ pub use backup::BackUpError;
 pub use clients::{ClientState, EnrolledClient};
 pub(crate) use error::RESTORE;
 pub use error::{LedgerError, OpenLedgerError};
-pub use members::{Approval, MemberRefusal, Renewal, ShownKey};
+pub use member_refusal::MemberRefusal;
+pub use members::{Approval, Renewal, ShownKey};
 pub use models::StoredModel;
 pub use plans::PlanRow;
 pub use rounds::{MergeNote, RoundStory, Rounds};
 pub use row::DecodeRowError;
+pub use site_clients::SiteCertificate;
 pub use tokens::{Revocation, TokenRow};
 pub use uploads::UploadRow;
 
@@ -50,6 +55,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// Connections that only read: commands and the dashboard never stand in a write's way.
 const READERS: u32 = 3;
+/// The most that SQLite can count.
+const MOST_PAGES: u64 = 4_294_967_294;
 /// The ledger holds hashes of secrets: the file is its owner's alone.
 const FILE_MODE: u32 = 0o600;
 
@@ -68,6 +75,14 @@ impl Ledger {
     /// # Errors
     /// When the file cannot be made or opened, is no ledger, is damaged, or was written by a newer program.
     pub async fn open(path: &Path) -> Result<Self, OpenLedgerError> {
+        Self::open_within(path, ByteSize::new(u64::MAX)).await
+    }
+
+    /// The same, for a file that this process lets grow to so many bytes: what would make it larger fails as it does on a full disk.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`].
+    pub async fn open_within(path: &Path, most: ByteSize) -> Result<Self, OpenLedgerError> {
         create_file(path).map_err(|source| OpenLedgerError::Create {
             path: path.to_owned(),
             source,
@@ -81,8 +96,15 @@ impl Ledger {
         let failed = |source| OpenLedgerError::from_database(path, source);
         let mut first = connect(&options).await.map_err(failed)?;
         migrations::run(&mut first, path).await?;
+        let page_bytes: i64 = sqlx::query_scalar("PRAGMA page_size")
+            .fetch_one(&mut first)
+            .await
+            .map_err(failed)?;
+        let pages = most.get() / u64::try_from(page_bytes).unwrap_or(1).max(1);
+        let pages = pages.clamp(1, MOST_PAGES);
+        let bounded = options.clone().pragma("max_page_count", pages.to_string());
         let ledger = Self {
-            writer: pool(1).connect_lazy_with(options.clone()),
+            writer: pool(1).connect_lazy_with(bounded),
             readers: pool(READERS).connect_lazy_with(options.pragma("query_only", "ON")),
             path: path.to_owned(),
         };

@@ -17,6 +17,7 @@ impl Play {
             server: "localhost:1".parse().unwrap(),
             federation: federation(),
             client: client_id(),
+            certificate: None,
         };
         Journal::of(&ClientDirectory::new(&self.directory), &settings)
     }
@@ -129,6 +130,7 @@ async fn remains_that_are_of_no_use_are_dropped_and_the_task_begins_again() {
                 server: "localhost:1".parse().unwrap(),
                 federation: "letters".parse().unwrap(),
                 client: client_id(),
+                certificate: None,
             };
             let stranger = Journal::of(&ClientDirectory::new(&play.directory), &settings);
             stranger.keep(Some(&play.trained())).unwrap();

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use fedmerge_common::clock::Clock;
 use fedmerge_common::digest::Digest;
 use fedmerge_common::packing::Unpacker;
 use fedmerge_common::reason::Rejection;
@@ -15,6 +16,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
+
+use crate::testbed::Authority;
 
 /// What the server saw of a client.
 #[derive(Default)]
@@ -41,6 +44,8 @@ pub(super) struct Theatre {
     pub(super) breaks: usize,
     /// Whether the federation has ended before anyone attends.
     pub(super) is_over: bool,
+    /// Who endorses the base.
+    pub(super) authority: Arc<Authority>,
     /// Where the attending client's notices go.
     stage: Mutex<Option<mpsc::Sender<Result<v1::Notice, Status>>>>,
 }
@@ -56,6 +61,7 @@ impl Theatre {
             attendances: 0,
             breaks: 0,
             is_over: false,
+            authority: Arc::new(Authority::new()),
             seen: Mutex::default(),
             stage: Mutex::default(),
         }
@@ -150,15 +156,20 @@ impl Round for Actor {
             self.0.end();
             return Ok(Response::new(ReceiverStream::new(receiver)));
         }
+        let base = model(2, &self.0.base);
+        let endorsed = base.clone().try_into().unwrap();
+        let now = Clock::system().now();
+        let endorsement = self.0.authority.endorse(&endorsed, now);
         self.0.notice(v1::notice::State::Invitation(v1::Invitation {
             round: 3,
-            base: Some(model(2, &self.0.base)),
+            base: Some(base),
             deadline_ms: 0,
             encodings: self.0.encodings.clone(),
             max_update_bytes: 1 << 20,
             density_ppm: 0,
             rollback: None,
             noise: None,
+            endorsement: Some(endorsement.into()),
         }));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }

@@ -40,6 +40,7 @@ fn trial() -> Trial {
         density: Density::default(),
         max_update_bytes: ByteSize::new(1_000),
         step_back: None,
+        doubt: None,
         noise: None,
     };
     let (federation, client) = ("digits".parse().unwrap(), "ward-3".parse().unwrap());
@@ -256,6 +257,7 @@ async fn only_the_newest_round_is_kept_on_disk() {
         density: Density::default(),
         max_update_bytes: ByteSize::new(1),
         step_back: None,
+        doubt: None,
         noise: None,
     };
     let (federation, client) = ("digits".parse().unwrap(), "ward-3".parse().unwrap());

@@ -12,6 +12,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::enrolment::authority::sign::SignError;
+use crate::enrolment::site::{READ_SITE_HINT, ReadSiteAuthorityError};
 
 /// Why an identity directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +89,9 @@ pub enum LoadAuthorityError {
         #[source]
         source: io::Error,
     },
+    /// The authority that the site brought along cannot be used.
+    #[error(transparent)]
+    Site(#[from] ReadSiteAuthorityError),
     /// Certificate and key cannot be used for TLS.
     #[error("{} and its key cannot be used", certificate.display())]
     Tls {
@@ -102,6 +106,9 @@ pub enum LoadAuthorityError {
 impl From<LoadAuthorityError> for Failure {
     fn from(error: LoadAuthorityError) -> Self {
         match &error {
+            LoadAuthorityError::Site(_) => {
+                Self::from_error(ExitCode::BadConfiguration, &error).with_hint(READ_SITE_HINT)
+            }
             LoadAuthorityError::Missing { .. } => {
                 Self::from_error(ExitCode::BadConfiguration, &error)
                     .with_hint("make a server: fedmerge server init DIR")

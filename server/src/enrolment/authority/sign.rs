@@ -41,6 +41,9 @@ pub enum SignError {
     /// A rollback cannot be signed.
     #[error("the rollback cannot be signed")]
     Rollback(#[source] rcgen::Error),
+    /// An endorsement cannot be signed.
+    #[error("the endorsement cannot be signed")]
+    Endorsement(#[source] rcgen::Error),
     /// A model cannot be signed.
     #[error("the model cannot be signed")]
     Model(#[source] rcgen::Error),
@@ -56,6 +59,7 @@ impl From<SignError> for Refusal {
             SignError::Label(_)
             | SignError::Certificate(_)
             | SignError::Rollback(_)
+            | SignError::Endorsement(_)
             | SignError::Model(_)
             | SignError::SerialNumber(_) => RefusalReason::Internal,
         };

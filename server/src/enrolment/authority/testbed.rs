@@ -10,19 +10,22 @@ use fedmerge_common::ids::ClientId;
 use fedmerge_common::tls;
 use fedmerge_common::units::Millis;
 use rcgen::{CertificateParams, KeyPair};
-use rustls::{ClientConfig, ServerConfig};
+use rustls::ClientConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::directory::ServerDirectory;
-use crate::enrolment::authority::Authority;
+use crate::enrolment::authority::{Authority, ServerTls};
 use crate::enrolment::keeper::Newest;
+use crate::enrolment::site::SiteAuthority;
 
 /// A federation named `digits`.
 pub(crate) struct Federation {
     pub(crate) directory: ServerDirectory,
     pub(crate) authority: Authority,
+    /// One that the site brought along.
+    pub(crate) site: Option<SiteAuthority>,
     _root: TempDir,
 }
 
@@ -41,13 +44,16 @@ impl Federation {
         Self {
             directory,
             authority,
+            site: None,
             _root: root,
         }
     }
 
-    pub(crate) fn server_tls(&self) -> Newest<ServerConfig> {
+    pub(crate) fn server_tls(&self) -> Newest<ServerTls> {
         let clock = Clock::with_offset(0);
-        let tls = self.authority.server_tls(&self.directory, clock).unwrap();
+        let site = self.site.clone();
+        let tls = self.authority.server_tls(&self.directory, site, clock);
+        let tls = tls.unwrap();
         watch::channel(Arc::new(tls)).1
     }
 

@@ -35,10 +35,10 @@ fn client() -> ClientId {
 
 /// Lets two ends shake hands. Answers whom the server sees, or the client's error before the server's.
 async fn handshake(
-    server: Newest<ServerConfig>,
+    server: Newest<ServerTls>,
     client: ClientConfig,
 ) -> Result<Option<PeerCertificate>, io::Error> {
-    let server = Arc::clone(&server.borrow());
+    let server = Arc::clone(&server.borrow().config);
     handshake_with(server, client).await
 }
 
@@ -329,7 +329,7 @@ fn a_server_key_of_another_certificate_is_found_out() {
     fs::copy(ours.directory.admin_key(), ours.directory.key()).unwrap();
     let error = ours
         .authority
-        .server_tls(&ours.directory, Clock::with_offset(0))
+        .server_tls(&ours.directory, None, Clock::with_offset(0))
         .unwrap_err();
     assert!(matches!(error, LoadAuthorityError::Tls { .. }), "{error}");
 }
@@ -349,18 +349,19 @@ async fn certificates_are_renewed_for_the_same_keys_when_two_thirds_of_their_lif
     let first = read();
     let at = |days: i64| Clock::with_offset(days * DAY_SECONDS);
 
-    ours.authority.server_tls(&ours.directory, at(240)).unwrap();
+    let tls = |clock| ours.authority.server_tls(&ours.directory, None, clock);
+    tls(at(240)).unwrap();
     assert_eq!(read(), first);
 
     let late = at(250);
-    let tls = ours.authority.server_tls(&ours.directory, late).unwrap();
+    let tls = tls(late).unwrap();
     for (old, new) in first.iter().zip(&read()) {
         assert!(new.not_after - old.not_after > Millis::from_secs(249 * 86_400));
         assert_eq!(new.public_key_sha256, old.public_key_sha256);
         assert_eq!(new.identity, old.identity);
     }
     let admin = Authority::admin_tls(&ours.directory, late).unwrap();
-    assert!(handshake_with(Arc::new(tls), admin).await.is_ok());
+    assert!(handshake_with(tls.config, admin).await.is_ok());
 }
 
 #[test]
@@ -370,7 +371,7 @@ fn an_administrator_whose_files_are_kept_elsewhere_does_not_stop_the_server() {
     fs::remove_file(ours.directory.admin_key()).unwrap();
     assert!(
         ours.authority
-            .server_tls(&ours.directory, Clock::with_offset(0))
+            .server_tls(&ours.directory, None, Clock::with_offset(0))
             .is_ok()
     );
     let error = Authority::admin_tls(&ours.directory, Clock::with_offset(0)).unwrap_err();
@@ -411,8 +412,8 @@ async fn whoever_knows_the_old_authority_is_served_while_the_new_one_overlaps_wi
     ] {
         handshake(ours.server_tls(), tls).await.unwrap();
     }
-    let tls = ours.authority.server_tls(&ours.directory, after).unwrap();
-    let error = handshake_with(Arc::new(tls), late).await.unwrap_err();
+    let tls = ours.authority.server_tls(&ours.directory, None, after);
+    let error = handshake_with(tls.unwrap().config, late).await.unwrap_err();
     let failure = failure_of(&error).unwrap();
     assert!(
         matches!(failure, TlsFailure::AuthorityMismatch { .. }),

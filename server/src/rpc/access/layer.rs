@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use fedmerge_common::identity::Identity;
+use fedmerge_common::identity::{Identity, Issuer, PeerCertificate};
 use fedmerge_common::ids::{ClientId, FederationName};
 use fedmerge_proto::status::{Refusal, RefusalReason};
 use tokio::time::Instant;
@@ -13,17 +13,17 @@ use tonic::Status;
 use tower::{Layer, Service};
 
 use crate::listener::{Door, Peer};
-use crate::rpc::access::pace::Paces;
+use crate::pace::Paces;
+use crate::refusals::Refusals;
 use crate::rpc::access::{Access, Caller, access_of};
-use crate::rpc::refusals::Refusals;
 
 /// Who is enrolled.
 pub trait Members: Clone + Send + Sync + 'static {
-    /// Whether a client takes part under the key that it shows on a connection.
+    /// Whether a client takes part under the certificate that it shows on a connection.
     fn recognise(
         &self,
         client: &ClientId,
-        key: [u8; 32],
+        certificate: &PeerCertificate,
         peer: &Peer,
     ) -> impl Future<Output = Result<(), Refusal>> + Send;
 }
@@ -120,7 +120,8 @@ where
 struct Guard<M> {
     federation: Arc<FederationName>,
     members: M,
-    paces: Arc<Paces<ClientId>>,
+    /// A site's certificate that bears a client's name takes nothing from that client.
+    paces: Arc<Paces<(Issuer, ClientId)>>,
     addresses: Arc<Paces<IpAddr>>,
 }
 
@@ -146,6 +147,9 @@ impl<M: Members> Guard<M> {
         }
         let shown = peer.and_then(|peer| Some((peer, peer.certificate.as_deref()?)));
         let Some((peer, certificate)) = shown else {
+            if let Some(reason) = peer.and_then(|peer| peer.unnamed.as_deref()) {
+                return Err(not_permitted(reason));
+            }
             return Err(Refusal::new(
                 RefusalReason::NotAuthenticated,
                 "this call needs a certificate of the federation",
@@ -165,9 +169,9 @@ impl<M: Members> Guard<M> {
                 ));
             }
             (Identity::Client(client), Access::Client | Access::Member) => {
-                let key = certificate.public_key_sha256;
-                self.paces.take(client, Instant::now())?;
-                self.members.recognise(client, key, peer).await?;
+                let caller = (certificate.issuer, client.clone());
+                self.paces.take(&caller, Instant::now())?;
+                self.members.recognise(client, certificate, peer).await?;
                 Caller::Client(client.clone())
             }
             (Identity::Admin(name), Access::Admin | Access::Observer | Access::Member) => {

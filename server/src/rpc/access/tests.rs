@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use fedmerge_common::clock::Clock;
-use fedmerge_common::identity::{Identity, PeerCertificate};
+use fedmerge_common::identity::{Identity, Issuer, PeerCertificate};
 use fedmerge_common::ids::FederationName;
 use fedmerge_common::units::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use super::*;
 use crate::enrolment::authority::testbed::Federation;
 use crate::listener::{Door, ListenLimits, Listener, Peer};
-use crate::rpc::Refusals;
+use crate::refusals::Refusals;
 use crate::testbed::channel_through;
 
 const PROTOCOL: [&str; 4] = [
@@ -79,10 +79,10 @@ impl Members for Known {
     async fn recognise(
         &self,
         client: &ClientId,
-        key: [u8; 32],
+        certificate: &PeerCertificate,
         _peer: &Peer,
     ) -> Result<(), Refusal> {
-        if self.0.get(client) == Some(&key) {
+        if self.0.get(client) == Some(&certificate.public_key_sha256) {
             return Ok(());
         }
         Err(Refusal::new(RefusalReason::ClientUnknown, "not this one"))
@@ -103,6 +103,7 @@ fn federation() -> FederationName {
 
 fn shown(federation: &str, identity: Identity, key: [u8; 32]) -> Option<Arc<PeerCertificate>> {
     Some(Arc::new(PeerCertificate {
+        issuer: Issuer::Federation,
         federation: federation.parse().unwrap(),
         identity,
         labels: BTreeMap::new(),
@@ -147,6 +148,7 @@ async fn call_at(
     request.extensions_mut().insert(Peer {
         address: "127.0.0.1:1".parse().unwrap(),
         certificate,
+        unnamed: None,
         since: Timestamp::new(0),
         door,
     });
@@ -294,9 +296,17 @@ async fn over_the_real_wire_a_client_is_served_and_others_are_told_why_not() {
     let limits = ListenLimits {
         strangers: 4,
         connections: 16,
+        of_client: 16,
+        handshakes: 1_000,
     };
     let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
-    let streams = listener.serve(ours.server_tls(), limits, stop.clone(), &tracker);
+    let streams = listener.serve(
+        ours.server_tls(),
+        limits,
+        Refusals::default(),
+        stop.clone(),
+        &tracker,
+    );
     let (_, health) = tonic_health::server::health_reporter();
     let serving = Server::builder()
         .layer(AccessLayer::new(

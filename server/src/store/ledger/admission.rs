@@ -13,7 +13,8 @@ use subtle::ConstantTimeEq;
 use crate::audit::AuditEvent;
 use crate::store::ledger::audit;
 use crate::store::ledger::clients::{self, ClientState, EnrolledClient};
-use crate::store::ledger::members::{self, MemberRefusal};
+use crate::store::ledger::member_refusal::MemberRefusal;
+use crate::store::ledger::members;
 use crate::store::ledger::tokens::{self, TokenRow};
 use crate::store::ledger::{Ledger, LedgerError};
 
@@ -182,6 +183,7 @@ async fn judge(
     let namesake = clients::find(connection, &admission.client).await?;
     if let Some(client) = &namesake
         && client.key == admission.key
+        && client.token.is_some()
     {
         return Ok(Verdict::Known(client.clone()));
     }
@@ -232,7 +234,7 @@ fn new_client(admission: &Admission, token: TokenRow) -> EnrolledClient {
         next_key: None,
         enrolled: admission.now,
         labels: token.labels,
-        token: token.id,
+        token: Some(token.id),
         state: if token.needs_approval {
             ClientState::Waiting
         } else {

@@ -1,4 +1,4 @@
-//! Enrolled clients in the ledger. Only an admission enters one; `members` says what becomes of it.
+//! Enrolled clients in the ledger. An admission enters one, or a certificate of a site's authority; `members` says what becomes of it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,6 +25,8 @@ pub enum ClientState {
     Locked,
     /// Its updates were rejected in too many rounds in a row: a person has to look.
     Quarantined,
+    /// A person evicted it, and its name with it: its certificates are a site's own authority's, which may give it others.
+    Evicted,
 }
 
 impl ClientState {
@@ -36,6 +38,7 @@ impl ClientState {
             Self::Admitted => "admitted",
             Self::Locked => "locked",
             Self::Quarantined => "quarantined",
+            Self::Evicted => "evicted",
         }
     }
 }
@@ -60,6 +63,7 @@ impl FromStr for ClientState {
             Self::Admitted,
             Self::Locked,
             Self::Quarantined,
+            Self::Evicted,
         ]
         .into_iter()
         .find(|state| state.as_str() == text)
@@ -78,10 +82,10 @@ pub struct EnrolledClient {
     pub next_key: Option<[u8; 32]>,
     /// When it enrolled.
     pub enrolled: Timestamp,
-    /// Labels of the token that admitted it.
+    /// Labels of the token that admitted it, or of its certificate.
     pub labels: BTreeMap<String, String>,
-    /// The token that admitted it.
-    pub token: TokenId,
+    /// The token that admitted it; none where it came with a certificate of a site's own authority.
+    pub token: Option<TokenId>,
     /// How far it is in.
     pub state: ClientState,
     /// Whether it is struck off when its certificate ends.
@@ -103,7 +107,7 @@ fn decode(row: &SqliteRow) -> Result<EnrolledClient, DecodeRowError> {
         next_key: row::optional_bytes(row, "next_key")?,
         enrolled: row::timestamp(row, "enrolled")?,
         labels: row::json(row, "labels")?,
-        token: row::text(row, "token")?,
+        token: row::optional_text(row, "token")?,
         state: row::text(row, "state")?,
         is_ephemeral: row::flag(row, "is_ephemeral")?,
         renewals: row::number(row, "renewals")?,
@@ -126,9 +130,9 @@ pub(super) async fn find(
     client.map_err(damaged(TABLE))
 }
 
-/// How many clients there are.
+/// How many clients there are, those left out that were evicted.
 pub(super) async fn count(connection: &mut SqliteConnection) -> Result<usize, LedgerError> {
-    let row = sqlx::query("SELECT count(*) AS clients FROM clients")
+    let row = sqlx::query("SELECT count(*) AS clients FROM clients WHERE state != 'evicted'")
         .fetch_one(connection)
         .await?;
     row::number(&row, "clients").map_err(damaged(TABLE))
@@ -150,7 +154,7 @@ pub(super) async fn put(
     .bind(client.next_key.as_ref().map(<[u8; 32]>::as_slice))
     .bind(moment("time", client.enrolled)?)
     .bind(to_json(&client.labels))
-    .bind(client.token.as_str())
+    .bind(client.token.as_ref().map(TokenId::as_str))
     .bind(client.state.as_str())
     .bind(client.is_ephemeral)
     .bind(integer("renewals", client.renewals)?)

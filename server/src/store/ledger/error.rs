@@ -177,7 +177,9 @@ impl From<OpenLedgerError> for Failure {
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// The disk is full: nothing was written.
-    #[error("the disk is too full to write the ledger")]
+    #[error(
+        "the disk is too full to write the ledger, or the ledger is as large as `limits.ledger_bytes` lets it be"
+    )]
     Full(#[source] sqlx::Error),
     /// Another process kept it locked for too long: nothing was written.
     #[error("another process keeps the ledger locked")]

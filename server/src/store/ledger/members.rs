@@ -2,17 +2,18 @@
 //!
 //! Each certificate is for a key of its own. The first use of a newer key retires the one before it, so that a copy of a client's
 //! directory is found out: whoever comes later with a retired key is another machine, and the client is locked until a person has
-//! looked. An evicted client's keys are never taken again; its name is free.
+//! looked. An evicted client's keys are never taken again; its name is free, unless its certificates are a site's own authority's.
 
 use fedmerge_common::hex;
+use fedmerge_common::identity::Issuer;
 use fedmerge_common::ids::ClientId;
 use fedmerge_common::units::{Millis, Timestamp};
-use fedmerge_proto::status::{Refusal, RefusalReason};
 use sqlx::{Row, SqliteConnection};
 
 use crate::audit::AuditEvent;
 use crate::store::ledger::audit;
 use crate::store::ledger::clients::{self, ClientState, EnrolledClient};
+use crate::store::ledger::member_refusal::MemberRefusal;
 use crate::store::ledger::row::{self, damaged, moment, wrong};
 use crate::store::ledger::{Ledger, LedgerError};
 
@@ -21,97 +22,14 @@ const TABLE: &str = "retired_keys";
 /// A key that is shown under a client's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShownKey {
+    /// Who certifies that the key is the client's.
+    pub issuer: Issuer,
     /// SHA-256 of the public key.
     pub key: [u8; 32],
     /// When the connection began on which it is shown: one that began before its key was retired may end in peace.
     pub connected: Timestamp,
     /// The time.
     pub now: Timestamp,
-}
-
-/// Why a client does not take part.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MemberRefusal {
-    /// Nobody of that name.
-    #[error("client `{client}` is not enrolled in this federation")]
-    Unknown {
-        /// The name.
-        client: ClientId,
-    },
-    /// The name is another machine's.
-    #[error("client `{client}` is enrolled with another key")]
-    OtherKey {
-        /// The name.
-        client: ClientId,
-    },
-    /// A person has yet to approve it.
-    #[error(
-        "client `{client}` waits for approval: an administrator has to run `fedmerge server clients approve {client}`"
-    )]
-    Waiting {
-        /// The name.
-        client: ClientId,
-    },
-    /// A key was shown that a newer one had replaced.
-    #[error(
-        "two machines have used the identity of client `{client}`, or one went back to an older copy: it is locked until an \
-         administrator approves or evicts it"
-    )]
-    Locked {
-        /// The name.
-        client: ClientId,
-    },
-    /// Its updates were rejected again and again.
-    #[error(
-        "client `{client}` is in quarantine: its updates were rejected in {rejections} rounds in a row; an administrator approves or \
-         evicts it"
-    )]
-    Quarantined {
-        /// The name.
-        client: ClientId,
-        /// Rounds in a row.
-        rejections: u32,
-    },
-    /// A person has evicted it.
-    #[error("client `{client}` was evicted: {reason}")]
-    Evicted {
-        /// The name.
-        client: ClientId,
-        /// Why, as the person said.
-        reason: String,
-    },
-    /// It was away for too long.
-    #[error(
-        "the certificate of client `{client}` ended at {ended}, and may be renewed for {absence} after that"
-    )]
-    Absent {
-        /// The name.
-        client: ClientId,
-        /// When its certificate ended.
-        ended: Timestamp,
-        /// For how long it may be renewed then.
-        absence: Millis,
-    },
-    /// A renewal that is for no new key.
-    #[error("a renewal is for a key that was never used before")]
-    UsedKey,
-}
-
-impl From<MemberRefusal> for Refusal {
-    fn from(refusal: MemberRefusal) -> Self {
-        let reason = match &refusal {
-            MemberRefusal::Unknown { .. } | MemberRefusal::OtherKey { .. } => {
-                RefusalReason::ClientUnknown
-            }
-            MemberRefusal::Waiting { .. } => RefusalReason::ApprovalPending,
-            MemberRefusal::Locked { .. } => RefusalReason::ClientLocked,
-            MemberRefusal::Quarantined { .. } => RefusalReason::ClientQuarantined,
-            MemberRefusal::Evicted { .. } => RefusalReason::ClientEvicted,
-            MemberRefusal::Absent { .. } => RefusalReason::CertificateExpired,
-            MemberRefusal::UsedKey => RefusalReason::InvalidRequest,
-        };
-        Self::new(reason, refusal)
-    }
 }
 
 /// The wish of a client for a certificate of its next key.
@@ -129,6 +47,8 @@ pub struct Renewal {
     pub until: Timestamp,
     /// For how long after the end of the old one it may be renewed.
     pub absence: Millis,
+    /// How long the client waits after it has used a new key before it gets the next: each leaves lines in the ledger for ever.
+    pub spacing: Millis,
 }
 
 /// What became of the wish to approve a client.
@@ -213,6 +133,10 @@ impl EnrolledClient {
                 client,
                 rejections: self.rejections,
             }),
+            ClientState::Evicted => Err(MemberRefusal::Evicted {
+                client,
+                reason: "its name is shut out".to_owned(),
+            }),
         }
     }
 }
@@ -231,6 +155,7 @@ impl Ledger {
         let known = self.client(client).await?;
         if let Some(known) = &known
             && known.key == shown.key
+            && known.token.is_some()
         {
             return Ok(known.admitted());
         }
@@ -256,7 +181,7 @@ impl Ledger {
         Ok(granted)
     }
 
-    /// Lets a client take part that waits, is locked or in quarantine.
+    /// Lets a client take part that waits, is locked, in quarantine, or shut out by name.
     ///
     /// # Errors
     /// When the ledger cannot be written.
@@ -269,8 +194,10 @@ impl Ledger {
         let Some(known) = clients::find(&mut transaction, client).await? else {
             return Ok(Approval::Unknown);
         };
-        if known.state == ClientState::Admitted {
-            return Ok(Approval::AlreadyAdmitted);
+        match known.state {
+            ClientState::Admitted => return Ok(Approval::AlreadyAdmitted),
+            ClientState::Evicted => reinstate(&mut transaction, &known.key).await?,
+            ClientState::Waiting | ClientState::Locked | ClientState::Quarantined => {}
         }
         let admitted = EnrolledClient {
             state: ClientState::Admitted,
@@ -285,6 +212,7 @@ impl Ledger {
     }
 
     /// Strikes a client off and never takes its keys again; answers with all of them, or nothing where there is no such client.
+    /// One whose certificates are a site's own authority's is shut out by name: that authority would give it others.
     ///
     /// # Errors
     /// When the ledger cannot be written.
@@ -306,7 +234,15 @@ impl Ledger {
             .bind(reason)
             .execute(&mut *transaction)
             .await?;
-        clients::remove(&mut transaction, client).await?;
+        if known.token.is_some() {
+            clients::remove(&mut transaction, client).await?;
+        } else {
+            let shut_out = EnrolledClient {
+                state: ClientState::Evicted,
+                ..known
+            };
+            clients::put(&mut transaction, &shut_out).await?;
+        }
         let evicted = AuditEvent::ClientEvicted {
             client: client.clone(),
             reason: reason.to_owned(),
@@ -323,8 +259,37 @@ impl Ledger {
     }
 }
 
+/// A refusal, with the reason that a person gave for an eviction.
+async fn why(
+    connection: &mut SqliteConnection,
+    refusal: MemberRefusal,
+) -> Result<MemberRefusal, LedgerError> {
+    let MemberRefusal::Evicted { client, reason } = refusal else {
+        return Ok(refusal);
+    };
+    let row = sqlx::query(
+        "SELECT evicted FROM retired_keys WHERE client = ?1 AND evicted IS NOT NULL ORDER BY since DESC LIMIT 1",
+    )
+    .bind(client.as_str())
+    .fetch_optional(connection)
+    .await?;
+    let told = row.map(|row| row.try_get("evicted").map_err(wrong("evicted")));
+    let told = told.transpose().map_err(damaged(TABLE))?;
+    let reason = told.unwrap_or(reason);
+    Ok(MemberRefusal::Evicted { client, reason })
+}
+
+/// Takes a key of an evicted client again.
+async fn reinstate(connection: &mut SqliteConnection, key: &[u8; 32]) -> Result<(), LedgerError> {
+    sqlx::query("DELETE FROM retired_keys WHERE key = ?1")
+        .bind(key.as_slice())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// The client that shows a key, as it stands after that.
-async fn stand(
+pub(super) async fn stand(
     connection: &mut SqliteConnection,
     client: &ClientId,
     shown: ShownKey,
@@ -332,6 +297,7 @@ async fn stand(
     let known = clients::find(connection, client).await?;
     // Under another's name a retired key says nothing: a wish names whom it likes, and must not shut anybody else out.
     let retired = retired(connection, &shown.key).await?;
+    let is_foreign = retired.as_ref().is_some_and(|key| key.client != *client);
     let retired = retired.filter(|key| key.client == *client);
     if let Some(reason) = retired.as_ref().and_then(|key| key.evicted.clone()) {
         let client = client.clone();
@@ -350,12 +316,25 @@ async fn stand(
         return Ok(Err(MemberRefusal::Locked { client }));
     }
     if let Err(refusal) = known.admitted() {
-        return Ok(Err(refusal));
+        return Ok(Err(why(connection, refusal).await?));
+    }
+    let came_by = match known.token {
+        Some(_) => Issuer::Federation,
+        None => Issuer::Site,
+    };
+    if came_by != shown.issuer {
+        let client = client.clone();
+        return Ok(Err(MemberRefusal::OtherAuthority { client }));
     }
     if known.key == shown.key {
         return Ok(Ok(known));
     }
-    if known.next_key != Some(shown.key) {
+    let is_next = match shown.issuer {
+        Issuer::Federation => known.next_key == Some(shown.key),
+        // A site's authority gives new keys as it likes, but none that was another's.
+        Issuer::Site => !is_foreign,
+    };
+    if !is_next {
         let client = client.clone();
         return Ok(Err(MemberRefusal::OtherKey { client }));
     }
@@ -396,11 +375,25 @@ async fn lock(
     audit::append(connection, shown.now, event).await
 }
 
+/// When the client last put a new key to use.
+pub(super) async fn last_used(
+    connection: &mut SqliteConnection,
+    client: &ClientId,
+) -> Result<Option<Timestamp>, LedgerError> {
+    let row = sqlx::query("SELECT max(since) AS since FROM retired_keys WHERE client = ?1")
+        .bind(client.as_str())
+        .fetch_one(connection)
+        .await?;
+    let since = row::optional_number(&row, "since").map_err(damaged(TABLE))?;
+    Ok(since.map(Timestamp::new))
+}
+
 async fn grant(
     connection: &mut SqliteConnection,
     wish: &Renewal,
 ) -> Result<Result<EnrolledClient, MemberRefusal>, LedgerError> {
     let shown = ShownKey {
+        issuer: Issuer::Federation,
         key: wish.key,
         connected: wish.now,
         now: wish.now,
@@ -417,6 +410,14 @@ async fn grant(
             ended,
             absence: wish.absence,
         }));
+    }
+    if let Some(used) = last_used(connection, &known.id).await?
+        && used <= wish.now
+        && wish.now < used + wish.spacing
+    {
+        let wait = used + wish.spacing - wish.now;
+        let client = known.id;
+        return Ok(Err(MemberRefusal::TooSoon { client, wait }));
     }
     let is_used =
         wish.next_key == known.key || retired(connection, &wish.next_key).await?.is_some();

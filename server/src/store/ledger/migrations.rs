@@ -16,6 +16,7 @@ const STEPS: &[&str] = &[
     include_str!("../../../migrations/0002_plans.sql"),
     include_str!("../../../migrations/0003_rollbacks.sql"),
     include_str!("../../../migrations/0004_members.sql"),
+    include_str!("../../../migrations/0005_site_clients.sql"),
 ];
 
 /// Marks a SQLite file as a ledger: `fmrg` in ASCII.

@@ -8,6 +8,7 @@ mod members;
 mod opening;
 mod quarantine;
 mod round_trips;
+mod site_clients;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

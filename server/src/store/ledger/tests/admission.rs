@@ -38,7 +38,7 @@ async fn an_admission_counts_a_use_and_enters_the_client() {
     let client = ledger.client(&"a".parse().unwrap()).await.unwrap().unwrap();
     assert_eq!(client.key, [1; 32]);
     assert_eq!(client.enrolled, Timestamp::new(150));
-    assert_eq!(client.token.as_str(), "t1");
+    assert_eq!(client.token, Some("t1".parse().unwrap()));
 }
 
 #[tokio::test]

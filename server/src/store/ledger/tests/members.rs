@@ -1,5 +1,6 @@
 //! Clients that wait, are approved, renew, are copied and are evicted.
 
+use fedmerge_common::identity::Issuer;
 use fedmerge_proto::status::{Refusal, RefusalReason};
 
 use super::*;
@@ -28,6 +29,7 @@ async fn client(ledger: &Ledger) -> EnrolledClient {
 /// Shows a key on a connection that began at `connected`.
 async fn show_since(ledger: &Ledger, key: u8, connected: u64) -> Result<(), RefusalReason> {
     let shown = ShownKey {
+        issuer: Issuer::Federation,
         key: [key; 32],
         connected: Timestamp::new(connected),
         now: Timestamp::new(500),
@@ -48,6 +50,7 @@ fn renewal(key: u8, next: u8) -> Renewal {
         now: Timestamp::new(400),
         until: Timestamp::new(2_000),
         absence: Millis::new(300),
+        spacing: Millis::ZERO,
     }
 }
 
@@ -248,4 +251,21 @@ async fn an_ephemeral_client_makes_room_when_its_certificate_has_ended() {
     assert_eq!(names.len(), 1);
     assert_eq!(names[0].id.as_str(), "b");
     assert_eq!(show(&ledger, 1).await, Err(RefusalReason::ClientUnknown));
+}
+
+#[tokio::test]
+async fn a_client_that_renews_again_and_again_is_told_when_to_come_back() {
+    let (_directory, ledger) = with_client(|_| {}).await;
+    let spaced = |key, next, now| Renewal {
+        now: Timestamp::new(now),
+        spacing: Millis::new(50),
+        ..renewal(key, next)
+    };
+    assert_eq!(renew(&ledger, &spaced(1, 2, 500)).await, Ok(()));
+    show(&ledger, 2).await.unwrap();
+    let refusal = renew(&ledger, &spaced(2, 3, 549)).await.unwrap_err();
+    let refusal = Refusal::from(refusal);
+    assert_eq!(refusal.reason, RefusalReason::Busy);
+    assert_eq!(refusal.retry_after, Some(Millis::new(1)));
+    assert_eq!(renew(&ledger, &spaced(2, 3, 550)).await, Ok(()));
 }

@@ -4,10 +4,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use fedmerge_common::failure::{ExitCode, Failure};
+use fedmerge_common::units::ByteSize;
 use sqlx::{Connection, SqliteConnection};
 
 use super::*;
-use crate::store::ledger::{OpenLedgerError, Rounds};
+use crate::store::ledger::{OpenLedgerError, PlanRow, Rounds};
 
 async fn execute(path: &std::path::Path, sql: &'static str) {
     let url = format!("sqlite://{}?mode=rwc", path.display());
@@ -80,7 +81,7 @@ async fn a_newer_ledger_is_refused_with_both_versions() {
             error,
             OpenLedgerError::NewerVersion {
                 found: 99,
-                known: 4,
+                known: 5,
                 ..
             }
         ),
@@ -182,4 +183,31 @@ async fn a_ledger_of_the_first_version_is_brought_up_to_date_and_keeps_what_it_h
     let ledger = Ledger::open(&path(&directory)).await.unwrap();
     assert_eq!(ledger.models().await.unwrap().len(), 1);
     assert_eq!(ledger.plan_of(RoundNumber::new(1)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_ledger_that_may_not_grow_is_as_one_on_a_full_disk_until_it_may() {
+    let directory = TempDir::new().unwrap();
+    let most = ByteSize::from_mebibytes(1);
+    let ledger = Ledger::open_within(&path(&directory), most).await.unwrap();
+    let plan = |number: u64| PlanRow {
+        first_round: RoundNumber::new(number),
+        text: "x".repeat(200_000),
+    };
+    let mut kept = 0;
+    let error = loop {
+        match ledger.keep_plan(&plan(kept + 1)).await {
+            Ok(()) => kept += 1,
+            Err(error) => break error,
+        }
+        assert!(kept < 6, "1 MiB holds no six times 200 kB");
+    };
+    assert!(matches!(error, LedgerError::Full(_)), "{error}");
+    assert!(kept > 2);
+    ledger.close().await;
+    let larger = ByteSize::from_mebibytes(2);
+    let ledger = Ledger::open_within(&path(&directory), larger)
+        .await
+        .unwrap();
+    ledger.keep_plan(&plan(kept + 1)).await.unwrap();
 }

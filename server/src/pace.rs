@@ -1,5 +1,5 @@
-//! How often a client may call, and an address from which strangers call: a token bucket for each, so that one that asks again and
-//! again does not take the others' time.
+//! How often a client may call, and how often an address may call or shake hands from which strangers come: a token bucket for each, so
+//! that one that asks again and again does not take the others' time.
 //!
 //! Calls over the pace are refused with the time after which they are taken. Buckets that are full say nothing and are thrown away
 //! where there are many.
@@ -18,7 +18,7 @@ const MOST_BUCKETS: usize = 20_000;
 
 /// The buckets of all who are told apart by `K`.
 #[derive(Debug)]
-pub(super) struct Paces<K> {
+pub(crate) struct Paces<K> {
     /// Calls in a second, in the long run.
     rate: f64,
     buckets: Mutex<BTreeMap<K, Bucket>>,
@@ -43,7 +43,7 @@ impl Bucket {
 }
 
 impl<K: Ord + Clone> Paces<K> {
-    pub(super) fn new(calls_per_second: u32) -> Self {
+    pub(crate) fn new(calls_per_second: u32) -> Self {
         Self {
             rate: calls_per_second.into(),
             buckets: Mutex::default(),
@@ -54,7 +54,7 @@ impl<K: Ord + Clone> Paces<K> {
     ///
     /// # Errors
     /// When it comes too early, with the time after which it does not.
-    pub(super) fn take(&self, caller: &K, now: Instant) -> Result<(), Refusal> {
+    pub(crate) fn take(&self, caller: &K, now: Instant) -> Result<(), Refusal> {
         let most = self.rate * BURST;
         let full = Bucket {
             tokens: most,
