@@ -51,7 +51,13 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
 
     def be(base: dict[str, Any], *, measures: bool = False) -> Path:
         fedmerge.save(base, tmp_path / "base.safetensors")
-        config = {"federation": "digits", "client": "ward-1", "round": 3, "base": {"version": 2}, "deadline_ms": 1_800_000_000_000}
+        config = {
+            "federation": "digits",
+            "client": "ward-1",
+            "round": 3,
+            "base": {"version": 2},
+            "deadline_ms": 1_800_000_000_000,
+        }
         (tmp_path / "config.json").write_text(json.dumps(config))
         out = tmp_path / "out.safetensors"
         monkeypatch.setenv("FEDMERGE_BASE", str(tmp_path / "base.safetensors"))

@@ -35,9 +35,10 @@ class Hub:
         root.mkdir(parents=True)
         fedmerge.save(base, root / "base.safetensors")
         self.run("server", "init", self.directory, "--name", "digits", "--base", root / "base.safetensors")
+        cohort = f"cohort = {{ target = {clients} }}, quorum = {clients}, allow_small_quorum = true"
         text = f"""name = "digits"
 base = "../base.safetensors"
-round = {{ count = {rounds}, cohort = {{ target = {clients} }}, quorum = {clients}, allow_small_quorum = true, deadline = "2m", grace = "2s" }}
+round = {{ count = {rounds}, {cohort}, deadline = "2m", grace = "2s" }}
 merge = {{ method = "{method}" }}
 update = {{ encodings = {encodings} }}
 {plan}

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Environment
 from safetensors.numpy import load_file
 
 import fedmerge
+from conftest import Environment
 from fedmerge import functions
 
 
@@ -183,7 +183,9 @@ def test_of_several_processes_the_first_speaks(
     assert capsys.readouterr().out == ""
 
 
-def test_a_fork_does_not_speak_for_the_process_that_connected(command: Environment, small: dict[str, Any], tmp_path: Path) -> None:
+def test_a_fork_does_not_speak_for_the_process_that_connected(
+    command: Environment, small: dict[str, Any], tmp_path: Path
+) -> None:
     command(small)
     script = """
 import os, fedmerge

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Environment
 from safetensors.numpy import load_file, save_file
 
 import fedmerge
+from conftest import Environment
 from fedmerge import tensors
 from fedmerge.checkpoint import Checkpoint
 
@@ -39,7 +39,9 @@ def test_what_is_saved_opens_in_the_safetensors_library_and_the_other_way_round(
     assert ours["empty"].shape == (0, 3)
 
 
-def test_what_is_written_into_a_base_changes_neither_the_file_nor_the_next_reading(command: Environment, small: dict[str, Any]) -> None:
+def test_what_is_written_into_a_base_changes_neither_the_file_nor_the_next_reading(
+    command: Environment, small: dict[str, Any]
+) -> None:
     command(small)
     given = task()
     given.base("numpy")["weight"][:] = 99.0
@@ -115,7 +117,13 @@ def test_what_is_no_float_is_kept_as_in_the_base_and_said_once(
 
 
 def test_a_file_that_is_no_checkpoint_is_refused_with_its_path(tmp_path: Path) -> None:
-    for content in [b"", b"short", b"\xff" * 64, (20).to_bytes(8, "little") + b'{"a":{"dtype":"F32"}', (2).to_bytes(8, "little") + b"[]"]:
+    for content in [
+        b"",
+        b"short",
+        b"\xff" * 64,
+        (20).to_bytes(8, "little") + b'{"a":{"dtype":"F32"}',
+        (2).to_bytes(8, "little") + b"[]",
+    ]:
         path = tmp_path / "broken.safetensors"
         path.write_bytes(content)
         with pytest.raises(fedmerge.CheckpointError, match=r"broken\.safetensors"):

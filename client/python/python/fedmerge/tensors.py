@@ -148,6 +148,8 @@ def _torch_bytes(name: str, value: Any, dtype: str) -> Buffer:
     if value.layout is not torch.strided or value.is_quantized or value.device.type == "meta":
         why = "has no plain values: it is sparse, quantized, or on no device"
         raise CheckpointError(f"tensor {name} {why}", tensor=name)
+    if not value.numel():
+        return b""
     # A copy only where there must be one: from another device, of another type, or not in one piece.
     plain = value.detach().to("cpu", getattr(torch, TORCH_TYPES[dtype])).contiguous()
     plain = plain.resolve_conj().resolve_neg()
