@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,12 +18,16 @@ from flwr.common import (
     EvaluateIns,
     FitIns,
     Message,
+    Metadata,
     RecordDict,
     ndarrays_to_parameters,
     parameters_to_ndarrays,
 )
 
 from .errors import TaskError
+
+_TTL_SECONDS = 43_200.0
+"""How long a message is good, as Flower has it; nothing here waits so long."""
 
 Fitted = tuple[Sequence[Any], int, Mapping[str, Any]]
 Evaluated = tuple[float | None, int, Mapping[str, Any]]
@@ -149,12 +155,32 @@ class _App:
     def _ask(self, kind: str, names: Sequence[str], arrays: Sequence[Any], config: dict[str, Any]) -> RecordDict:
         record = ArrayRecord({name: Array(array) for name, array in zip(names, arrays, strict=True)})
         content = RecordDict({"arrays": record, "config": ConfigRecord(config)})
-        message = Message(content, dst_node_id=0, message_type=kind, group_id=str(config[self.round_key]))
+        message = Message(content=content, metadata=_envelope(kind, config[self.round_key]))
         reply = self._app(message, self._context)
         if reply.has_error():
             raise TaskError(f"the ClientApp answered an error: {reply.error.reason}")
         found: RecordDict = reply.content
         return found
+
+
+def _envelope(kind: str, number: int) -> Metadata:
+    """What stands on a message. Flower's own constructor fills it in for processes that Flower has started, and for no others."""
+    wish = {
+        "run_id": 0,
+        "message_id": f"{kind}-{number}",
+        "src_node_id": 0,
+        "dst_node_id": 0,
+        "reply_to_message_id": "",
+        "group_id": str(number),
+        "created_at": time.time(),
+        "ttl": _TTL_SECONDS,
+        "message_type": kind,
+        "src_task_id": 0,
+        "dst_task_id": 0,
+    }
+    # Later versions of Flower ask for more than earlier ones know.
+    known = inspect.signature(Metadata).parameters
+    return Metadata(**{name: value for name, value in wish.items() if name in known})
 
 
 def _only(records: Mapping[str, Any], name: str) -> Any:
