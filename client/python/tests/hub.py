@@ -30,15 +30,17 @@ class Hub:
         plan: str = "",
         encodings: str = '["f32"]',
         method: str = "mean",
+        quorum: int | None = None,
+        deadline: str = "2m",
     ) -> None:
         self.program, self.root, self.directory = program, root, root / "hub"
         root.mkdir(parents=True)
         fedmerge.save(base, root / "base.safetensors")
         self.run("server", "init", self.directory, "--name", "digits", "--base", root / "base.safetensors")
-        cohort = f"cohort = {{ target = {clients} }}, quorum = {clients}, allow_small_quorum = true"
+        cohort = f"cohort = {{ target = {clients} }}, quorum = {quorum or clients}, allow_small_quorum = true"
         text = f"""name = "digits"
 base = "../base.safetensors"
-round = {{ count = {rounds}, {cohort}, deadline = "2m", grace = "2s" }}
+round = {{ count = {rounds}, {cohort}, deadline = "{deadline}", grace = "2s" }}
 merge = {{ method = "{method}" }}
 update = {{ encodings = {encodings} }}
 {plan}
