@@ -17,9 +17,9 @@ use crate::enrolment::renewal::Renewer;
 use crate::policy::Policy;
 use crate::settings::{ClientDirectory, Settings};
 use crate::telemetry;
-use crate::trainer::Trainer;
 use crate::trainer::command::TrainerCommand;
 use crate::trainer::evaluator::EvaluatorCommand;
+use crate::trainer::{Evaluator, Trainer};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -89,9 +89,11 @@ pub(super) fn run(arguments: RunArguments, output: &Output) -> Result<(), Failur
             command: arguments.train,
             time_limit: arguments.train_timeout,
         }),
-        evaluator: arguments.evaluate.map(|command| EvaluatorCommand {
-            command,
-            time_limit: arguments.evaluate_timeout,
+        evaluator: arguments.evaluate.map(|command| {
+            Evaluator::Command(EvaluatorCommand {
+                command,
+                time_limit: arguments.evaluate_timeout,
+            })
         }),
         policy,
         stay,
