@@ -150,6 +150,11 @@ impl Client {
         self.desk.progress(ticket, Progress { done, loss })
     }
 
+    /// Whether a task is still wanted.
+    fn is_open(&self, ticket: u64) -> bool {
+        self.desk.is_open(ticket)
+    }
+
     /// Answers a task that is done; tells whether it was still wanted.
     #[pyo3(signature = (ticket, num_examples, metrics))]
     fn finish(

@@ -158,6 +158,11 @@ impl Desk {
         true
     }
 
+    /// Whether a request still waits for its answer.
+    pub(crate) fn is_open(&self, ticket: u64) -> bool {
+        self.lock().open.contains_key(&ticket)
+    }
+
     /// Answers a request; tells whether somebody still waited.
     pub(crate) fn answer(&self, ticket: u64, answer: Answer) -> bool {
         let open = self.lock().open.remove(&ticket);

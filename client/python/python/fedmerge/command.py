@@ -46,6 +46,11 @@ class Connection:
         self._say({"progress": done} if loss is None else {"progress": done, "loss": loss})
         return True
 
+    def wants(self, task: Assignment) -> bool:
+        # A client that wants no more ends its command.
+        self._check_process()
+        return True
+
     def submit(self, task: Assignment, num_examples: int, metrics: Mapping[str, float]) -> bool:
         self._say({"num_examples": num_examples, "metrics": dict(metrics)})
         return True

@@ -45,6 +45,9 @@ class Connection(Protocol):
     def progress(self, task: Assignment, done: float, loss: float | None) -> bool:
         """Tells a sign of life; answers whether the task is still wanted."""
 
+    def wants(self, task: Assignment) -> bool:
+        """Whether the task is still wanted."""
+
     def submit(self, task: Assignment, num_examples: int, metrics: Mapping[str, float]) -> bool:
         """Gives what lies at `task.out` to the client; answers whether the task was still wanted."""
 

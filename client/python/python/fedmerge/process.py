@@ -65,6 +65,10 @@ class Connection:
         self._check_process()
         return self._client.progress(task.ticket, done, loss)
 
+    def wants(self, task: Assignment) -> bool:
+        self._check_process()
+        return self._client.is_open(task.ticket)
+
     def submit(self, task: Assignment, num_examples: int, metrics: Mapping[str, float]) -> bool:
         self._check_process()
         self._submitted = task

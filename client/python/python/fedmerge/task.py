@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from . import claims, state, tensors
-from .checkpoint import Checkpoint, write
+from .checkpoint import Checkpoint, Part, write
 from .claims import Measurement
 from .connection import Assignment, Connection
-from .errors import AlreadySubmittedError, InvalidClaimError, WrongTaskError
+from .errors import AlreadySubmittedError, CheckpointError, InvalidClaimError, WrongTaskError
+from .tensors import logger
 
 MEASURED_PREFIX = "base_"
 """What stands before a metric that was measured on the base, among the metrics of an update."""
@@ -110,10 +111,24 @@ class Task:
         count = claims.examples(num_examples)
         told = {**self._measured, **claims.metrics(metrics)}
         parts = state.parts(self.checkpoint(), state.plain(trained))
-        if self._connection.speaks and self._assignment.out is not None:
-            write(self._assignment.out, parts, self.checkpoint().metadata)
+        is_wanted = self._connection.wants(self._assignment) and self._write(parts)
         self._is_done = True
-        return self._connection.submit(self._assignment, count, told)
+        if is_wanted and self._connection.submit(self._assignment, count, told):
+            return True
+        logger.warning("round %s: over before this update was submitted; nothing is sent", self.round)
+        return False
+
+    def _write(self, parts: list[Part]) -> bool:
+        """Writes the checkpoint; answers whether it is still wanted: a client that wants it no more takes its place away."""
+        if not self._connection.speaks or self._assignment.out is None:
+            return True
+        try:
+            write(self._assignment.out, parts, self.checkpoint().metadata)
+        except CheckpointError:
+            if self._connection.wants(self._assignment):
+                raise
+            return False
+        return True
 
     def decline(self, reason: str) -> None:
         """Gives the task back. The reason is read by the federation's operator: it leaves the site."""
