@@ -1,15 +1,17 @@
 """A NumPyClient of Flower's, as it is: `fedmerge.flower.run` takes the place of `start_client`.
 
-pip install './client/python[flower]'                      # in the repository, once; `fedmerge` must be on the PATH
-cd client/python/examples
-python flower_client.py --init base.safetensors
-fedmerge server init hub --name lines --base base.safetensors
-fedmerge server run --dir hub &
-export FEDMERGE_TOKEN=$(fedmerge server token create --dir hub --uses 2)
-fedmerge client enrol --server https://localhost:7600 --dir ward-1 --name ward-1
-fedmerge client enrol --server https://localhost:7600 --dir ward-2 --name ward-2
-fedmerge client run --dir ward-1 --train 'python flower_client.py --seed 1' &
-python flower_client.py --seed 2 --dir ward-2
+    pip install './client/python[flower]'                      # in the repository, once; `fedmerge` must be on the PATH
+    cd client/python/examples
+    python flower_client.py --init base.safetensors
+    fedmerge server init hub --name lines --base base.safetensors
+    fedmerge server run --dir hub &
+    export FEDMERGE_TOKEN=$(fedmerge server token create --dir hub --uses 2)
+    fedmerge client enrol --server https://localhost:7600 --dir ward-1 --name ward-1
+    fedmerge client enrol --server https://localhost:7600 --dir ward-2 --name ward-2
+    fedmerge client run --dir ward-1 --train 'python flower_client.py --seed 1' &
+    python flower_client.py --seed 2 --dir ward-2
+
+The class is Flower's own kind, and says nothing of this federation.
 """
 
 import argparse
