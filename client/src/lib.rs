@@ -9,6 +9,7 @@
 
 pub mod agent;
 pub mod cache;
+#[cfg(feature = "program")]
 pub mod cli;
 pub mod driver;
 pub mod enrolment;

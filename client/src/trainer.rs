@@ -6,6 +6,7 @@
 //!
 //! What such a program says is data, never trusted: counts, metrics and losses are checked and bounded where they are read.
 
+#[cfg(feature = "program")]
 pub mod builtin;
 pub mod command;
 pub mod evaluator;
