@@ -34,9 +34,11 @@ def test_the_five_lines_of_the_manual_work(command: Environment) -> None:
     with fedmerge.connect() as federation:
         for task in federation:
             model.load_state_dict(task.base())
-            model(torch.ones(2, 1, 8, 8)).sum().backward()
+            loss = model(torch.ones(2, 1, 8, 8)).sum()
+            loss.backward()
             torch.optim.SGD(model.parameters(), 0.1).step()
-            task.submit(model.state_dict(), num_examples=2)
+            task.progress(torch.tensor(1.0), loss)
+            task.submit(model.state_dict(), num_examples=2, metrics={"loss": loss})
     written = load_file(out)
     assert torch.equal(written["0.weight"], model[0].weight)
     assert torch.equal(written["1.running_mean"], model[1].running_mean)

@@ -53,13 +53,17 @@ def _name(name: Any) -> str:
 
 def _value(name: str, value: Any) -> float:
     try:
-        # A tensor of one element, of any framework, is a number, too.
-        number = float(value)
+        number = as_number(value)
     except (TypeError, ValueError) as error:
         raise InvalidClaimError(f"the metric {name} is no number but a {type(value).__name__}", reason="metrics") from error
     if not math.isfinite(number):
         raise InvalidClaimError(f"the metric {name} is {number}, which is not a finite number", reason="metrics")
     return number
+
+
+def as_number(value: Any) -> float:
+    """A number; a tensor of one element is one, too, of whatever framework and with or without a gradient."""
+    return float(value.detach() if hasattr(value, "detach") else value)
 
 
 def measurement(found: Any) -> Measurement:

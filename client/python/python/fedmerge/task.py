@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -92,10 +93,10 @@ class Task:
 
     def progress(self, done: float, loss: Any = None) -> bool:
         """Says how far the training is, 0 to 1, and its loss. Answers whether the round still waits for it."""
-        share = min(max(float(done), 0.0), 1.0)
-        last = None if loss is None else float(loss)
+        share = min(max(claims.as_number(done), 0.0), 1.0)
+        last = None if loss is None else claims.as_number(loss)
         # A loss that has become no number is the trainer's business; as a sign of life it says nothing.
-        if last is not None and (last != last or last in (float("inf"), float("-inf"))):
+        if last is not None and not math.isfinite(last):
             last = None
         return self._connection.progress(self._assignment, share, last)
 
