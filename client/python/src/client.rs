@@ -170,9 +170,10 @@ impl Client {
         self.desk.answer(ticket, answer)
     }
 
-    /// Gives a task back; tells whether it was still wanted.
-    fn decline(&self, ticket: u64, words: String) -> bool {
-        self.desk.answer(ticket, Answer::Declined(words))
+    /// Gives a task back; tells whether it was still wanted. A reason that is none of a decline's is the trainer's, or the
+    /// evaluator's, failure.
+    fn decline(&self, ticket: u64, reason: String, words: String) -> bool {
+        self.desk.answer(ticket, Answer::Declined(reason, words))
     }
 
     /// What became of a round's update, if that is known in time: kind, reason for programs, reason for people.
@@ -330,7 +331,10 @@ async fn train(
             metrics,
             elapsed: Millis::from(begun.elapsed()),
         }),
-        Ok(Answer::Declined(words)) => Err(Decline::new(DeclineKind::TrainerFailed, words)),
+        Ok(Answer::Declined(reason, words)) => {
+            let kind = kind_of(&reason, DeclineKind::TrainerFailed);
+            Err(Decline::new(kind, words))
+        }
         Err(_) => Err(gone()),
     }
 }
@@ -352,9 +356,21 @@ async fn measure(desk: Arc<Desk>, place: EvaluationPlace) -> Result<Measurement,
             num_examples,
             metrics,
         }),
-        Ok(Answer::Declined(words)) => Err(Decline::new(DeclineKind::EvaluatorFailed, words)),
+        Ok(Answer::Declined(reason, words)) => {
+            let kind = kind_of(&reason, DeclineKind::EvaluatorFailed);
+            Err(Decline::new(kind, words))
+        }
         Err(_) => Err(gone()),
     }
+}
+
+/// The kind of that name, or else what a failure is called here.
+fn kind_of(name: &str, failed: DeclineKind) -> DeclineKind {
+    let known = DeclineKind::ALL.iter().copied();
+    known
+        .into_iter()
+        .find(|kind| kind.as_str() == name)
+        .unwrap_or(failed)
 }
 
 fn read_config(path: &std::path::Path) -> Result<String, Decline> {

@@ -41,8 +41,8 @@ pub(crate) enum Answer {
         /// Metrics by name.
         metrics: BTreeMap<String, f64>,
     },
-    /// It did not, in these words.
-    Declined(String),
+    /// It did not: the kind of reason, by its stable name, and the reason in words.
+    Declined(String, String),
 }
 
 /// What became of an update: its kind, the reason for programs, the reason for people.

@@ -277,6 +277,35 @@ with fedmerge.connect(dir=sys.argv[1]) as federation:
     assert hub.round(1)["accepted"] == 1
 
 
+def test_a_task_that_nobody_waits_for_may_be_passed_over(federation: Federation) -> None:
+    hub = federation(base(), rounds=2, clients=2, quorum=1, deadline="2s")
+    script = """
+import sys, time, fedmerge
+with fedmerge.connect(dir=sys.argv[1]) as federation:
+    for task in federation:
+        while task.round == 1 and task.progress(0.5):
+            time.sleep(0.05)
+        if not task.is_wanted:
+            print("passed over")
+            continue
+        task.submit(task.base("numpy"), num_examples=1)
+"""
+    late = hub.start_script(script, str(hub.client("ward-1")))
+    ended(hub.start_script(LOOP, str(hub.client("ward-2")), "1.0", "1"))
+    assert "passed over" in ended(late)
+
+
+def test_a_state_that_does_not_fit_is_declined_as_a_bad_checkpoint_and_its_tensor_is_named(federation: Federation) -> None:
+    hub = federation(base(), rounds=1, clients=1)
+    script = LOOP.replace('task.base("numpy").items()}', 'task.base("numpy").items() if name != "bias"}')
+    printed = ended(hub.start_script(script, str(hub.client("ward-1")), "1.0", "1"), 1)
+    assert "SchemaError: tensor bias of the base is missing" in printed
+    found = reason_of(hub.round(1), "ward-1")
+    assert "bad-checkpoint" in found
+    assert "tensor bias of the base is missing" in found
+    assert "line " not in found, "where it was raised is the site's business"
+
+
 def test_the_outcome_of_an_update_can_be_waited_for(federation: Federation) -> None:
     hub = federation(base(), rounds=2, clients=1)
     outcomes: list[Any] = []

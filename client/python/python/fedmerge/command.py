@@ -60,7 +60,7 @@ class Connection:
         self._say({**count, "metrics": dict(metrics)})
         return True
 
-    def decline(self, task: Assignment, words: str) -> None:
+    def decline(self, task: Assignment, words: str, reason: str) -> None:
         self._check_process()
         self._declined = True
         print(words, file=sys.stderr, flush=True)

@@ -54,8 +54,8 @@ class Connection(Protocol):
     def measured(self, task: Assignment, num_examples: int | None, metrics: Mapping[str, float]) -> bool:
         """Answers a measurement; answers whether it was still wanted."""
 
-    def decline(self, task: Assignment, words: str) -> None:
-        """Gives the task back."""
+    def decline(self, task: Assignment, words: str, reason: str) -> None:
+        """Gives the task back. The reason is a word of the closed set; empty for a failure of the script's."""
 
     def outcome(self, task: Assignment, limit_seconds: float | None) -> None:
         """Waits until it is known what became of the update. Raises what speaks against it."""

@@ -6,7 +6,6 @@ import asyncio
 import atexit
 import inspect
 import os
-import traceback
 import weakref
 from pathlib import Path
 from types import TracebackType
@@ -20,9 +19,6 @@ from .tensors import logger
 
 if TYPE_CHECKING:
     from .process import Stay
-
-_MAX_WORDS = 1_800
-"""Room for the last words of a failure, characters, as for those of a command."""
 
 
 class Federation:
@@ -91,7 +87,8 @@ class Federation:
         """A script that forgot its task has a bug that would cost every round: it is told at once."""
         task = self._task
         self._task = None
-        if task is None or task.is_done:
+        # A script may pass over a task that nobody waits for any more.
+        if task is None or not task.is_wanted:
             return
         if task.is_evaluation:
             what, hint = "task.evaluate(fn)", "or connect with evaluate=fn"
@@ -126,7 +123,7 @@ class Federation:
             raise error
         logger.warning("round %s: the evaluator failed", task.round, exc_info=error)
         if not task.is_done:
-            task.decline(words_of(error))
+            task.fail(error)
 
     # --- leaving
 
@@ -163,15 +160,10 @@ class Federation:
                 orderly = True
             elif isinstance(error, Exception) and self._task is not None and not self._task.is_done:
                 # Anything else, such as Ctrl-C, is no failure of the script's: the client says that it was stopped.
-                self._task.decline(words_of(error))
+                self._task.fail(error)
         finally:
             self._closed = True
             self._connection.close(orderly)
-
-
-def words_of(error: BaseException) -> str:
-    """The last lines of an exception, as a command would have left them on stderr."""
-    return "".join(traceback.format_exception(error)).strip()[-_MAX_WORDS:]
 
 
 def _leave_at_exit(federation: Federation) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import command
 from .errors import NotSubmittedError, TaskError, WrongTaskError
-from .federation import Federation, connect, words_of
+from .federation import Federation, connect
 from .task import Evaluator, Task
 from .tensors import logger
 
@@ -75,7 +75,7 @@ def _do(federation: Federation, task: Task, trainer: Trainer) -> None:
             raise
         logger.error("round %s: the trainer failed", task.round, exc_info=error)
         if not task.is_done:
-            task.decline(words_of(error))
+            task.fail(error)
 
 
 def _result(trainer: Trainer, task: Task) -> Any:
@@ -86,7 +86,7 @@ def _result(trainer: Trainer, task: Task) -> Any:
 
 
 def _answer(task: Task, found: Any) -> None:
-    if task.is_done:
+    if not task.is_wanted:
         return
     if not isinstance(found, tuple) or len(found) not in (2, 3):
         hint = "return (state, num_examples), or call task.submit(state, num_examples=…)"

@@ -78,9 +78,9 @@ class Connection:
         self._check_process()
         return self._client.finish(task.ticket, num_examples, dict(metrics))
 
-    def decline(self, task: Assignment, words: str) -> None:
+    def decline(self, task: Assignment, words: str, reason: str) -> None:
         self._check_process()
-        if self._client.decline(task.ticket, words) and task.kind == "train":
+        if self._client.decline(task.ticket, reason, words) and task.kind == "train":
             self._declined = task
 
     def outcome(self, task: Assignment, limit_seconds: float | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ from . import claims, state, tensors
 from .checkpoint import Checkpoint, Part, write
 from .claims import Measurement
 from .connection import Assignment, Connection
-from .errors import AlreadySubmittedError, CheckpointError, InvalidClaimError, WrongTaskError
+from .errors import AlreadySubmittedError, CheckpointError, FedmergeError, InvalidClaimError, WrongTaskError
 from .tensors import logger
 
 MEASURED_PREFIX = "base_"
 """What stands before a metric that was measured on the base, among the metrics of an update."""
+
+_MAX_WORDS = 1_800
+"""Room for the words of a failure, characters, as for those of a command."""
 
 Evaluator = Callable[[Any], Any]
 """Measures tensors: answers metrics, with `num_examples` among them or beside them."""
@@ -135,7 +139,20 @@ class Task:
         """Gives the task back. The reason is read by the federation's operator: it leaves the site."""
         self._check_open()
         self._is_done = True
-        self._connection.decline(self._assignment, reason)
+        self._connection.decline(self._assignment, reason, "")
+
+    def fail(self, error: BaseException) -> None:
+        """Gives the task back because of an exception. Its own words leave the site; where it was raised does not."""
+        self._check_open()
+        self._is_done = True
+        reason = error.reason if isinstance(error, FedmergeError) and not self.is_evaluation else ""
+        words = "".join(traceback.format_exception_only(error)).strip()
+        self._connection.decline(self._assignment, words[:_MAX_WORDS], reason)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the round still waits for an answer."""
+        return not self._is_done and self._connection.wants(self._assignment)
 
     def evaluate(self, fn: Evaluator, model: Any = None) -> Measurement:
         """Measures the task's model on data of this site: `fn(tensors)` answers metrics and the number of examples.
