@@ -32,6 +32,7 @@ class Hub:
         method: str = "mean",
         quorum: int | None = None,
         deadline: str = "2m",
+        grace: str = "2s",
     ) -> None:
         self.program, self.root, self.directory = program, root, root / "hub"
         root.mkdir(parents=True)
@@ -40,7 +41,7 @@ class Hub:
         cohort = f"cohort = {{ target = {clients} }}, quorum = {quorum or clients}, allow_small_quorum = true"
         text = f"""name = "digits"
 base = "../base.safetensors"
-round = {{ count = {rounds}, {cohort}, deadline = "{deadline}", grace = "2s" }}
+round = {{ count = {rounds}, {cohort}, deadline = "{deadline}", grace = "{grace}" }}
 merge = {{ method = "{method}" }}
 update = {{ encodings = {encodings} }}
 {plan}

@@ -184,6 +184,25 @@ with fedmerge.connect(dir=sys.argv[1]) as federation:
     assert hub.round(2)["accepted"] == 1
 
 
+def test_a_script_that_is_killed_goes_on_with_its_round_when_it_is_started_again(
+    federation: Federation, tmp_path: Path
+) -> None:
+    hub = federation(base(), rounds=1, clients=1, grace="60s")
+    script = """
+import pathlib, sys, time, fedmerge
+for task in fedmerge.connect(dir=sys.argv[1]):
+    pathlib.Path(sys.argv[2]).touch()
+    time.sleep(600)
+"""
+    training = tmp_path / "training"
+    running = hub.start_script(script, str(hub.client("ward-1")), str(training))
+    wait_for(training)
+    running.kill()
+    running.communicate(timeout=PATIENCE_SECONDS)
+    assert "left in order" in ended(hub.start_script(LOOP, str(hub.client("ward-1")), "1.0", "1"))
+    assert hub.round(1)["accepted"] == 1
+
+
 def test_an_interrupt_while_waiting_ends_at_once(federation: Federation) -> None:
     hub = federation(base(), clients=2)
     running = hub.start_script(LOOP, str(hub.client("ward-1")), "1.0", "1")

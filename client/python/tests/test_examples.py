@@ -18,6 +18,7 @@ NEEDS = {
     "softmax_numpy.py": "numpy",
     "cnn_torch.py": "torch",
     "linear_sklearn.py": "sklearn",
+    "lora_transformers.py": "peft",
     "flower_client.py": "flwr.client",
     "shell_trainer.sh": "numpy",
 }

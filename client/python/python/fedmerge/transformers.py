@@ -62,6 +62,10 @@ class FederationCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             told = name == "loss" or name.startswith("eval_")
             if told and isinstance(value, int | float) and math.isfinite(value):
                 self._metrics[name] = float(value)
+        # The mean over the training is told at its end: all there is to tell of one that was too short for more.
+        mean = (logs or {}).get("train_loss")
+        if isinstance(mean, int | float) and math.isfinite(mean):
+            self._metrics.setdefault("loss", float(mean))
         self._loss = self._metrics.get("loss")
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
