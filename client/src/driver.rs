@@ -88,11 +88,11 @@ enum Report {
     Fatal(Box<Failure>),
 }
 
-/// Takes part until the agent leaves, or SIGINT or SIGTERM asks it to.
+/// Listens to SIGINT and SIGTERM from now on; what it answers is ready when one of them comes.
 ///
 /// # Errors
-/// What neither waiting nor the next round mends.
-pub async fn drive(site: Site, tls: rustls::ClientConfig, output: Output) -> Result<(), Failure> {
+/// When the system does not let it.
+pub fn asked_to_stop() -> Result<impl Future<Output = ()>, Failure> {
     let listen = |kind| {
         signal(kind).map_err(|error| {
             Failure::new(ExitCode::Unavailable, "signals cannot be listened to").with_source(&error)
@@ -102,13 +102,12 @@ pub async fn drive(site: Site, tls: rustls::ClientConfig, output: Output) -> Res
         listen(SignalKind::interrupt())?,
         listen(SignalKind::terminate())?,
     );
-    let stop = async move {
+    Ok(async move {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-    };
-    drive_until(stop, site, tls, output).await
+    })
 }
 
 /// Takes part until the agent leaves, or `stop` asks it to.

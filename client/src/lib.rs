@@ -3,7 +3,8 @@
 //!
 //! Read it along the straight line of a task vector: [`trainer`] obtains a fine-tuned checkpoint, [`submission`] turns it
 //! into an update, [`transfer`] carries it, and [`agent`] decides what comes next. [`driver`] runs the agent's decisions
-//! and keeps what is finished in the [`journal`]; [`residual`] keeps what encodings lost; [`lineage`] and [`trust`] keep it from being led backwards; [`link`] is the one place that connects and retries; [`cli`] is what a person types.
+//! and keeps what is finished in the [`journal`]; [`residual`] keeps what encodings lost; [`lineage`] and [`trust`] keep it from being led backwards; [`link`] is the one place that connects and retries;
+//! [`member`] is a client from taking its directory to leaving; `cli` is what a person types.
 //!
 //! The client must never import the server or listen on a port.
 
@@ -16,6 +17,7 @@ pub mod enrolment;
 pub mod journal;
 pub mod lineage;
 pub mod link;
+pub mod member;
 pub mod milestone;
 pub mod policy;
 pub mod residual;

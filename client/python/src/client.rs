@@ -11,18 +11,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fedmerge_client::agent::Stay;
-use fedmerge_client::driver::{Listener, Site, drive_heard};
-use fedmerge_client::enrolment::identity;
-use fedmerge_client::enrolment::renewal::Renewer;
-use fedmerge_client::policy::Policy;
-use fedmerge_client::settings::{ClientDirectory, Settings};
+use fedmerge_client::driver::Listener;
+use fedmerge_client::member::{Member, Part};
+use fedmerge_client::settings::ClientDirectory;
 use fedmerge_client::trainer::workplace::{EvaluationPlace, Workplace};
 use fedmerge_client::trainer::{
     Evaluator, Measurement, Measuring, Progress, Trained, Trainer, Training,
 };
-use fedmerge_common::clock::Clock;
 use fedmerge_common::failure::{ExitCode, Failure};
-use fedmerge_common::lock::DirectoryLock;
 use fedmerge_common::output::{Output, OutputFormat};
 use fedmerge_common::reason::{Decline, DeclineKind};
 use fedmerge_common::units::Millis;
@@ -111,13 +107,14 @@ impl Client {
             }
         };
         let (desk, stop) = (Arc::new(Desk::default()), CancellationToken::new());
-        let wish = Wish {
-            directory: ClientDirectory::new(directory),
-            evaluates,
+        let part = Part {
+            trainer: trainer(&desk),
+            evaluator: evaluates.then(|| evaluator(&desk)),
             stay,
             identity_wait: Millis::new(identity_wait_ms),
         };
-        let begun = py.detach(|| begin(wish, &desk, &stop));
+        let directory = ClientDirectory::new(directory);
+        let begun = py.detach(|| begin(&directory, part, &desk, stop.clone()));
         begun.map_err(|failure| raise(&failure))?;
         let process = std::process::id();
         Ok(Self {
@@ -194,41 +191,24 @@ impl Client {
     }
 }
 
-/// What a client is to be.
-#[derive(Debug)]
-struct Wish {
-    directory: ClientDirectory,
-    evaluates: bool,
-    stay: Stay,
-    identity_wait: Millis,
-}
-
-/// Reads what lies in the directory, as `fedmerge client run` does, and starts the client's threads.
-fn begin(wish: Wish, desk: &Arc<Desk>, stop: &CancellationToken) -> Result<(), Failure> {
-    let directory = wish.directory;
-    let settings = Settings::read(&directory)?;
-    let lock = DirectoryLock::take(directory.root(), &directory.lock())?;
-    let policy = Policy::read(&directory.policy())?;
-    policy.check_server(&settings.server)?;
-    let renewer = Renewer::new(&directory, &settings, SILENT)?;
+/// Takes the client's directory and starts its threads.
+fn begin(
+    directory: &ClientDirectory,
+    part: Part,
+    desk: &Arc<Desk>,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
+    let member = Member::open(directory, part, SILENT)?;
     let runtime = runtime()?;
-    let site = Site {
-        directory: directory.clone(),
-        settings,
-        trainer: trainer(desk),
-        evaluator: wish.evaluates.then(|| evaluator(desk)),
-        policy,
-        stay: wish.stay,
-        identity_wait: wish.identity_wait,
-        renewer: None,
-    };
     let last_word = LastWord(Arc::clone(desk));
-    let stop = stop.clone();
     let life = move || {
-        let ended = runtime.block_on(live(&directory, site, renewer, &last_word.0, stop));
+        let desk = Arc::clone(&last_word.0);
+        let listener = Listener::new(move |milestone| {
+            log::tell(milestone);
+            desk.hear(milestone);
+        });
+        let ended = runtime.block_on(member.take_part(stop.cancelled_owned(), listener));
         runtime.shutdown_background();
-        // Let go of before anybody is told, who may want the directory at once.
-        drop(lock);
         last_word.0.end(ended);
     };
     let started = thread::Builder::new()
@@ -260,38 +240,6 @@ impl Drop for LastWord {
         let failure = Failure::new(ExitCode::Bug, "the client broke off");
         self.0.end(Err(failure));
     }
-}
-
-/// Takes part until the end, or until it is stopped.
-async fn live(
-    directory: &ClientDirectory,
-    site: Site,
-    renewer: Renewer,
-    desk: &Arc<Desk>,
-    stop: CancellationToken,
-) -> Result<(), Failure> {
-    tokio::select! {
-        revived = renewer.revive() => revived?,
-        () = stop.cancelled() => return Ok(()),
-    }
-    let tls = identity::load(directory, &Clock::system())?;
-    let site = Site {
-        renewer: Some(renewer),
-        ..site
-    };
-    let desk = Arc::clone(desk);
-    let listener = Listener::new(move |milestone| {
-        log::tell(milestone);
-        desk.hear(milestone);
-    });
-    Box::pin(drive_heard(
-        stop.cancelled_owned(),
-        site,
-        tls,
-        SILENT,
-        listener,
-    ))
-    .await
 }
 
 fn trainer(desk: &Arc<Desk>) -> Trainer {
