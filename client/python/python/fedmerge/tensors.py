@@ -109,7 +109,7 @@ def _to_torch(checkpoint: Checkpoint, name: str) -> Any:
     if kind is None:
         why = f"is of type {spec.dtype}, which this version of PyTorch does not have"
         raise CheckpointError(f"tensor {name} {why}", tensor=name)
-    carrier = NUMPY_TYPES.get(spec.dtype) or {1: "uint8", 2: "uint16"}[kind.itemsize]
+    carrier = NUMPY_TYPES.get(spec.dtype) or {1: "int8", 2: "int16"}[kind.itemsize]
     tensor = torch.from_numpy(_flat(checkpoint, name, carrier))
     return tensor.view(kind).reshape(spec.shape)
 
