@@ -12,7 +12,9 @@ mod stories {
     mod breaks;
     mod byzfl;
     mod crashes;
+    mod deploy;
     mod determinism;
+    mod doctor;
     mod drama;
     mod encodings;
     mod enrolment;

@@ -2,6 +2,7 @@
 //!
 //! Strings become types here and in `settings`; nothing is decided here.
 
+mod doctor;
 mod enrol;
 mod run;
 mod status;
@@ -15,6 +16,7 @@ use fedmerge_common::output::Output;
 use crate::trainer::builtin::measure::EvaluateArguments;
 use crate::trainer::builtin::{self, TrainArguments};
 
+pub use doctor::DoctorArguments;
 pub use enrol::EnrolArguments;
 pub use run::RunArguments;
 pub use status::StatusArguments;
@@ -39,6 +41,9 @@ pub enum ClientCommand {
     /// Show what a client directory holds and whether a process uses it
     #[command(after_help = status::EXAMPLES)]
     Status(StatusArguments),
+    /// Look for what keeps a client from taking part, and say what to mend
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(DoctorArguments),
     /// The trainer that comes with the program: fine-tunes a small classifier, as a command for `run --train`
     Train(TrainArguments),
     /// The evaluator that comes with the program: measures a small classifier, as a command for `run --evaluate`
@@ -54,6 +59,7 @@ pub fn run(arguments: ClientArguments, output: &Output) -> Result<(), Failure> {
         ClientCommand::Enrol(arguments) => enrol::run(arguments, output),
         ClientCommand::Run(arguments) => run::run(arguments, output),
         ClientCommand::Status(arguments) => status::run(&arguments, output),
+        ClientCommand::Doctor(arguments) => doctor::run(arguments, output),
         ClientCommand::Train(arguments) => builtin::run(&arguments, output),
         ClientCommand::Evaluate(arguments) => builtin::measure::run(&arguments),
     }

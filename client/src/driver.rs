@@ -38,11 +38,12 @@ use crate::link::{Greeting, Link};
 use crate::policy::Policy;
 use crate::settings::{ClientDirectory, Settings};
 use crate::site_log::{Departure, SiteLog};
-use crate::trainer::Trainer;
-use crate::trainer::evaluator::EvaluatorCommand;
+use crate::trainer::{self, Trainer};
 use crate::transfer::download::blocking;
 use crate::trust::Trust;
 use teller::Teller;
+
+pub use teller::Listener;
 
 /// Reports that wait for the driver before whoever makes them waits, too.
 const EVENTS_AHEAD: usize = 16;
@@ -59,7 +60,7 @@ pub struct Site {
     /// How a base is fine-tuned.
     pub trainer: Trainer,
     /// How a model is measured, where the site does that.
-    pub evaluator: Option<EvaluatorCommand>,
+    pub evaluator: Option<trainer::Evaluator>,
     /// What may leave.
     pub policy: Policy,
     /// When to leave.
@@ -87,11 +88,11 @@ enum Report {
     Fatal(Box<Failure>),
 }
 
-/// Takes part until the agent leaves, or SIGINT or SIGTERM asks it to.
+/// Listens to SIGINT and SIGTERM from now on; what it answers is ready when one of them comes.
 ///
 /// # Errors
-/// What neither waiting nor the next round mends.
-pub async fn drive(site: Site, tls: rustls::ClientConfig, output: Output) -> Result<(), Failure> {
+/// When the system does not let it.
+pub fn asked_to_stop() -> Result<impl Future<Output = ()>, Failure> {
     let listen = |kind| {
         signal(kind).map_err(|error| {
             Failure::new(ExitCode::Unavailable, "signals cannot be listened to").with_source(&error)
@@ -101,13 +102,12 @@ pub async fn drive(site: Site, tls: rustls::ClientConfig, output: Output) -> Res
         listen(SignalKind::interrupt())?,
         listen(SignalKind::terminate())?,
     );
-    let stop = async move {
+    Ok(async move {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-    };
-    drive_until(stop, site, tls, output).await
+    })
 }
 
 /// Takes part until the agent leaves, or `stop` asks it to.
@@ -116,9 +116,23 @@ pub async fn drive(site: Site, tls: rustls::ClientConfig, output: Output) -> Res
 /// What neither waiting nor the next round mends.
 pub async fn drive_until(
     stop: impl Future<Output = ()>,
+    site: Site,
+    tls: rustls::ClientConfig,
+    output: Output,
+) -> Result<(), Failure> {
+    drive_heard(stop, site, tls, output, Listener::nobody()).await
+}
+
+/// As [`drive_until`], with `listener` hearing each milestone when a user would be told it.
+///
+/// # Errors
+/// What neither waiting nor the next round mends.
+pub async fn drive_heard(
+    stop: impl Future<Output = ()>,
     mut site: Site,
     tls: rustls::ClientConfig,
     output: Output,
+    listener: Listener,
 ) -> Result<(), Failure> {
     // The trainer is told paths in there, and may `cd` before it uses them.
     site.directory = site.directory.absolute().map_err(|error| {
@@ -157,7 +171,7 @@ pub async fn drive_until(
         reports,
         work: None,
         errands: JoinSet::new(),
-        teller: Teller::new(output),
+        teller: Teller::new(output, listener),
     };
     let _attendance = driver.attend();
     let _renewal = keeper.map(|keeper| driver.keep_renewed(keeper));

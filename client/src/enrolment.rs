@@ -224,7 +224,7 @@ fn write_settings(directory: &ClientDirectory, settings: &Settings) -> Result<()
 #[derive(Debug)]
 pub enum Keeper {
     /// The certificate is the federation's, which the client asks for the next one.
-    Federation(Renewer),
+    Federation(Box<Renewer>),
     /// It is of a site's own authority, which writes the next one.
     Site(Follower),
 }
@@ -241,7 +241,7 @@ impl Keeper {
     ) -> Result<Self, Failure> {
         Ok(match &settings.certificate {
             Some(_) => Self::Site(Follower::new(directory, settings, output)),
-            None => Self::Federation(Renewer::new(directory, settings, output)?),
+            None => Self::Federation(Box::new(Renewer::new(directory, settings, output)?)),
         })
     }
 

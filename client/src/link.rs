@@ -8,6 +8,7 @@ pub mod address;
 mod announcer;
 mod connect;
 pub mod trouble;
+mod watched;
 
 use std::fmt;
 use std::future::Future;
@@ -27,6 +28,7 @@ use address::ServerAddress;
 use announcer::Announcer;
 pub use connect::KEEP_ALIVE_VARIABLE;
 use trouble::Trouble;
+use watched::Reason;
 
 /// Longest wait for the answer to one small call.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
@@ -71,6 +73,7 @@ pub struct Connection {
     /// Where calls go.
     pub channel: Channel,
     number: u64,
+    reason: Reason,
 }
 
 impl fmt::Debug for Link {
@@ -129,12 +132,18 @@ impl Link {
         if let Some(until) = credentials.until.filter(|until| *until <= self.clock.now()) {
             return Err(Trouble::Stale(until));
         }
-        let channel = connect::open(&self.address, &credentials.tls).await?;
+        let reason = Reason::default();
+        let channel = connect::open(&self.address, &credentials.tls, &reason).await?;
         if self.greeting == Greeting::Hello {
-            self.greet(channel.clone()).await?;
+            let greeted = self.greet(channel.clone()).await;
+            greeted.map_err(|trouble| trouble.because(&reason))?;
         }
         let number = self.announcer().connected(|line| self.output.note(line));
-        let connection = Connection { channel, number };
+        let connection = Connection {
+            channel,
+            number,
+            reason,
+        };
         *slot = Some(connection.clone());
         Ok(connection)
     }
@@ -187,7 +196,7 @@ impl Link {
         let answer = timeout(limit, call(connection.channel.clone())).await;
         let trouble = match answer {
             Ok(Ok(response)) => return Ok(response.into_inner()),
-            Ok(Err(status)) => Trouble::from_status(&status),
+            Ok(Err(status)) => Trouble::from_status(&status).because(&connection.reason),
             Err(_) => Trouble::Cut(format!("no answer within {}", Millis::from(limit))),
         };
         self.note_trouble(&connection, &trouble).await;
@@ -213,7 +222,7 @@ impl Link {
 
     /// Throws a connection away whose calls break off, unless that has been done.
     pub async fn note_trouble(&self, connection: &Connection, trouble: &Trouble) {
-        if matches!(trouble, Trouble::Cut(_)) {
+        if matches!(trouble, Trouble::Cut(_) | Trouble::Untrusted(_)) {
             let mut slot = self.connection.lock().await;
             if slot
                 .as_ref()

@@ -106,6 +106,12 @@ impl ClientDirectory {
         self.root.join("work")
     }
 
+    /// A training that is tried.
+    #[must_use]
+    pub fn rehearsal(&self) -> PathBuf {
+        self.root.join("rehearsal")
+    }
+
     /// What is finished of the round in hand.
     #[must_use]
     pub fn journal(&self) -> PathBuf {

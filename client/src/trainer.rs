@@ -1,10 +1,12 @@
 //! Ways to fine-tune a base and to measure a model: any command of the user, or those that come with the program.
 //!
-//! A site's trainer is a command, always. [`Trainer::Function`] is for one who holds a thousand clients in a process of his own, to
-//! put a server under load; no command line leads to it.
+//! A site that `fedmerge client run` serves has commands, always; no command line leads to anything else. [`Trainer::Function`] and
+//! [`Evaluator::Function`] are for whoever holds clients in a process of his own: a script in Python that is its own client, or
+//! a thousand of them that put a server under load.
 //!
 //! What such a program says is data, never trusted: counts, metrics and losses are checked and bounded where they are read.
 
+#[cfg(feature = "program")]
 pub mod builtin;
 pub mod command;
 pub mod evaluator;
@@ -24,10 +26,14 @@ use fedmerge_common::units::Millis;
 use tokio::sync::watch;
 
 use command::TrainerCommand;
-use workplace::Workplace;
+use evaluator::EvaluatorCommand;
+use workplace::{EvaluationPlace, Workplace};
 
 /// A fine-tuning under way: dropped, it stops.
 pub type Training = Pin<Box<dyn Future<Output = Result<Trained, Decline>> + Send>>;
+
+/// A measurement under way: dropped, it stops.
+pub type Measuring = Pin<Box<dyn Future<Output = Result<Measurement, Decline>> + Send>>;
 
 /// How a base is fine-tuned.
 #[derive(Clone)]
@@ -60,6 +66,37 @@ impl Trainer {
         match self {
             Self::Command(command) => command.run(place, progress).await,
             Self::Function(train) => train(place.clone(), progress.clone()).await,
+        }
+    }
+}
+
+/// How a model is measured.
+#[derive(Clone)]
+pub enum Evaluator {
+    /// By the user's program.
+    Command(EvaluatorCommand),
+    /// In this process.
+    Function(Arc<dyn Fn(EvaluationPlace) -> Measuring + Send + Sync>),
+}
+
+impl fmt::Debug for Evaluator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Command(command) => command.fmt(f),
+            Self::Function(_) => f.write_str("Function"),
+        }
+    }
+}
+
+impl Evaluator {
+    /// Measures the model of `place`.
+    ///
+    /// # Errors
+    /// The decline for an evaluator that failed.
+    pub async fn run(&self, place: &EvaluationPlace) -> Result<Measurement, Decline> {
+        match self {
+            Self::Command(command) => command.run(place).await,
+            Self::Function(measure) => measure(place.clone()).await,
         }
     }
 }

@@ -20,7 +20,7 @@ use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig};
 
 use crate::clock::Clock;
 
-pub use failure::{TlsFailure, failure_of, refusal_in_words};
+pub use failure::{TlsFailure, failure_of};
 
 /// The DNS name in every server certificate, which clients verify whatever the address.
 pub const SERVER_NAME: &str = "fedmerge-server";

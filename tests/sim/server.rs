@@ -36,7 +36,7 @@ pub(crate) struct Asked {
 #[derive(Clone, Debug)]
 pub(crate) enum Wish {
     Reply(Asked, Reply),
-    Stream(usize, Streamed),
+    Stream(usize, Box<Streamed>),
     /// A stream is over.
     EndStream(usize, u64),
     Merge {
@@ -312,7 +312,8 @@ impl Server {
             if place.shown.as_ref() != Some(&notice) {
                 place.shown = Some(notice.clone());
                 let session = place.session;
-                wishes.push(Wish::Stream(*client, Streamed { session, notice }));
+                let streamed = Box::new(Streamed { session, notice });
+                wishes.push(Wish::Stream(*client, streamed));
             }
         }
     }

@@ -21,8 +21,8 @@ struct Site {
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// First and last hour of a certificate's life, from now.
-type Hours = (i64, i64);
+/// First and last minute of a certificate's life, from now.
+type Minutes = (i64, i64);
 
 impl Site {
     fn new() -> Self {
@@ -39,7 +39,7 @@ impl Site {
     }
 
     /// Gives a machine a certificate and its key: `NAME.pem` and `NAME.key`.
-    fn certify(&self, directory: &Path, name: &str, host: &str, (begin, end): Hours) {
+    fn certify(&self, directory: &Path, name: &str, host: &str, (begin, end): Minutes) {
         self.certify_as(
             directory,
             name,
@@ -48,11 +48,11 @@ impl Site {
         );
     }
 
-    fn certify_as(&self, directory: &Path, name: &str, san: SanType, (begin, end): Hours) {
+    fn certify_as(&self, directory: &Path, name: &str, san: SanType, (begin, end): Minutes) {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.subject_alt_names = vec![san];
-        params.not_before = OffsetDateTime::now_utc() + Duration::hours(begin);
-        params.not_after = OffsetDateTime::now_utc() + Duration::hours(end);
+        params.not_before = OffsetDateTime::now_utc() + Duration::minutes(begin);
+        params.not_after = OffsetDateTime::now_utc() + Duration::minutes(end);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let key_path = directory.join(format!("{name}.key"));
@@ -64,7 +64,7 @@ impl Site {
     }
 }
 
-const DAY: Hours = (-1, 23);
+const DAY: Minutes = (-60, 23 * 60);
 
 /// A federation that takes certificates of a site.
 fn taking(site: &Site, plan: &Plan) -> Federation {
@@ -157,7 +157,7 @@ fn machines_of_a_site_take_part_with_the_certificates_they_have() {
     federation.start_client("b", &trainer);
     gate.wait_for_knock();
     // The site's tools renew a certificate while its client works.
-    site.certify(&here, "a", "a.wards.example", (-1, 47));
+    site.certify(&here, "a", "a.wards.example", (-60, 47 * 60));
     federation.client("a").next_event("certificate-renewed");
     gate.open();
     federation.next_round().expect("a", "accepted", &[]);
@@ -218,12 +218,12 @@ fn certificates_that_are_not_good_here_are_told_why() {
     }
     another.certify(&here, "foreign", "a.wards.example", DAY);
     join(&federation, "foreign").refused(77, &["refused this client"]);
-    site.certify(&here, "expired", "a.wards.example", (-2, -1));
+    site.certify(&here, "expired", "a.wards.example", (-120, -10));
     join(&federation, "expired").refused(77, &["expired at", "have the site's authority write"]);
-    site.certify(&here, "early", "a.wards.example", (1, 2));
+    site.certify(&here, "early", "a.wards.example", (10, 120));
     join(&federation, "early").refused(77, &["is not valid before"]);
     // The machine's clock may be of another opinion than the server's: then the server decides.
-    for (machine, offset) in [("expired", -5_400), ("early", 5_400)] {
+    for (machine, offset) in [("expired", -1_500), ("early", 1_500)] {
         let mut command = join_command(&federation, machine);
         command.env(fedmerge_common::clock::OFFSET_VARIABLE, offset.to_string());
         run(&mut command).refused(77, &["refused this client"]);

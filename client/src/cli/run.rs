@@ -3,22 +3,18 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use fedmerge_common::clock::Clock;
 use fedmerge_common::failure::Failure;
-use fedmerge_common::lock::DirectoryLock;
 use fedmerge_common::output::Output;
 use fedmerge_common::units::Millis;
 
 use crate::agent::Stay;
-use crate::driver::{self, Site};
-use crate::enrolment::{Keeper, identity};
-
-use crate::policy::Policy;
-use crate::settings::{ClientDirectory, Settings};
+use crate::driver::{self, Listener};
+use crate::member::{Member, Part};
+use crate::settings::ClientDirectory;
 use crate::telemetry;
-use crate::trainer::Trainer;
 use crate::trainer::command::TrainerCommand;
 use crate::trainer::evaluator::EvaluatorCommand;
+use crate::trainer::{Evaluator, Trainer};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -70,38 +66,29 @@ pub struct RunArguments {
 
 pub(super) fn run(arguments: RunArguments, output: &Output) -> Result<(), Failure> {
     let directory = ClientDirectory::new(arguments.dir);
-    let settings = Settings::read(&directory)?;
-    let _lock = DirectoryLock::take(directory.root(), &directory.lock())?;
-    telemetry::start(&directory, output)?;
-    let policy = Policy::read(&directory.policy())?;
-    policy.check_server(&settings.server)?;
     let stay = match (arguments.once, arguments.stay) {
         (true, _) => Stay::OneRound,
         (false, true) => Stay::Always,
         (false, false) => Stay::WhileItLasts,
     };
-    let keeper = Keeper::new(&directory, &settings, *output)?;
-    let site = Site {
-        directory: directory.clone(),
-        settings,
+    let part = Part {
         trainer: Trainer::Command(TrainerCommand {
             command: arguments.train,
             time_limit: arguments.train_timeout,
         }),
-        evaluator: arguments.evaluate.map(|command| EvaluatorCommand {
-            command,
-            time_limit: arguments.evaluate_timeout,
+        evaluator: arguments.evaluate.map(|command| {
+            Evaluator::Command(EvaluatorCommand {
+                command,
+                time_limit: arguments.evaluate_timeout,
+            })
         }),
-        policy,
         stay,
         identity_wait: arguments.identity_wait,
-        keeper: None,
     };
+    let member = Member::open(&directory, part, *output)?;
+    telemetry::start(&directory, output)?;
     super::block_on(async {
-        keeper.revive().await?;
-        let clock = Clock::system();
-        let identity = identity::load(&directory, &site.settings, &clock)?;
-        let keeper = Some(keeper);
-        driver::drive(Site { keeper, ..site }, identity, *output).await
+        let stop = driver::asked_to_stop()?;
+        member.take_part(stop, Listener::nobody()).await
     })
 }

@@ -2,6 +2,8 @@
 //!
 //! Programs (JSON) are told everything at once.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fedmerge_common::output::Output;
@@ -12,22 +14,58 @@ use crate::milestone::Milestone;
 /// A wait that lasts shorter is not told.
 const MOMENT: Duration = Duration::from_secs(1);
 
+/// Hears what a user is told, in the driver's own task: it must not wait.
+#[derive(Clone)]
+pub struct Listener(Arc<dyn Fn(&Milestone) + Send + Sync>);
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Listener")
+    }
+}
+
+impl Listener {
+    /// One that calls `hear`.
+    #[must_use]
+    pub fn new(hear: impl Fn(&Milestone) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(hear))
+    }
+
+    /// One that hears nothing.
+    #[must_use]
+    pub fn nobody() -> Self {
+        Self::new(|_| {})
+    }
+
+    fn hear(&self, milestone: &Milestone) {
+        (self.0)(milestone);
+    }
+}
+
 /// What is told, and what is not yet.
 #[derive(Debug)]
 pub(super) struct Teller {
     output: Output,
+    listener: Listener,
     held: Option<(Instant, Milestone)>,
 }
 
 impl Teller {
-    pub(super) fn new(output: Output) -> Self {
-        Self { output, held: None }
+    pub(super) fn new(output: Output, listener: Listener) -> Self {
+        Self {
+            output,
+            listener,
+            held: None,
+        }
     }
 
     /// Tells a milestone; a wait only when nothing else happens for a moment.
     pub(super) fn tell(&mut self, milestone: &Milestone) {
         self.output.json(milestone);
         self.held = None;
+        if !matches!(milestone, Milestone::Waiting { .. }) {
+            self.listener.hear(milestone);
+        }
         match milestone {
             Milestone::Waiting { .. } => {
                 self.held = Some((Instant::now() + MOMENT, milestone.clone()));
@@ -60,6 +98,7 @@ impl Teller {
     /// Tells the wait that has lasted.
     pub(super) fn release(&mut self) {
         if let Some((_, milestone)) = self.held.take() {
+            self.listener.hear(&milestone);
             self.output.line(&milestone);
         }
     }
@@ -67,16 +106,26 @@ impl Teller {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use fedmerge_common::ids::RoundNumber;
 
     use super::*;
 
     #[test]
     fn a_wait_is_held_until_it_has_lasted_or_something_else_happens() {
-        let mut teller = Teller::new(Output {
+        let quiet = Output {
             quiet: true,
             ..Output::default()
-        });
+        };
+        let heard = Arc::new(AtomicUsize::new(0));
+        let listener = {
+            let heard = Arc::clone(&heard);
+            Listener::new(move |_| {
+                heard.fetch_add(1, Ordering::Relaxed);
+            })
+        };
+        let mut teller = Teller::new(quiet, listener);
         let waiting_for = "1 of 2 clients".to_owned();
         teller.tell(&Milestone::Waiting { waiting_for });
         assert!(teller.due().is_some_and(|due| due > Instant::now()));
@@ -87,5 +136,7 @@ mod tests {
         teller.tell(&Milestone::Waiting { waiting_for });
         teller.release();
         assert_eq!(teller.due(), None);
+        let told = heard.load(Ordering::Relaxed);
+        assert_eq!(told, 2, "what is accepted, and the wait that lasted");
     }
 }

@@ -24,6 +24,7 @@ use self::theatre::{Seen, Theatre, routes};
 use super::*;
 use crate::testbed::{Authority, client_id, federation, serve};
 use crate::trainer::command::TrainerCommand;
+use crate::trainer::evaluator::EvaluatorCommand;
 
 /// A checkpoint of six ones.
 fn checkpoint(path: &Path, shape: [usize; 2]) -> Vec<u8> {
@@ -100,9 +101,11 @@ async fn perform_until<F: Future<Output = ()>>(
             command: command.to_owned(),
             time_limit: play.time_limit,
         }),
-        evaluator: play.evaluator.map(|command| EvaluatorCommand {
-            command,
-            time_limit: play.time_limit,
+        evaluator: play.evaluator.map(|command| {
+            trainer::Evaluator::Command(EvaluatorCommand {
+                command,
+                time_limit: play.time_limit,
+            })
         }),
         policy: Policy::default(),
         stay: Stay::WhileItLasts,

@@ -68,7 +68,9 @@ pub async fn join(
             wish.certificate.chain.display(),
             wish.certificate.key.display()
         );
-        Failure::new(ExitCode::BadData, message).with_source(&error)
+        Failure::new(ExitCode::BadData, message)
+            .with_source(&error)
+            .with_hint("give the key that the certificate was made for: --key FILE")
     })?;
     let link = Link::new(wish.server.clone(), tls, Greeting::None, *output);
     let mut retry = link.retry_for(wish.wait);

@@ -15,11 +15,11 @@ use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 
 use super::address::ServerAddress;
 use super::trouble::Trouble;
+use super::watched::{Reason, Watched};
 
 /// Longest wait for each step of a connection.
 const STEP_LIMIT: Duration = Duration::from_secs(10);
@@ -40,10 +40,11 @@ fn keep_alive() -> Duration {
     milliseconds.map_or(KEEP_ALIVE, |number| Duration::from_millis(number.get()))
 }
 
-/// Connects, once.
+/// Connects, once; `reason` learns why the server ends it, where it says so.
 pub(super) async fn open(
     address: &ServerAddress,
     tls: &Arc<rustls::ClientConfig>,
+    reason: &Reason,
 ) -> Result<Channel, Trouble> {
     let stream = within(
         "connect",
@@ -59,7 +60,7 @@ pub(super) async fn open(
     let stream = within("TLS", connector.connect(name, stream))
         .await
         .map_err(|error| Trouble::from_connecting(&error))?;
-    speak(stream).await
+    speak(Watched::new(stream, reason.clone())).await
 }
 
 async fn within<T>(step: &str, deed: impl Future<Output = io::Result<T>>) -> io::Result<T> {
@@ -72,7 +73,7 @@ async fn within<T>(step: &str, deed: impl Future<Output = io::Result<T>>) -> io:
     timeout(STEP_LIMIT, deed).await.map_err(late)?
 }
 
-async fn speak(stream: TlsStream<TcpStream>) -> Result<Channel, Trouble> {
+async fn speak(stream: Watched) -> Result<Channel, Trouble> {
     let once = Arc::new(Mutex::new(Some(TokioIo::new(stream))));
     let connector = tower::service_fn(move |_: http::Uri| {
         let stream = once.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -13,6 +13,7 @@ use fedmerge_proto::status::{Refusal, RefusalReason};
 use tonic::{Code, Status};
 
 use super::address::ServerAddress;
+use super::watched::Reason;
 
 /// Trouble with the server.
 #[derive(Debug, thiserror::Error)]
@@ -48,9 +49,6 @@ impl Trouble {
             return Self::Untrusted(failure);
         }
         let words = innermost(status.source()).unwrap_or_else(|| status.message().to_owned());
-        if let Some(failure) = tls::refusal_in_words(&words) {
-            return Self::Untrusted(failure);
-        }
         let is_nonsense = matches!(
             status.code(),
             Code::Unimplemented
@@ -62,6 +60,15 @@ impl Trouble {
             return Self::Nonsense(format!("{:?}: {}", status.code(), status.message()));
         }
         Self::Cut(words)
+    }
+
+    /// The same, where a connection was cut, with the reason that the server gave below HTTP/2.
+    #[must_use]
+    pub(super) fn because(self, reason: &Reason) -> Self {
+        match (self, reason.get()) {
+            (Self::Cut(_), Some(failure)) => Self::Untrusted(failure),
+            (trouble, _) => trouble,
+        }
     }
 
     /// Reads what went wrong below HTTP/2 while a connection was made.

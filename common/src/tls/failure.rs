@@ -106,16 +106,6 @@ pub fn failure_of(error: &(dyn StdError + 'static)) -> Option<TlsFailure> {
     None
 }
 
-/// Finds the refusal of this end's certificate in the words of an error. After the handshake an HTTP/2 library reads the alert, and
-/// of errors below it those keep nothing but the words.
-#[must_use]
-pub fn refusal_in_words(words: &str) -> Option<TlsFailure> {
-    CERTIFICATE_ALERTS
-        .into_iter()
-        .find(|(alert, _)| words.ends_with(&Error::AlertReceived(*alert).to_string()))
-        .map(|(_, alert)| TlsFailure::OwnCertificateRefused { alert })
-}
-
 fn classify(error: &Error) -> Option<TlsFailure> {
     if let Error::InvalidCertificate(problem) = error {
         return classify_certificate(problem);

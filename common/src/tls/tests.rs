@@ -319,24 +319,3 @@ fn a_certificate_tells_exactly_one_identity() {
         Err(ReadCertificateError::Encoding)
     );
 }
-
-#[test]
-fn the_refusal_of_a_certificate_is_told_by_its_words_too() {
-    let told = |words: &str| refusal_in_words(words);
-    for (alert, name) in [
-        (
-            rustls::AlertDescription::UnknownCA,
-            "unknown certificate authority",
-        ),
-        (
-            rustls::AlertDescription::CertificateExpired,
-            "certificate expired",
-        ),
-    ] {
-        let words = format!("connection error: {}", rustls::Error::AlertReceived(alert));
-        let refused = TlsFailure::OwnCertificateRefused { alert: name };
-        assert_eq!(told(&words), Some(refused));
-    }
-    assert_eq!(told("received fatal alert: InternalError"), None);
-    assert_eq!(told("broken pipe"), None);
-}

@@ -88,7 +88,8 @@ impl FromStr for NamePattern {
             let (word, pattern) = text.split_once(':')?;
             let kind = NameKind::ALL.into_iter().find(|kind| kind.word() == word)?;
             let (before, after) = pattern.split_once('*')?;
-            let is_one = !after.contains('*') && !(before.is_empty() && after.is_empty());
+            let is_all = before.is_empty() && after.is_empty();
+            let is_one = !is_all && !after.contains('*');
             // Hosts are the same in whatever case they are written.
             let written = |part: &str| match kind {
                 NameKind::Dns => part.to_ascii_lowercase(),

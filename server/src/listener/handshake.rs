@@ -2,9 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fedmerge_common::identity::{PeerCertificate, ReadCertificateError};
 use fedmerge_common::units::Millis;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -15,6 +17,10 @@ use crate::enrolment::site::UnnamedPeerError;
 
 /// A handshake that takes longer is given up.
 const LIMIT: Millis = Millis::from_secs(10);
+/// How long whoever was refused is listened to before the connection is closed.
+const LINGER: Duration = Duration::from_secs(1);
+/// Kilobytes that are read of it meanwhile, at most.
+const MOST_UNREAD: usize = 64;
 
 /// Why a connection comes to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +47,19 @@ pub(super) enum Shown {
     Unnamed(UnnamedPeerError),
 }
 
+/// Closes a connection so that what was said last arrives: a socket that is closed with bytes unread is reset, and the peer's system
+/// throws away the alert that says why.
+async fn part(mut socket: TcpStream) -> io::Result<()> {
+    socket.shutdown().await?;
+    let mut unread = [0; 1024];
+    for _ in 0..MOST_UNREAD {
+        if socket.read(&mut unread).await? == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// Shakes hands with whoever connected: what it showed, and the stream.
 pub(super) async fn shake_hands(
     tls: &ServerTls,
@@ -48,10 +67,15 @@ pub(super) async fn shake_hands(
 ) -> Result<(Shown, TlsStream<TcpStream>), ShakeHandsError> {
     socket.set_nodelay(true).map_err(ShakeHandsError::Tls)?;
     let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
-    let stream = timeout(LIMIT.to_duration(), acceptor.accept(socket))
-        .await
-        .map_err(|_| ShakeHandsError::TooSlow)?
-        .map_err(ShakeHandsError::Tls)?;
+    let accepting = acceptor.accept(socket).into_fallible();
+    let accepted = timeout(LIMIT.to_duration(), accepting).await;
+    let stream = match accepted.map_err(|_| ShakeHandsError::TooSlow)? {
+        Ok(stream) => stream,
+        Err((error, socket)) => {
+            let _gone = timeout(LINGER, part(socket)).await;
+            return Err(ShakeHandsError::Tls(error));
+        }
+    };
     let certificates = stream.get_ref().1.peer_certificates();
     let shown = match certificates.and_then(<[_]>::first) {
         None => Shown::Nothing,

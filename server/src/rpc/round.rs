@@ -46,6 +46,7 @@ impl Round for Service {
             client_id,
             authority: authority.certificate().to_vec().into(),
             change: authority.change(),
+            base: Some(self.0.federation.now().base.into()),
         }))
     }
 

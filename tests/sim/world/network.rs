@@ -38,6 +38,7 @@ impl World {
             server::Wish::Stream(client, streamed) => {
                 let session = streamed.session;
                 // A stream keeps its order: what it carries takes as long as what came before it.
+                let streamed = *streamed;
                 self.after(250, Happening::Streamed { client, streamed });
                 if self.random.chance(self.faults.broken_stream) {
                     self.break_stream(client, session, 60_000);
