@@ -16,7 +16,6 @@ use fedmerge_common::output::Output;
 use fedmerge_common::units::{ByteSize, Millis, Timestamp};
 use fedmerge_common::update::ModelRef;
 use fedmerge_proto::v1;
-use fedmerge_proto::v1::round_client::RoundClient;
 use serde::Serialize;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -148,11 +147,22 @@ pub async fn examine(
     found(process(running.as_deref()));
     found(private_key(directory, &settings));
     let clock = Clock::system();
-    found(certificate(directory, &settings, clock.now()));
+    let shown = certificate(directory, &settings, clock.now());
+    let may_greet = shown.verdict == Verdict::Good;
+    found(shown);
     found(policy(directory, &settings));
-    let greeting = greet(directory, &settings).await;
+    let greeting = if may_greet {
+        Some(greet(directory, &settings).await)
+    } else {
+        None
+    };
     let base = match greeting {
-        Ok((answer, link)) => {
+        None => {
+            let why = "not greeted: there is no certificate to show";
+            found(Finding::new("server", Verdict::Remark, why));
+            None
+        }
+        Some(Ok((answer, link))) => {
             found(Finding::good(
                 "server",
                 format_args!("answers, version {}", answer.software_version),
@@ -163,7 +173,7 @@ pub async fn examine(
                 .and_then(|base| ModelRef::try_from(base).ok())
                 .map(|base| (base, link))
         }
-        Err(failure) => {
+        Some(Err(failure)) => {
             found(Finding::bad("server", failure));
             None
         }
@@ -174,12 +184,7 @@ pub async fn examine(
         return Ok(findings);
     };
     found(match (base, running) {
-        (_, Some(pid)) => Finding::new(
-            "training",
-            Verdict::Remark,
-            format_args!("not tried: the client runs (pid {pid}), and has the directory"),
-        )
-        .with_hint("stop it first, or try the command in another enrolled directory"),
+        (_, Some(pid)) => occupied(&pid),
         (None, None) => Finding::new(
             "training",
             Verdict::Remark,
@@ -188,6 +193,12 @@ pub async fn examine(
         (Some((base, link)), None) => tried(checkup, trainer, &settings, &base, &link).await,
     });
     Ok(findings)
+}
+
+fn occupied(pid: &str) -> Finding {
+    let detail = format!("not tried: the client runs (pid {pid}), and has the directory");
+    Finding::new("training", Verdict::Remark, detail)
+        .with_hint("stop it first, or try the command in another enrolled directory")
 }
 
 fn process(running: Option<&str>) -> Finding {
@@ -222,30 +233,20 @@ fn private_key(directory: &ClientDirectory, settings: &Settings) -> Finding {
 }
 
 fn certificate(directory: &ClientDirectory, settings: &Settings, now: Timestamp) -> Finding {
-    let (begin, end) = match identity::life(directory, settings) {
-        Ok(life) => life,
-        Err(failure) => return Finding::bad("certificate", failure),
-    };
-    let is_own = settings.certificate.is_some();
-    let left = end - now;
-    if now < begin {
-        let detail = format!("is not valid before {begin}; this machine's clock says {now}");
-        return Finding::new("certificate", Verdict::Bad, detail).with_hint("check the clock");
-    }
-    if now >= end {
-        let detail = format!("ended at {end}; this machine's clock says {now}");
-        return if is_own {
-            Finding::new("certificate", Verdict::Bad, detail)
-                .with_hint("have the site's authority write a new one")
-        } else {
-            Finding::new("certificate", Verdict::Remark, detail)
+    let checked = identity::check(directory, settings, now);
+    let life = identity::life(directory, settings);
+    match (checked, life) {
+        (Ok(()), Ok((_, end))) => {
+            let left = (end - now).approximate();
+            Finding::good("certificate", format_args!("is valid for {left}"))
+        }
+        // The federation's own are the client's to renew, also when they have ended.
+        (Err(failure), Ok((_, end))) if end <= now && settings.certificate.is_none() => {
+            Finding::new("certificate", Verdict::Remark, failure.message)
                 .with_hint("`client run` renews it, if the server still does; else enrol again")
-        };
+        }
+        (Err(failure), _) | (_, Err(failure)) => Finding::bad("certificate", failure),
     }
-    Finding::good(
-        "certificate",
-        format_args!("is valid for {}", left.approximate()),
-    )
 }
 
 fn policy(directory: &ClientDirectory, settings: &Settings) -> Finding {
@@ -272,12 +273,7 @@ async fn greet(
         ..Output::default()
     };
     let link = Link::new(settings.server.clone(), tls, Greeting::None, quiet);
-    let request = v1::HelloRequest {
-        software_version: env!("CARGO_PKG_VERSION").to_owned(),
-        client_time_ms: clock.now().get(),
-    };
-    let call = |channel| async move { RoundClient::new(channel).hello(request).await };
-    let answer = link.attempt(call).await;
+    let answer = link.hello().await;
     let answer = answer.map_err(|trouble| trouble.into_failure(&settings.server, &clock))?;
     Ok((answer, link))
 }

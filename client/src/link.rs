@@ -20,6 +20,7 @@ use fedmerge_common::clock::Clock;
 use fedmerge_common::output::Output;
 use fedmerge_common::units::{Millis, Timestamp};
 use fedmerge_proto::v1;
+use fedmerge_proto::v1::round_client::RoundClient;
 use tokio::time::{Instant, timeout};
 use tonic::transport::Channel;
 use tonic::{Response, Status};
@@ -252,13 +253,27 @@ impl Link {
         }
     }
 
-    async fn greet(&self, channel: Channel) -> Result<(), Trouble> {
-        let mut client = v1::round_client::RoundClient::new(channel);
-        let request = v1::HelloRequest {
+    /// Greets the server: what it says of itself, without retry.
+    ///
+    /// # Errors
+    /// What went wrong, and whether it may pass.
+    pub async fn hello(&self) -> Result<v1::HelloResponse, Trouble> {
+        let request = self.greeting_words();
+        let call = |channel| async move { RoundClient::new(channel).hello(request).await };
+        self.attempt(call).await
+    }
+
+    fn greeting_words(&self) -> v1::HelloRequest {
+        v1::HelloRequest {
             software_version: env!("CARGO_PKG_VERSION").to_owned(),
             client_time_ms: self.clock.now().get(),
-        };
-        let answer = match timeout(ANSWER_LIMIT, client.hello(request)).await {
+        }
+    }
+
+    async fn greet(&self, channel: Channel) -> Result<(), Trouble> {
+        let mut client = RoundClient::new(channel);
+        let greeted = client.hello(self.greeting_words());
+        let answer = match timeout(ANSWER_LIMIT, greeted).await {
             Ok(Ok(answer)) => answer.into_inner(),
             Ok(Err(status)) => return Err(Trouble::from_status(&status)),
             Err(_) => return Err(Trouble::Unreachable("no answer to the greeting".to_owned())),

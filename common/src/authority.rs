@@ -6,7 +6,7 @@
 use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use x509_parser::prelude::X509Certificate;
 
-use crate::identity::{ReadCertificateError, life, parse_certificate, public_key_sha256};
+use crate::identity::{ReadCertificateError, life_of, parse_certificate, public_key_sha256};
 use crate::units::Timestamp;
 
 /// Whether an authority signed a certificate, both DER.
@@ -40,18 +40,18 @@ pub fn has_signed(
     ))
 }
 
+/// Whether a certificate is that of an authority, by its own word; DER.
+#[must_use]
+pub fn is_authority(certificate: &[u8]) -> bool {
+    parse_certificate(certificate).is_ok_and(|certificate| certificate.is_ca())
+}
+
 /// Whether a certificate is that of the authority after `authority`, by this one, and valid now; both DER. A client's certificate is
 /// none, though the authority signed that, too.
 #[must_use]
 pub fn is_successor(certificate: &[u8], authority: &[u8], now: Timestamp) -> bool {
-    if !is_signed_by(certificate, authority) {
-        return false;
-    }
-    let Ok(certificate) = parse_certificate(certificate) else {
-        return false;
-    };
-    let (begin, end) = life(&certificate);
-    certificate.is_ca() && begin <= now && now < end
+    let is_alive = life_of(certificate).is_ok_and(|(begin, end)| begin <= now && now < end);
+    is_alive && is_authority(certificate) && is_signed_by(certificate, authority)
 }
 
 /// What a server says of its federation's authority, certificates in DER.

@@ -54,16 +54,8 @@ pub enum VerifyEndorsementError {
 /// The words that the authority signs: one line each for the federation, the model, and the moment in milliseconds since the Unix epoch.
 #[must_use]
 pub fn statement(federation: &FederationName, model: &ModelRef, at: Timestamp) -> Vec<u8> {
-    let ModelRef {
-        version,
-        digest,
-        size_bytes,
-    } = model;
-    format!(
-        "fedmerge endorsement 1\nfederation {federation}\nmodel {version} {digest} {size_bytes}\nat {}\n",
-        at.get()
-    )
-    .into_bytes()
+    let (model, at) = (model.signed_line(), at.get());
+    format!("fedmerge endorsement 1\nfederation {federation}\n{model}\nat {at}\n").into_bytes()
 }
 
 impl Endorsement {

@@ -301,7 +301,7 @@ fn alternative_names<'a>(
     Ok(names.collect())
 }
 
-pub(crate) fn life(certificate: &X509Certificate<'_>) -> (Timestamp, Timestamp) {
+fn life(certificate: &X509Certificate<'_>) -> (Timestamp, Timestamp) {
     let validity = certificate.validity();
     (
         Timestamp::from_unix_seconds(validity.not_before.timestamp()),

@@ -7,11 +7,9 @@
 mod bundle;
 mod directory;
 
-use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
-use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::authority::is_signed_by;
+use crate::authority::{has_signed, is_authority, is_signed_by};
 use crate::digest::Digest;
 use crate::hex;
 use crate::identity::{Identity, PeerCertificate, sha256};
@@ -200,12 +198,12 @@ pub fn verify(bundle: &[u8], authority: &[u8]) -> Result<SignedModel, VerifyProo
     if signer.identity != Identity::Server {
         return Err(VerifyProofError::Signer);
     }
-    let (_, certificate) =
-        X509Certificate::from_der(&chain[0]).map_err(|_| VerifyProofError::Signer)?;
-    let key = &certificate.public_key().subject_public_key.data;
-    UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key)
-        .verify(&pre_authentication_encoding(&payload), &signature)
-        .map_err(|_| VerifyProofError::Signature)?;
+    let words = pre_authentication_encoding(&payload);
+    match has_signed(&chain[0], &words, &signature) {
+        Ok(true) => {}
+        Ok(false) => return Err(VerifyProofError::Signature),
+        Err(_) => return Err(VerifyProofError::Signer),
+    }
     let (name, resources) = read_statement(&payload)?;
     Ok(SignedModel {
         federation: signer.federation,
@@ -229,12 +227,6 @@ fn leads_to(chain: &[Vec<u8>], authority: &[u8]) -> bool {
         }
     }
     false
-}
-
-/// Whether a certificate is that of an authority.
-fn is_authority(certificate: &[u8]) -> bool {
-    let parsed = X509Certificate::from_der(certificate);
-    parsed.is_ok_and(|(_, certificate)| certificate.is_ca())
 }
 
 fn read_statement(payload: &[u8]) -> Result<(String, Vec<Resource>), VerifyProofError> {

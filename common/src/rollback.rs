@@ -41,15 +41,9 @@ pub fn statement(
     of: ModelVersion,
     reason: &str,
 ) -> Vec<u8> {
-    let ModelRef {
-        version,
-        digest,
-        size_bytes,
-    } = model;
-    format!(
-        "fedmerge rollback 1\nfederation {federation}\nmodel {version} {digest} {size_bytes}\nof {of}\nreason {reason}\n"
-    )
-    .into_bytes()
+    let model = model.signed_line();
+    format!("fedmerge rollback 1\nfederation {federation}\n{model}\nof {of}\nreason {reason}\n")
+        .into_bytes()
 }
 
 impl Rollback {

@@ -19,6 +19,18 @@ pub struct ModelRef {
     pub size_bytes: u64,
 }
 
+impl ModelRef {
+    /// The line by which an authority names the model in what it signs: `model VERSION DIGEST BYTES`.
+    pub(crate) fn signed_line(&self) -> String {
+        let Self {
+            version,
+            digest,
+            size_bytes,
+        } = self;
+        format!("model {version} {digest} {size_bytes}")
+    }
+}
+
 /// An update without its payload: what a client says about the task vector it submits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UpdateHeader {

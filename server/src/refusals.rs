@@ -7,7 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use fedmerge_proto::status::{Refusal, RefusalReason};
 use http::HeaderMap;
-use tonic::Status;
+use tonic::{Code, Status};
+
+/// A message over the limit, which the wire's library refuses before any service sees it, in words of ours.
+fn oversized(status: &Status) -> Option<Refusal> {
+    let is_theirs = Refusal::from_status(status).is_none();
+    let is_oversized = is_theirs && status.code() == Code::OutOfRange;
+    is_oversized.then(|| Refusal::new(RefusalReason::TooLarge, status.message()))
+}
 
 /// The counts. Copies share them.
 #[derive(Debug, Clone, Default)]
@@ -58,22 +65,24 @@ impl Refusals {
         *counts.entry(counted).or_default() += 1;
     }
 
-    /// One more that ends an open stream; the same status, to be sent.
+    /// One more that ends an open stream; the status to be sent, with a reason of ours.
     pub(crate) fn counted(&self, status: Status) -> Status {
+        let status = oversized(&status).map_or(status, Status::from);
         if let Some(refusal) = Refusal::from_status(&status) {
             self.count(refusal.reason);
         }
         status
     }
 
-    /// One more, if these headers of an answer say that it is a refusal.
-    pub(crate) fn count_answer(&self, headers: &HeaderMap) {
-        let refusal = Status::from_header_map(headers)
-            .as_ref()
-            .and_then(Refusal::from_status);
-        if let Some(refusal) = refusal {
+    /// One more, if these headers of an answer say that it is a refusal. Answers with what is to be sent instead, where that has no
+    /// reason of ours.
+    pub(crate) fn count_answer(&self, headers: &HeaderMap) -> Option<Refusal> {
+        let status = Status::from_header_map(headers)?;
+        let oversized = oversized(&status);
+        if let Some(refusal) = oversized.clone().or_else(|| Refusal::from_status(&status)) {
             self.count(refusal.reason);
         }
+        oversized
     }
 
     /// All counts, by the names of the reasons.
@@ -103,10 +112,18 @@ mod tests {
         let refused = Status::from(Refusal::new(RefusalReason::Busy, "slower"));
         let headers = refused.into_http::<()>().into_parts().0.headers;
         for _ in 0..2 {
-            refusals.clone().count_answer(&headers);
+            assert_eq!(refusals.clone().count_answer(&headers), None);
         }
         refusals.count(RefusalReason::NotPermitted);
-        refusals.count_answer(&HeaderMap::new());
+        assert_eq!(refusals.count_answer(&HeaderMap::new()), None);
+        let too_large = Status::out_of_range("message length too large");
+        let headers = too_large.clone().into_http::<()>().into_parts().0.headers;
+        let refusal = refusals
+            .count_answer(&headers)
+            .expect("a message that is too large");
+        assert_eq!(refusal.reason, RefusalReason::TooLarge);
+        let sent = refusals.counted(too_large);
+        assert_eq!(Refusal::from_status(&sent), Some(refusal));
         refusals.count_lost(LostConnection::MadeRoom);
         let sent = refusals.counted(Refusal::new(RefusalReason::Busy, "silent").into());
         assert_eq!(sent.message(), "silent");
@@ -114,6 +131,13 @@ mod tests {
         let busy = RefusalReason::Busy.name().to_owned();
         let not_permitted = RefusalReason::NotPermitted.name().to_owned();
         let made_room = LostConnection::MadeRoom.name().to_owned();
-        assert_eq!(found, [(busy, 3), (made_room, 1), (not_permitted, 1)]);
+        let too_large = RefusalReason::TooLarge.name().to_owned();
+        let expected = [
+            (busy, 3),
+            (made_room, 1),
+            (not_permitted, 1),
+            (too_large, 2),
+        ];
+        assert_eq!(found, expected);
     }
 }

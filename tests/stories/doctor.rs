@@ -108,6 +108,11 @@ fn each_thing_that_is_wrong_is_named_with_what_to_do() {
     assert!(line(&late, "clock").starts_with("MEND"), "{late}");
     assert!(late.stdout.contains("timedatectl"), "{late}");
 
+    let mut ended = federation.command(&["client", "doctor", "--dir", "a"]);
+    let ended = run(ended.env(OFFSET_VARIABLE, (2 * 86_400).to_string())).well();
+    assert!(line(&ended, "certificate").starts_with("note"), "{ended}");
+    assert!(line(&ended, "server").contains("not greeted"), "{ended}");
+
     let gate = federation.gate("a");
     let trainer = federation.trainer("a", &Values::base().plus(1.0), 1);
     federation.start_client("a", &trainer.behind(&gate));

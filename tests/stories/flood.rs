@@ -122,6 +122,8 @@ fn those_whose_headers_or_streams_never_end_keep_nobody_waiting() {
         during,
         before,
     );
+    // Whoever comes without a certificate finds a place among them, too.
+    federation.enrol(&["late"]);
     drop(held);
     assert!(federation.stop_server().status.success());
 }

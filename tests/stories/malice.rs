@@ -3,7 +3,7 @@
 
 mod lies;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -285,6 +285,18 @@ fn members_do_not_leave_their_place(
         .begin_upload(header(task, GARBAGE))
         .unwrap()
         .upload_id;
+    let huge = v1::UpdateHeader {
+        metrics: BTreeMap::from([("x".repeat(9 << 20), 1.0)]),
+        ..header(task, GARBAGE)
+    };
+    let too_large = RefusalReason::TooLarge;
+    deeds.refused(
+        "an announcement of 9 MiB",
+        mallory.begin_upload(huge),
+        too_large,
+    );
+    let huge = chunk(0, vec![b'x'; 9 << 20].into());
+    deeds.refused("a chunk of 9 MiB", mallory.send(&upload, huge), too_large);
     let bytes = chunk(0, Bytes::from_static(GARBAGE));
     let unknown = RefusalReason::UploadUnknown;
     deeds.refused(

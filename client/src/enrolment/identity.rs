@@ -265,6 +265,18 @@ pub fn life(
     Ok(shown(directory, settings)?.life)
 }
 
+/// Whether the certificate that the client shows is valid now.
+///
+/// # Errors
+/// When it is not, or cannot be read.
+pub fn check(
+    directory: &ClientDirectory,
+    settings: &Settings,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    shown(directory, settings)?.check(now)
+}
+
 /// The certificates that the client shows, and when they end.
 pub(super) fn chain(
     directory: &ClientDirectory,

@@ -14,8 +14,6 @@ use fedmerge_common::lock::DirectoryLock;
 use fedmerge_common::output::Output;
 use fedmerge_common::tls;
 use fedmerge_common::units::Millis;
-use fedmerge_proto::v1;
-use fedmerge_proto::v1::round_client::RoundClient;
 use rustls_pki_types::CertificateDer;
 use serde_json::json;
 use tokio::time::sleep;
@@ -75,7 +73,7 @@ pub async fn join(
     let link = Link::new(wish.server.clone(), tls, Greeting::None, *output);
     let mut retry = link.retry_for(wish.wait);
     let answer = loop {
-        match hello(&link).await {
+        match link.hello().await {
             Ok(answer) => break answer,
             Err(trouble) => {
                 let waited = retry.wait(trouble).await;
@@ -107,15 +105,6 @@ pub async fn join(
     identity::store_authority(directory, &answer.authority)?;
     write_settings(directory, &settings)?;
     Ok(settings)
-}
-
-async fn hello(link: &Link) -> Result<v1::HelloResponse, Trouble> {
-    let request = v1::HelloRequest {
-        software_version: env!("CARGO_PKG_VERSION").to_owned(),
-        client_time_ms: link.clock().now().get(),
-    };
-    let call = |channel| async move { RoundClient::new(channel).hello(request).await };
-    link.attempt(call).await
 }
 
 /// Follows what a site's tools do with a certificate of its own authority.
@@ -197,7 +186,7 @@ impl Follower {
     async fn follow_authority(&self, link: &Link) -> Result<bool, Failure> {
         let (directory, now) = (self.directory.clone(), self.clock.now());
         // What keeps the server from answering is told by whoever needs it.
-        let Ok(answer) = hello(link).await else {
+        let Ok(answer) = link.hello().await else {
             return Ok(false);
         };
         let adopt = move || -> Result<bool, Failure> {

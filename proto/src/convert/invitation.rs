@@ -164,6 +164,7 @@ mod tests {
             size_bytes: 9,
         }
     }
+
     fn invitation() -> Invitation {
         Invitation {
             round: RoundNumber::new(2),

@@ -104,8 +104,8 @@ where
                 Ok(caller) => {
                     request.extensions_mut().insert(caller);
                     let answer = inner.call(request).await?;
-                    refusals.count_answer(answer.headers());
-                    Ok(answer)
+                    let refused = refusals.count_answer(answer.headers());
+                    Ok(refused.map_or(answer, |refusal| Status::from(refusal).into_http()))
                 }
                 Err(refusal) => {
                     refusals.count(refusal.reason);
